@@ -1,0 +1,176 @@
+// Backend: every primitive the network needs, as one abstract class. Pure virtual functions are the parity check: an
+// operation missing on any side does not compile. No registry, no fallback to another device.
+//
+// Conventions, stated once:
+//  * Tensors are N,H,W,C; P = N*H*W pixels. Any argument may be a channel slice (ld > C) unless it says "packed".
+//  * Arguments come as inputs, then parameters, then outputs. Outputs are allocated by the caller with the right shape;
+//    a wrong shape or dtype throws. An undefined Tensor (Tensor{}) stands for "absent" where a contract allows it.
+//  * Outputs are overwritten; their previous contents, NaN included, do not matter. A `Write` argument of kAccumulate
+//    adds instead. Outputs do not overlap inputs unless the contract allows it.
+//  * Filters: dense K,R,S,C/groups; depthwise 1,R,S,C; pointwise K,1,1,C. Vectors: 1,1,1,C. All packed.
+//  * Activations have the backend's dtype (f32 on the CPU; f64 on the reference). Parameters likewise for now.
+//  * Work may be asynchronous; download() and synchronize() wait.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "core/kernels/philox.h"
+#include "core/tensor.h"
+
+namespace riffle {
+
+enum class Write { kOverwrite, kAccumulate };
+
+struct Padding {
+  int64_t top = 0, bottom = 0, left = 0, right = 0;
+  static Padding all(int64_t size) { return {size, size, size, size}; }
+};
+
+// A sliding window: kernel size, stride (the same both ways) and zero padding for each side.
+struct Window {
+  int64_t kernel_h = 3, kernel_w = 3, stride = 1;
+  Padding padding;
+
+  int64_t out_h(int64_t in_h) const { return (in_h + padding.top + padding.bottom - kernel_h) / stride + 1; }
+  int64_t out_w(int64_t in_w) const { return (in_w + padding.left + padding.right - kernel_w) / stride + 1; }
+};
+
+// What a convolution does to its result before writing it: y = conv + bias, then max(0, y).
+struct Epilogue {
+  Tensor bias;        // (C) or undefined
+  bool relu = false;
+};
+
+// uint8 pixels to network input: y = (x * scale - mean[c]) / std[c] for channel c of the *output* order.
+struct Normalisation {
+  double scale = 1.0 / 255;
+  std::vector<double> mean{0.485, 0.456, 0.406};  // one per channel
+  std::vector<double> std{0.229, 0.224, 0.225};
+  bool reverse_channels = false;                  // true: the network reads BGR, the images are RGB
+};
+
+// One parameter of a multi-tensor update. All of one size, packed.
+struct ParameterUpdate {
+  Tensor weight, grad, momentum;
+  double weight_decay = 0;
+  double lr_multiplier = 1;
+};
+
+// g' = grad * grad_scale + weight_decay * w; v = momentum*v + g'; w -= lr * v (Nesterov: w -= lr * (g' + momentum*v)).
+struct SgdStep {
+  double lr = 0, momentum = 0.9, grad_scale = 1;
+  bool nesterov = false;
+};
+
+struct MemoryStatistics {
+  int64_t bytes_in_use = 0, bytes_held = 0, peak_bytes = 0;
+  int64_t system_allocations = 0;  // stops growing after the second training step
+};
+
+class Backend {
+ public:
+  virtual ~Backend() = default;
+
+  // --- identity and memory -------------------------------------------------------------------------------------------
+  virtual Device device() const = 0;
+  virtual DType dtype() const = 0;             // of activations and parameters
+  virtual std::string description() const = 0;  // one line for people: "CPU: 2 threads, AVX-512, oneDNN 2.6.3"
+  // Contents are undefined. Freed memory is kept for reuse; the rows of a tensor are packed and start 64-byte aligned.
+  virtual Tensor empty(Shape shape, DType dtype) = 0;
+  Tensor empty(Shape shape) { return empty(shape, dtype()); }
+  virtual MemoryStatistics memory() const = 0;
+  virtual void synchronize() = 0;
+
+  // --- movement ------------------------------------------------------------------------------------------------------
+  // Host memory (packed, of `host_dtype`) to y and back; f32 <-> f64 converts, otherwise dtypes must be equal.
+  virtual void upload(const void* host, DType host_dtype, const Tensor& y) = 0;
+  virtual void download(const Tensor& x, DType host_dtype, void* host) = 0;
+  virtual void fill(double value, const Tensor& y) = 0;
+  // y = x, or y += x. Same shape.
+  virtual void copy(const Tensor& x, Write write, const Tensor& y) = 0;
+  // images: u8 (N,H,W,C) packed -> y (N,H,W,C).
+  virtual void normalize(const Tensor& images, const Normalisation& normalisation, const Tensor& y) = 0;
+
+  // --- channel permutations --------------------------------------------------------------------------------------------
+  // y[j*groups + i] = x[i*(C/groups) + j]; see core/kernels/channel_shuffle.h. C is a multiple of groups.
+  virtual void channel_shuffle(const Tensor& x, int64_t groups, const Tensor& y) = 0;
+  // y[2i] = a[i], y[2i+1] = b[i]: concat and torchvision's shuffle in one pass. a, b: (N,H,W,C/2); y: (N,H,W,C).
+  virtual void interleave(const Tensor& a, const Tensor& b, const Tensor& y) = 0;
+  // a[i] = x[2i], b[i] = x[2i+1]: the inverse; Megvii's shuffle and split in one pass.
+  virtual void deinterleave(const Tensor& x, const Tensor& a, const Tensor& b) = 0;
+
+  // --- convolutions (cross-correlation, as everywhere in the field) ----------------------------------------------------
+  // x (N,H,W,C), w (K,R,S,C/groups), y (N,OH,OW,K). x, y, dx and dy packed.
+  virtual void conv2d(const Tensor& x, const Tensor& w, const Window& window, int64_t groups, const Epilogue& epilogue,
+                      const Tensor& y) = 0;
+  virtual void conv2d_backward_data(const Tensor& dy, const Tensor& w, const Window& window, int64_t groups,
+                                    Write write, const Tensor& dx) = 0;
+  virtual void conv2d_backward_weights(const Tensor& x, const Tensor& dy, const Window& window, int64_t groups,
+                                       Write write, const Tensor& dw) = 0;
+  // One filter per channel. x (N,H,W,C), w (1,R,S,C), y (N,OH,OW,C).
+  virtual void depthwise(const Tensor& x, const Tensor& w, const Window& window, const Epilogue& epilogue,
+                         const Tensor& y) = 0;
+  virtual void depthwise_backward_data(const Tensor& dy, const Tensor& w, const Window& window, Write write,
+                                       const Tensor& dx) = 0;
+  virtual void depthwise_backward_weights(const Tensor& x, const Tensor& dy, const Window& window, Write write,
+                                          const Tensor& dw) = 0;
+  // 1x1 convolution as a matrix product: y (P,K) = x (P,C) * w (K,C)^T. Linear layers are this with H = W = 1.
+  virtual void pointwise(const Tensor& x, const Tensor& w, const Epilogue& epilogue, const Tensor& y) = 0;
+  virtual void pointwise_backward_data(const Tensor& dy, const Tensor& w, Write write, const Tensor& dx) = 0;
+  virtual void pointwise_backward_weights(const Tensor& x, const Tensor& dy, Write write, const Tensor& dw) = 0;
+  // sums[c] = sum over pixels of x[., c]: the gradient of a bias.
+  virtual void channel_sums(const Tensor& x, Write write, const Tensor& sums) = 0;
+
+  // --- batch normalisation (Ioffe and Szegedy, 2015) -------------------------------------------------------------------
+  // mean[c] and biased variance var[c] over the P pixels. Accurate where |mean| >> sqrt(var).
+  virtual void batch_norm_statistics(const Tensor& x, const Tensor& mean, const Tensor& var) = 0;
+  // running = (1 - momentum) * running + momentum * batch, with var * P/(P-1) (unbiased; var itself where P = 1).
+  virtual void batch_norm_update_running(const Tensor& mean, const Tensor& var, int64_t pixels, double momentum,
+                                         const Tensor& running_mean, const Tensor& running_var) = 0;
+  // y = (x - mean) / sqrt(var + eps) * gamma + beta, then max(0, y) if relu. y may be x.
+  virtual void batch_norm_apply(const Tensor& x, const Tensor& mean, const Tensor& var, const Tensor& gamma,
+                                const Tensor& beta, double eps, bool relu, const Tensor& y) = 0;
+  // Gradient of statistics + apply together. With g = dy masked by ReLU, xh = (x - mean) * inv_std:
+  // dbeta = sum g; dgamma = sum g*xh; dx = gamma*inv_std * (g - dbeta/P - xh*dgamma/P). dx may be dy.
+  virtual void batch_norm_backward(const Tensor& x, const Tensor& dy, const Tensor& mean, const Tensor& var,
+                                   const Tensor& gamma, const Tensor& beta, double eps, bool relu, Write write_params,
+                                   const Tensor& dx, const Tensor& dgamma, const Tensor& dbeta) = 0;
+  // Gradient of apply alone, with mean and var constant (running statistics, as in a frozen layer):
+  // dx = gamma*inv_std * g. dx may be dy.
+  virtual void batch_norm_backward_frozen(const Tensor& x, const Tensor& dy, const Tensor& mean, const Tensor& var,
+                                          const Tensor& gamma, const Tensor& beta, double eps, bool relu,
+                                          Write write_params, const Tensor& dx, const Tensor& dgamma,
+                                          const Tensor& dbeta) = 0;
+
+  // --- elementwise and pooling -----------------------------------------------------------------------------------------
+  virtual void relu(const Tensor& x, const Tensor& y) = 0;                            // y may be x
+  virtual void relu_backward(const Tensor& y, const Tensor& dy, const Tensor& dx) = 0;  // dx = y > 0 ? dy : 0; dx may be dy
+  // y = x * keep / (1 - rate), keep from dropout_keeps(key, packed element index, rate). Its own backward. y may be x.
+  virtual void dropout(const Tensor& x, PhiloxKey key, double rate, const Tensor& y) = 0;
+  // Padding never wins. winner: u8 (N,OH,OW,C), packed: r*S + s of the maximum (the first one on ties; NaN wins).
+  virtual void max_pool(const Tensor& x, const Window& window, const Tensor& y, const Tensor& winner) = 0;
+  virtual void max_pool_backward(const Tensor& dy, const Tensor& winner, const Window& window, const Tensor& dx) = 0;
+  // x (N,H,W,C) -> y (N,1,1,C), the mean; backward spreads dy / (H*W).
+  virtual void global_average_pool(const Tensor& x, const Tensor& y) = 0;
+  virtual void global_average_pool_backward(const Tensor& dy, const Tensor& dx) = 0;
+
+  // --- loss and metrics --------------------------------------------------------------------------------------------------
+  // logits (N,1,1,K), labels i32 (N,1,1,1) in 0..K-1. The target is (1 - smoothing)*onehot + smoothing/K.
+  // loss (N,1,1,1) per sample. dlogits, if defined: gradient of grad_scale * sum of losses (grad_scale = 1/N: the mean).
+  virtual void softmax_cross_entropy(const Tensor& logits, const Tensor& labels, double smoothing, double grad_scale,
+                                     const Tensor& loss, const Tensor& dlogits) = 0;
+  // rank i32 (N,1,1,1): how many classes score above the label; of equal scores, the lower index counts as above.
+  // A row with any NaN gets rank K (never correct). Correct at k means rank < k.
+  virtual void label_rank(const Tensor& logits, const Tensor& labels, const Tensor& rank) = 0;
+
+  // --- optimiser: one call over all parameters ---------------------------------------------------------------------------
+  virtual void sgd_step(const std::vector<ParameterUpdate>& updates, const SgdStep& step) = 0;
+  // Sum of squares over all tensors, in double and a fixed order. Waits for the result; NaN or Inf show in it.
+  virtual double squared_norm(const std::vector<Tensor>& tensors) = 0;
+  // averages[i] = decay * averages[i] + (1 - decay) * values[i]. Packed, pairwise equal sizes.
+  virtual void ema_update(const std::vector<Tensor>& averages, const std::vector<Tensor>& values, double decay) = 0;
+};
+
+}  // namespace riffle

@@ -1,0 +1,61 @@
+// Contract checks shared by the backends.
+#include "core/contracts.h"
+
+namespace riffle {
+
+void check_same_shape(const Tensor& a, const Tensor& b, const char* operation) {
+  RIFFLE_CHECK(a.defined() && b.defined() && a.shape() == b.shape(), operation, ": shapes ", a.shape(), " and ",
+               b.shape(), " differ");
+}
+
+void check_vectors(std::initializer_list<const Tensor*> vectors, int64_t channels, const char* operation) {
+  for (const Tensor* vector : vectors)
+    RIFFLE_CHECK(vector->defined() && vector->shape() == vector_shape(channels), operation, ": expected a vector of ",
+                 channels, ", got ", vector->shape());
+}
+
+void check_window(const Tensor& x, const Window& window, const Tensor& y, int64_t channels, const char* operation) {
+  const int64_t out_h = window.out_h(x.shape().h), out_w = window.out_w(x.shape().w);
+  RIFFLE_CHECK(window.stride > 0 && out_h > 0 && out_w > 0, operation, ": input ", x.shape(), " is smaller than its ",
+               window.kernel_h, "x", window.kernel_w, " window");
+  const Shape expected{x.shape().n, out_h, out_w, channels};
+  RIFFLE_CHECK(y.shape() == expected, operation, ": input ", x.shape(), " gives ", expected, ", got ", y.shape());
+}
+
+void check_depthwise(const Tensor& x, const Tensor& w, const Window& window, const Tensor& y) {
+  const Shape expected{1, window.kernel_h, window.kernel_w, x.channels()};
+  RIFFLE_CHECK(w.shape() == expected && w.packed(), "depthwise: filter must be ", expected, ", got ", w.shape());
+  check_window(x, window, y, x.channels(), "depthwise");
+}
+
+void check_conv2d(const Tensor& x, const Tensor& w, const Window& window, int64_t groups, const Tensor& y) {
+  RIFFLE_CHECK(groups > 0 && x.channels() % groups == 0 && w.shape().n % groups == 0, "conv2d: ", groups,
+               " groups divide neither ", x.channels(), " inputs nor ", w.shape().n, " outputs evenly");
+  const Shape expected{w.shape().n, window.kernel_h, window.kernel_w, x.channels() / groups};
+  RIFFLE_CHECK(w.shape() == expected && w.packed(), "conv2d: filter must be ", expected, ", got ", w.shape());
+  RIFFLE_CHECK(x.packed() && y.packed(), "conv2d needs packed tensors; row pitches are ", x.ld(), " and ", y.ld());
+  check_window(x, window, y, w.shape().n, "conv2d");
+}
+
+void check_pointwise(const Tensor& x, const Tensor& w, const Tensor& y) {
+  const Shape filter{w.shape().n, 1, 1, x.channels()};
+  RIFFLE_CHECK(w.shape() == filter && w.packed(), "pointwise: filter must be ", filter, ", got ", w.shape());
+  const Shape expected = x.shape().with_channels(w.shape().n);
+  RIFFLE_CHECK(y.shape() == expected, "pointwise: expected ", expected, ", got ", y.shape());
+}
+
+void check_halves(const Tensor& a, const Tensor& b, const Tensor& whole) {
+  check_same_shape(a, b, "interleave");
+  const Shape expected = a.shape().with_channels(2 * a.channels());
+  RIFFLE_CHECK(whole.shape() == expected, "interleave: halves ", a.shape(), " make ", expected, ", got ",
+               whole.shape());
+}
+
+void check_labels(const Tensor& logits, const Tensor& labels) {
+  const Shape& s = logits.shape();
+  RIFFLE_CHECK(s.h == 1 && s.w == 1, "logits must be (N,1,1,K), got ", s);
+  RIFFLE_CHECK(labels.dtype() == DType::kI32 && labels.shape() == (Shape{s.n, 1, 1, 1}), "labels must be i32 ",
+               (Shape{s.n, 1, 1, 1}), ", got ", labels.dtype(), " ", labels.shape());
+}
+
+}  // namespace riffle

@@ -1,0 +1,19 @@
+// Checks of the contracts in core/backend.h that every backend shares: shapes and dtypes of an operation's arguments.
+#pragma once
+
+#include "core/backend.h"
+
+namespace riffle {
+
+void check_same_shape(const Tensor& a, const Tensor& b, const char* operation);
+// Each of `vectors` is a packed (1,1,1,channels).
+void check_vectors(std::initializer_list<const Tensor*> vectors, int64_t channels, const char* operation);
+// y is what `window` makes of x, with `channels` channels.
+void check_window(const Tensor& x, const Window& window, const Tensor& y, int64_t channels, const char* operation);
+void check_depthwise(const Tensor& x, const Tensor& w, const Window& window, const Tensor& y);
+void check_conv2d(const Tensor& x, const Tensor& w, const Window& window, int64_t groups, const Tensor& y);
+void check_pointwise(const Tensor& x, const Tensor& w, const Tensor& y);
+void check_halves(const Tensor& a, const Tensor& b, const Tensor& whole);
+void check_labels(const Tensor& logits, const Tensor& labels);
+
+}  // namespace riffle

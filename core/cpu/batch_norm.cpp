@@ -1,0 +1,148 @@
+// Batch normalisation. Statistics: each chunk of rows gives shifted sums, merged in order and in double by the formula of
+// Chan, Golub and LeVeque (1983), so neither a large mean nor the number of threads harms the variance.
+#include <cmath>
+#include <vector>
+
+#include "core/contracts.h"
+#include "core/cpu/cpu_backend.h"
+
+namespace riffle {
+
+void CpuBackend::batch_norm_statistics(const Tensor& x, const Tensor& mean, const Tensor& var) {
+  const int64_t channels = x.channels();
+  check_vectors({&mean, &var}, channels, "batch_norm_statistics");
+  const float* px = x.data<float>();
+  const Chunks chunks = row_chunks(x.pixels(), channels);
+  const Tensor partial = scratch(2 * chunks.count() * channels);
+  float* sums = partial.data<float>();
+  float* squares = sums + chunks.count() * channels;
+  parallel_(chunks.count(), [&](int64_t i) {
+    simd_.shifted_moments(px + chunks[i].begin * x.ld(), x.ld(), chunks[i].size(), channels, sums + i * channels,
+                          squares + i * channels);
+  });
+  float *pmean = mean.data<float>(), *pvar = var.data<float>();
+  const Chunks columns{channels, 64};
+  parallel_(columns.count(), [&](int64_t block) {
+    for (int64_t c = columns[block].begin; c < columns[block].end; ++c) {
+      double count = 0, total_mean = 0, m2 = 0;  // m2: sum of squared deviations from the mean
+      for (int64_t i = 0; i < chunks.count(); ++i) {
+        const double n = static_cast<double>(chunks[i].size());
+        const double sum = sums[i * channels + c];
+        const double chunk_mean = px[chunks[i].begin * x.ld() + c] + sum / n;
+        const double delta = chunk_mean - total_mean;
+        m2 += squares[i * channels + c] - sum * sum / n + delta * delta * count * n / (count + n);
+        total_mean += delta * n / (count + n);
+        count += n;
+      }
+      pmean[c] = static_cast<float>(total_mean);
+      pvar[c] = static_cast<float>(m2 > 0 ? m2 / count : 0 * m2);  // 0 * m2 keeps a NaN
+    }
+  });
+}
+
+void CpuBackend::batch_norm_update_running(const Tensor& mean, const Tensor& var, int64_t pixels, double momentum,
+                                           const Tensor& running_mean, const Tensor& running_var) {
+  check_vectors({&mean, &var, &running_mean, &running_var}, mean.channels(), "batch_norm_update_running");
+  const double unbias = pixels > 1 ? static_cast<double>(pixels) / static_cast<double>(pixels - 1) : 1.0;
+  const float *pmean = mean.data<float>(), *pvar = var.data<float>();
+  float *running_m = running_mean.data<float>(), *running_v = running_var.data<float>();
+  for (int64_t c = 0; c < mean.channels(); ++c) {
+    running_m[c] = static_cast<float>((1 - momentum) * running_m[c] + momentum * pmean[c]);
+    running_v[c] = static_cast<float>((1 - momentum) * running_v[c] + momentum * unbias * pvar[c]);
+  }
+}
+
+struct CpuBackend::NormCoefficients {
+  std::vector<float> scale, inv_std;  // scale = gamma * inv_std
+  ChannelAffine affine;               // points into scale and the tensors
+};
+
+CpuBackend::NormCoefficients CpuBackend::norm_coefficients(const Tensor& mean, const Tensor& var, const Tensor& gamma,
+                                                           const Tensor& beta, double eps) {
+  const size_t channels = static_cast<size_t>(mean.channels());
+  NormCoefficients k{std::vector<float>(channels), std::vector<float>(channels), {}};
+  const float *pvar = var.data<float>(), *pgamma = gamma.data<float>();
+  for (size_t c = 0; c < channels; ++c) {
+    const double inv_std = 1.0 / std::sqrt(static_cast<double>(pvar[c]) + eps);
+    k.inv_std[c] = static_cast<float>(inv_std);
+    k.scale[c] = static_cast<float>(pgamma[c] * inv_std);
+  }
+  k.affine = {mean.data<float>(), k.scale.data(), beta.data<float>()};
+  return k;
+}
+
+void CpuBackend::batch_norm_apply(const Tensor& x, const Tensor& mean, const Tensor& var, const Tensor& gamma,
+                                  const Tensor& beta, double eps, bool relu, const Tensor& y) {
+  check_same_shape(x, y, "batch_norm_apply");
+  check_vectors({&mean, &var, &gamma, &beta}, x.channels(), "batch_norm_apply");
+  const NormCoefficients k = norm_coefficients(mean, var, gamma, beta, eps);
+  const float* px = x.data<float>();
+  float* py = y.data<float>();
+  const Chunks chunks = row_chunks(x.pixels(), x.channels());
+  parallel_(chunks.count(), [&](int64_t i) {
+    const Range rows = chunks[i];
+    simd_.affine(px + rows.begin * x.ld(), x.ld(), rows.size(), x.channels(), k.affine, relu, py + rows.begin * y.ld(),
+                 y.ld());
+  });
+}
+
+void CpuBackend::norm_backward(const Tensor& x, const Tensor& dy, const NormCoefficients& k, bool relu,
+                               bool statistics_depend_on_x, Write write_params, const Tensor& dx, const Tensor& dgamma,
+                               const Tensor& dbeta) {
+  const int64_t channels = x.channels();
+  const float *px = x.data<float>(), *pdy = dy.data<float>();
+  float* pdx = dx.data<float>();
+  const Chunks chunks = row_chunks(x.pixels(), channels);
+  // Sums of the chunks: g in the first half of a row, g*(x - mean) in the second; then their total.
+  const Tensor partial = scratch(chunks.count() * 2 * channels), total = scratch(2 * channels);
+  float* sums = partial.data<float>();
+  parallel_(chunks.count(), [&](int64_t i) {
+    const Range rows = chunks[i];
+    simd_.norm_backward_sums(px + rows.begin * x.ld(), x.ld(), pdy + rows.begin * dy.ld(), dy.ld(), rows.size(),
+                             channels, k.affine, relu, sums + i * 2 * channels, sums + i * 2 * channels + channels);
+  });
+  reduce_parts(sums, chunks.count(), 2 * channels, Write::kOverwrite, total.data<float>());
+
+  std::vector<float> from_x(static_cast<size_t>(channels), 0.0f), offset(static_cast<size_t>(channels), 0.0f);
+  float *pdgamma = dgamma.data<float>(), *pdbeta = dbeta.data<float>();
+  const float pixels = static_cast<float>(x.pixels());
+  for (int64_t c = 0; c < channels; ++c) {
+    const size_t at = static_cast<size_t>(c);
+    const float sum_g = total.data<float>()[c];
+    const float gamma_gradient = total.data<float>()[channels + c] * k.inv_std[at];
+    if (statistics_depend_on_x) {
+      offset[at] = -k.scale[at] * sum_g / pixels;
+      from_x[at] = -k.scale[at] * k.inv_std[at] * gamma_gradient / pixels;
+    }
+    const bool accumulate = write_params == Write::kAccumulate;
+    pdbeta[c] = accumulate ? pdbeta[c] + sum_g : sum_g;
+    pdgamma[c] = accumulate ? pdgamma[c] + gamma_gradient : gamma_gradient;
+  }
+  parallel_(chunks.count(), [&](int64_t i) {
+    const Range rows = chunks[i];
+    simd_.norm_backward_apply(px + rows.begin * x.ld(), x.ld(), pdy + rows.begin * dy.ld(), dy.ld(), rows.size(),
+                              channels, k.affine, relu, from_x.data(), offset.data(), pdx + rows.begin * dx.ld(),
+                              dx.ld());
+  });
+}
+
+void CpuBackend::batch_norm_backward(const Tensor& x, const Tensor& dy, const Tensor& mean, const Tensor& var,
+                                     const Tensor& gamma, const Tensor& beta, double eps, bool relu,
+                                     Write write_params, const Tensor& dx, const Tensor& dgamma, const Tensor& dbeta) {
+  check_same_shape(x, dy, "batch_norm_backward");
+  check_same_shape(x, dx, "batch_norm_backward");
+  check_vectors({&mean, &var, &gamma, &beta, &dgamma, &dbeta}, x.channels(), "batch_norm_backward");
+  norm_backward(x, dy, norm_coefficients(mean, var, gamma, beta, eps), relu, true, write_params, dx, dgamma, dbeta);
+}
+
+void CpuBackend::batch_norm_backward_frozen(const Tensor& x, const Tensor& dy, const Tensor& mean, const Tensor& var,
+                                            const Tensor& gamma, const Tensor& beta, double eps, bool relu,
+                                            Write write_params, const Tensor& dx, const Tensor& dgamma,
+                                            const Tensor& dbeta) {
+  check_same_shape(x, dy, "batch_norm_backward_frozen");
+  check_same_shape(x, dx, "batch_norm_backward_frozen");
+  check_vectors({&mean, &var, &gamma, &beta, &dgamma, &dbeta}, x.channels(), "batch_norm_backward_frozen");
+  norm_backward(x, dy, norm_coefficients(mean, var, gamma, beta, eps), relu, false, write_params, dx, dgamma, dbeta);
+}
+
+}  // namespace riffle

@@ -1,0 +1,168 @@
+// Dense convolution: the windows of one output row are gathered into a small matrix (im2row), which oneDNN's sgemm
+// multiplies. On ShuffleNetV2's only dense convolution (3x3, 3 -> 24, stride 2) this measured as quick as oneDNN's own
+// (3.1 against 3.0 ms forward, 3.6 against 3.9 ms for the weight gradient, batch 32, 2 cores), needs no reordered copies
+// of the filter, takes any padding and group count, and gives the same bits for any number of threads.
+#include <algorithm>
+#include <cstring>
+
+#include "core/contracts.h"
+#include "core/cpu/cpu_backend.h"
+#include "core/cpu/gemm.h"
+
+namespace riffle {
+namespace {
+
+struct Geometry {
+  int64_t images, height, width, channels;  // of the input
+  int64_t out_height, out_width, outputs;
+  int64_t groups, group_inputs, group_outputs;
+  Window window;
+
+  Geometry(const Tensor& x, const Window& w, int64_t group_count, const Tensor& y)
+      : images(x.shape().n), height(x.shape().h), width(x.shape().w), channels(x.channels()),
+        out_height(y.shape().h), out_width(y.shape().w), outputs(y.channels()),
+        groups(group_count), group_inputs(channels / group_count), group_outputs(outputs / group_count), window(w) {}
+
+  int64_t rows() const { return images * out_height; }
+  int64_t patch() const { return window.kernel_h * window.kernel_w * group_inputs; }  // one window of one group
+  // Output rows a piece: a gathered matrix of about 100 KB.
+  Chunks row_chunks() const {
+    return {rows(), std::clamp<int64_t>(25600 / (out_width * patch()), 1, out_height)};
+  }
+};
+
+// The part of window row r of the window at (ih0, iw0) that lies inside the image: taps [begin, end).
+struct Taps {
+  int64_t begin, end;
+};
+Taps inside(int64_t start, int64_t taps, int64_t size) {
+  return {std::min(taps, std::max<int64_t>(0, -start)), std::max<int64_t>(0, std::min(taps, size - start))};
+}
+
+// Calls body(patch offset, input offset, floats) for every run of adjacent values of group `group` that output row
+// `row` = n*OH + oh reads, and outside(patch offset, floats) for those in the padding. Offsets into the row's matrix
+// (out_width, patch) and into x.
+template <class Inside, class Outside>
+void for_each_run(const Geometry& g, int64_t row, int64_t group, const Inside& body, const Outside& outside) {
+  const int64_t n = row / g.out_height, oh = row % g.out_height;
+  const int64_t ih0 = oh * g.window.stride - g.window.padding.top;
+  const int64_t tap_row = g.window.kernel_w * g.group_inputs;
+  for (int64_t ow = 0; ow < g.out_width; ++ow) {
+    const int64_t iw0 = ow * g.window.stride - g.window.padding.left;
+    const Taps columns = inside(iw0, g.window.kernel_w, g.width);
+    for (int64_t r = 0; r < g.window.kernel_h; ++r) {
+      const int64_t patch_offset = ow * g.patch() + r * tap_row;
+      const int64_t ih = ih0 + r;
+      if (ih < 0 || ih >= g.height || columns.begin >= columns.end) {
+        outside(patch_offset, tap_row);
+        continue;
+      }
+      if (columns.begin > 0) outside(patch_offset, columns.begin * g.group_inputs);
+      const int64_t pixel = (n * g.height + ih) * g.width + iw0;
+      if (g.groups == 1) {  // the taps of a row are adjacent in the image
+        body(patch_offset + columns.begin * g.channels, (pixel + columns.begin) * g.channels,
+             (columns.end - columns.begin) * g.channels);
+      } else {
+        for (int64_t s = columns.begin; s < columns.end; ++s)
+          body(patch_offset + s * g.group_inputs, (pixel + s) * g.channels + group * g.group_inputs, g.group_inputs);
+      }
+      if (columns.end < g.window.kernel_w)
+        outside(patch_offset + columns.end * g.group_inputs, (g.window.kernel_w - columns.end) * g.group_inputs);
+    }
+  }
+}
+
+// The gathered matrix (rows * out_width, patch) of some output rows.
+void gather(const Geometry& g, const float* x, Range rows, int64_t group, float* matrix) {
+  for (int64_t row = rows.begin; row < rows.end; ++row, matrix += g.out_width * g.patch()) {
+    for_each_run(
+        g, row, group,
+        [&](int64_t to, int64_t from, int64_t count) {
+          std::memcpy(matrix + to, x + from, static_cast<size_t>(count) * sizeof(float));
+        },
+        [&](int64_t to, int64_t count) { std::fill_n(matrix + to, count, 0.0f); });
+  }
+}
+
+}  // namespace
+
+void CpuBackend::conv2d(const Tensor& x, const Tensor& w, const Window& window, int64_t groups,
+                        const Epilogue& epilogue, const Tensor& y) {
+  check_conv2d(x, w, window, groups, y);
+  const Geometry g(x, window, groups, y);
+  if (epilogue.bias.defined()) check_vectors({&epilogue.bias}, g.outputs, "conv2d");
+  const float *px = x.data<float>(), *pw = w.data<float>();
+  const float* bias = epilogue.bias.defined() ? epilogue.bias.data<float>() : nullptr;
+  float* py = y.data<float>();
+  const Chunks chunks = g.row_chunks();
+  const int64_t matrix_size = chunks.grain * g.out_width * g.patch();
+  const Tensor matrices = scratch(parallel_.threads() * matrix_size);
+  parallel_(chunks.count(), [&](int64_t i, int thread) {
+    const Range rows = chunks[i];
+    const int64_t pixels = rows.size() * g.out_width;
+    float* matrix = matrices.data<float>() + thread * matrix_size;
+    float* out = py + rows.begin * g.out_width * g.outputs;
+    for (int64_t group = 0; group < groups; ++group) {
+      gather(g, px, rows, group, matrix);
+      gemm(Transpose::kNo, Transpose::kYes, pixels, g.group_outputs, g.patch(), matrix, g.patch(),
+           pw + group * g.group_outputs * g.patch(), g.patch(), false, out + group * g.group_outputs, g.outputs);
+    }
+    if (bias || epilogue.relu) simd_.bias_relu(out, g.outputs, pixels, g.outputs, bias, epilogue.relu);
+  });
+}
+
+void CpuBackend::conv2d_backward_data(const Tensor& dy, const Tensor& w, const Window& window, int64_t groups,
+                                      Write write, const Tensor& dx) {
+  check_conv2d(dx, w, window, groups, dy);
+  const Geometry g(dx, window, groups, dy);
+  const float *pdy = dy.data<float>(), *pw = w.data<float>();
+  float* pdx = dx.data<float>();
+  if (write == Write::kOverwrite) fill(0, dx);
+  // Windows of one image overlap, so an image is the piece: its rows are scattered in order.
+  const int64_t matrix_size = g.out_width * g.patch();
+  const Tensor matrices = scratch(parallel_.threads() * matrix_size);
+  parallel_(g.images, [&](int64_t n, int thread) {
+    float* matrix = matrices.data<float>() + thread * matrix_size;
+    for (int64_t row = n * g.out_height; row < (n + 1) * g.out_height; ++row) {
+      for (int64_t group = 0; group < groups; ++group) {
+        gemm(Transpose::kNo, Transpose::kNo, g.out_width, g.patch(), g.group_outputs,
+             pdy + row * g.out_width * g.outputs + group * g.group_outputs, g.outputs,
+             pw + group * g.group_outputs * g.patch(), g.patch(), false, matrix, g.patch());
+        for_each_run(
+            g, row, group,
+            [&](int64_t from, int64_t to, int64_t count) {
+              for (int64_t j = 0; j < count; ++j) pdx[to + j] += matrix[from + j];
+            },
+            [](int64_t, int64_t) {});
+      }
+    }
+  });
+}
+
+void CpuBackend::conv2d_backward_weights(const Tensor& x, const Tensor& dy, const Window& window, int64_t groups,
+                                         Write write, const Tensor& dw) {
+  check_conv2d(x, dw, window, groups, dy);
+  const Geometry g(x, window, groups, dy);
+  const float *px = x.data<float>(), *pdy = dy.data<float>();
+  // At most 16 partial sums, added in order.
+  const Chunks chunks = g.row_chunks();
+  const Chunks parts{chunks.count(), divide_up(chunks.count(), 16)};
+  const int64_t matrix_size = chunks.grain * g.out_width * g.patch(), filter_size = dw.elements();
+  const Tensor matrices = scratch(parallel_.threads() * matrix_size), partial = scratch(parts.count() * filter_size);
+  parallel_(parts.count(), [&](int64_t part, int thread) {
+    float* matrix = matrices.data<float>() + thread * matrix_size;
+    float* sum = partial.data<float>() + part * filter_size;
+    for (int64_t i = parts[part].begin; i < parts[part].end; ++i) {
+      const Range rows = chunks[i];
+      for (int64_t group = 0; group < groups; ++group) {
+        gather(g, px, rows, group, matrix);
+        gemm(Transpose::kYes, Transpose::kNo, g.group_outputs, g.patch(), rows.size() * g.out_width,
+             pdy + rows.begin * g.out_width * g.outputs + group * g.group_outputs, g.outputs, matrix, g.patch(),
+             i > parts[part].begin, sum + group * g.group_outputs * g.patch(), g.patch());
+      }
+    }
+  });
+  reduce_parts(partial.data<float>(), parts.count(), filter_size, write, dw.data<float>());
+}
+
+}  // namespace riffle

@@ -1,0 +1,112 @@
+// CpuBackend: f32 on host memory. Pointwise convolutions are oneDNN matrix products on row pitches, dense convolutions
+// the same on gathered rows, everything else loops over rows (simd_kernels.h) split into chunks (parallel.h).
+#pragma once
+
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "core/backend.h"
+#include "core/cpu/allocator.h"
+#include "core/cpu/parallel.h"
+#include "core/cpu/simd_kernels.h"
+
+namespace riffle {
+
+// threads: 0 means as many as OpenMP would use (OMP_NUM_THREADS, else the processors available). Results do not depend
+// on it. poison: empty() fills with NaN (0xCD bytes for integers), so that reading what nobody wrote shows in tests.
+std::unique_ptr<Backend> make_cpu_backend(int threads, bool poison = false);
+
+// "AVX-512", "AVX2" or "baseline": what the inner loops use here. Setting the environment variable RIFFLE_ISA to avx512,
+// avx2 or baseline chooses a lesser one (for tests); one that the processor lacks is an error.
+std::string cpu_isa();
+std::string cpu_model();          // as /proc/cpuinfo names it
+std::string one_dnn_version();    // "2.6.3"
+int default_cpu_threads();
+
+class CpuBackend final : public Backend {
+ public:
+  CpuBackend(int threads, bool poison);
+
+  Device device() const override { return {DeviceKind::kCpu, 0}; }
+  DType dtype() const override { return DType::kF32; }
+  std::string description() const override;
+  using Backend::empty;
+  Tensor empty(Shape shape, DType dtype) override;
+  MemoryStatistics memory() const override { return allocator_->statistics(); }
+  void synchronize() override {}
+
+  void upload(const void* host, DType host_dtype, const Tensor& y) override;
+  void download(const Tensor& x, DType host_dtype, void* host) override;
+  void fill(double value, const Tensor& y) override;
+  void copy(const Tensor& x, Write write, const Tensor& y) override;
+  void normalize(const Tensor& images, const Normalisation& normalisation, const Tensor& y) override;
+
+  void channel_shuffle(const Tensor& x, int64_t groups, const Tensor& y) override;
+  void interleave(const Tensor& a, const Tensor& b, const Tensor& y) override;
+  void deinterleave(const Tensor& x, const Tensor& a, const Tensor& b) override;
+
+  void conv2d(const Tensor& x, const Tensor& w, const Window& window, int64_t groups, const Epilogue& epilogue,
+              const Tensor& y) override;
+  void conv2d_backward_data(const Tensor& dy, const Tensor& w, const Window& window, int64_t groups, Write write,
+                            const Tensor& dx) override;
+  void conv2d_backward_weights(const Tensor& x, const Tensor& dy, const Window& window, int64_t groups, Write write,
+                               const Tensor& dw) override;
+  void depthwise(const Tensor& x, const Tensor& w, const Window& window, const Epilogue& epilogue,
+                 const Tensor& y) override;
+  void depthwise_backward_data(const Tensor& dy, const Tensor& w, const Window& window, Write write,
+                               const Tensor& dx) override;
+  void depthwise_backward_weights(const Tensor& x, const Tensor& dy, const Window& window, Write write,
+                                  const Tensor& dw) override;
+  void pointwise(const Tensor& x, const Tensor& w, const Epilogue& epilogue, const Tensor& y) override;
+  void pointwise_backward_data(const Tensor& dy, const Tensor& w, Write write, const Tensor& dx) override;
+  void pointwise_backward_weights(const Tensor& x, const Tensor& dy, Write write, const Tensor& dw) override;
+  void channel_sums(const Tensor& x, Write write, const Tensor& sums) override;
+
+  void batch_norm_statistics(const Tensor& x, const Tensor& mean, const Tensor& var) override;
+  void batch_norm_update_running(const Tensor& mean, const Tensor& var, int64_t pixels, double momentum,
+                                 const Tensor& running_mean, const Tensor& running_var) override;
+  void batch_norm_apply(const Tensor& x, const Tensor& mean, const Tensor& var, const Tensor& gamma,
+                        const Tensor& beta, double eps, bool relu, const Tensor& y) override;
+  void batch_norm_backward(const Tensor& x, const Tensor& dy, const Tensor& mean, const Tensor& var,
+                           const Tensor& gamma, const Tensor& beta, double eps, bool relu, Write write_params,
+                           const Tensor& dx, const Tensor& dgamma, const Tensor& dbeta) override;
+  void batch_norm_backward_frozen(const Tensor& x, const Tensor& dy, const Tensor& mean, const Tensor& var,
+                                  const Tensor& gamma, const Tensor& beta, double eps, bool relu, Write write_params,
+                                  const Tensor& dx, const Tensor& dgamma, const Tensor& dbeta) override;
+
+  void relu(const Tensor& x, const Tensor& y) override;
+  void relu_backward(const Tensor& y, const Tensor& dy, const Tensor& dx) override;
+  void dropout(const Tensor& x, PhiloxKey key, double rate, const Tensor& y) override;
+  void max_pool(const Tensor& x, const Window& window, const Tensor& y, const Tensor& winner) override;
+  void max_pool_backward(const Tensor& dy, const Tensor& winner, const Window& window, const Tensor& dx) override;
+  void global_average_pool(const Tensor& x, const Tensor& y) override;
+  void global_average_pool_backward(const Tensor& dy, const Tensor& dx) override;
+
+  void softmax_cross_entropy(const Tensor& logits, const Tensor& labels, double smoothing, double grad_scale,
+                             const Tensor& loss, const Tensor& dlogits) override;
+  void label_rank(const Tensor& logits, const Tensor& labels, const Tensor& rank) override;
+
+  void sgd_step(const std::vector<ParameterUpdate>& updates, const SgdStep& step) override;
+  double squared_norm(const std::vector<Tensor>& tensors) override;
+  void ema_update(const std::vector<Tensor>& averages, const std::vector<Tensor>& values, double decay) override;
+
+ private:
+  // sums over g = masked dy and g*(x - mean), for both backward passes of batch norm.
+  struct NormCoefficients;
+  NormCoefficients norm_coefficients(const Tensor& mean, const Tensor& var, const Tensor& gamma, const Tensor& beta,
+                                     double eps);
+  void norm_backward(const Tensor& x, const Tensor& dy, const NormCoefficients& coefficients, bool relu,
+                     bool statistics_depend_on_x, Write write_params, const Tensor& dx, const Tensor& dgamma,
+                     const Tensor& dbeta);
+  // total[c] = sum over parts of partial[part][c], in order; overwrites or accumulates.
+  void reduce_parts(const float* partial, int64_t parts, int64_t size, Write write, float* total);
+  Tensor scratch(int64_t floats) { return empty(vector_shape(floats), DType::kF32); }
+
+  Parallel parallel_;
+  bool poison_;
+  std::shared_ptr<CachingAllocator> allocator_;
+  const SimdKernels& simd_;
+};
+
+}  // namespace riffle

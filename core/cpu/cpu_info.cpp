@@ -1,0 +1,86 @@
+// What this processor can do, and which inner loops follow from it.
+#include <dnnl.h>
+#include <omp.h>
+
+#include <cstdlib>
+#include <cstring>
+#include <fstream>
+
+#include "core/cpu/cpu_backend.h"
+
+namespace riffle {
+
+#if RIFFLE_HAVE_X86
+namespace simd_avx512 {
+extern const SimdKernels kTable;
+}
+namespace simd_avx2 {
+extern const SimdKernels kTable;
+}
+#endif
+namespace simd_baseline {
+extern const SimdKernels kTable;
+}
+
+namespace {
+
+struct Isa {
+  const char* option;  // value of RIFFLE_ISA
+  const char* name;
+  bool available;
+  const SimdKernels* table;
+};
+
+Isa choose_isa() {
+  const Isa isas[] = {
+#if RIFFLE_HAVE_X86
+      {"avx512", "AVX-512",
+       __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512dq") &&
+           __builtin_cpu_supports("avx512vl"),
+       &simd_avx512::kTable},
+      {"avx2", "AVX2", __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma"), &simd_avx2::kTable},
+#endif
+      {"baseline", "baseline", true, &simd_baseline::kTable},
+  };
+  const char* wanted = std::getenv("RIFFLE_ISA");
+  for (const Isa& isa : isas) {
+    if (wanted && std::strcmp(wanted, isa.option) != 0) continue;
+    if (isa.available) return isa;
+    if (wanted) fail_usage("RIFFLE_ISA=", wanted, ": this processor lacks it");
+  }
+  fail_usage("RIFFLE_ISA=", wanted, " is unknown; use avx512, avx2 or baseline");
+}
+
+const Isa& isa() {
+  static const Isa chosen = choose_isa();
+  return chosen;
+}
+
+}  // namespace
+
+const SimdKernels& simd_kernels() { return *isa().table; }
+
+std::string cpu_isa() { return isa().name; }
+
+std::string cpu_model() {
+  std::ifstream info("/proc/cpuinfo");
+  for (std::string line; std::getline(info, line);) {
+    const size_t colon = line.find(": ");
+    if (line.rfind("model name", 0) == 0 && colon != std::string::npos) return line.substr(colon + 2);
+  }
+  return "unknown processor";
+}
+
+std::string one_dnn_version() {
+  const dnnl_version_t* version = dnnl_version();
+  return join(version->major, ".", version->minor, ".", version->patch);
+}
+
+namespace {
+// Read before anything runs: gemm() sets the calling thread's number to 1.
+const int kOmpThreads = omp_get_max_threads();
+}  // namespace
+
+int default_cpu_threads() { return kOmpThreads; }
+
+}  // namespace riffle

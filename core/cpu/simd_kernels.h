@@ -1,0 +1,76 @@
+// The CPU's inner loops over rows of f32 channels, behind one table of function pointers for each instruction set. They
+// are single-threaded and know no tensors: CpuBackend splits the work into chunks that depend on shapes only, so results
+// depend on neither thread count nor schedule. All pointers are to the first channel of the first row; ld = row pitch.
+#pragma once
+
+#include <cstdint>
+
+namespace riffle {
+
+// Per-channel coefficients of y = (x - mean) * scale + shift.
+struct ChannelAffine {
+  const float* mean;
+  const float* scale;
+  const float* shift;
+};
+
+// One image of a depthwise convolution or pooling: geometry shared by its kernels.
+struct RowGeometry {
+  int64_t height, width;          // of the input
+  int64_t out_height, out_width;  // of the output
+  int64_t channels;
+  int64_t kernel_h, kernel_w, stride, pad_top, pad_left;
+};
+
+struct SimdKernels {
+  // y = max(0, y + bias); bias may be null, relu is optional.
+  void (*bias_relu)(float* y, int64_t ld, int64_t rows, int64_t channels, const float* bias, bool relu);
+  // y = (x - mean)*scale + shift, then ReLU. y may be x.
+  void (*affine)(const float* x, int64_t ldx, int64_t rows, int64_t channels, const ChannelAffine& a, bool relu,
+                 float* y, int64_t ldy);
+  // sum[c] = sum of (x - x[first row]); squares[c] = sum of its squares. Shifting by a sample avoids cancellation.
+  void (*shifted_moments)(const float* x, int64_t ld, int64_t rows, int64_t channels, float* sum, float* squares);
+  // sum[c] = sum of x.
+  void (*column_sums)(const float* x, int64_t ld, int64_t rows, int64_t channels, float* sum);
+  // With g = dy, masked by affine(x) > 0 if relu: sum_g[c] = sum g; sum_gx[c] = sum g*(x - mean).
+  void (*norm_backward_sums)(const float* x, int64_t ldx, const float* dy, int64_t lddy, int64_t rows,
+                             int64_t channels, const ChannelAffine& a, bool relu, float* sum_g, float* sum_gx);
+  // dx = scale*g + from_x*(x - mean) + offset. dx may be dy.
+  void (*norm_backward_apply)(const float* x, int64_t ldx, const float* dy, int64_t lddy, int64_t rows,
+                              int64_t channels, const ChannelAffine& a, bool relu, const float* from_x,
+                              const float* offset, float* dx, int64_t lddx);
+  void (*relu_backward)(const float* y, int64_t ldy, const float* dy, int64_t lddy, int64_t rows, int64_t channels,
+                        float* dx, int64_t lddx);
+  void (*add)(const float* x, int64_t ldx, int64_t rows, int64_t channels, float* y, int64_t ldy);  // y += x
+  // y[2i] = a[i], y[2i+1] = b[i] for i < half; and back.
+  void (*interleave)(const float* a, int64_t lda, const float* b, int64_t ldb, int64_t rows, int64_t half, float* y,
+                     int64_t ldy);
+  void (*deinterleave)(const float* x, int64_t ldx, int64_t rows, int64_t half, float* a, int64_t lda, float* b,
+                       int64_t ldb);
+
+  // Output row `oh` of one image; x is the image, w is (R*S, C). 3x3 windows.
+  void (*depthwise3x3_row)(const float* x, int64_t ldx, const RowGeometry& g, int64_t oh, const float* w,
+                           const float* bias, bool relu, bool accumulate, float* y, int64_t ldy);
+  // Input row `ih` of dx of one image; dy is the image.
+  void (*depthwise3x3_data_row)(const float* dy, int64_t lddy, const RowGeometry& g, int64_t ih, const float* w,
+                                bool accumulate, float* dx, int64_t lddx);
+  // dw (9, C) += contribution of output row `oh`.
+  void (*depthwise3x3_weights_row)(const float* x, int64_t ldx, const float* dy, int64_t lddy, const RowGeometry& g,
+                                   int64_t oh, float* dw);
+  // Output row `oh` of one image; winner is the row (out_width, C).
+  void (*max_pool_row)(const float* x, int64_t ldx, const RowGeometry& g, int64_t oh, float* y, int64_t ldy,
+                       uint8_t* winner);
+  // Input row `ih` of dx of one image; dy and winner (packed) are images.
+  void (*max_pool_data_row)(const float* dy, int64_t lddy, const uint8_t* winner, const RowGeometry& g, int64_t ih,
+                            float* dx, int64_t lddx);
+
+  // g' = g*grad_scale + decay*w; v = momentum*v + g'; w -= lr*(nesterov ? g' + momentum*v : v).
+  void (*sgd)(float* w, const float* grad, float* velocity, int64_t count, float lr, float momentum, float decay,
+              float grad_scale, bool nesterov);
+  void (*ema)(float* average, const float* value, int64_t count, float decay);
+};
+
+// The best table this processor can run, chosen once.
+const SimdKernels& simd_kernels();
+
+}  // namespace riffle

@@ -1,0 +1,86 @@
+// Reverse-mode differentiation. A Variable is a value with a slot for its gradient; a Tape records one node an operation,
+// in execution order, and replays them in reverse. The first write of a gradient overwrites, later ones accumulate; each
+// popped node frees what it saved.
+#pragma once
+
+#include <functional>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "core/backend.h"
+
+namespace riffle {
+
+class Variable {
+ public:
+  Variable() = default;
+  explicit Variable(Tensor value, bool requires_grad = true);
+
+  bool defined() const { return state_ != nullptr; }
+  const Tensor& value() const { return state_->value; }
+  const Shape& shape() const { return state_->value.shape(); }
+  bool requires_grad() const { return state_->requires_grad; }
+
+  // Undefined until something wrote it. A gradient belongs to one Variable: backward passes may overwrite it in place.
+  const Tensor& grad() const { return state_->grad; }
+  void set_grad(Tensor grad) const { state_->grad = std::move(grad); }
+  void clear_grad() const { state_->grad = Tensor{}; }
+
+  // Where the gradient is to be written, if not into a tensor of its own: the halves of a channel split share one.
+  using GradHome = std::function<Tensor()>;
+  void set_grad_home(GradHome home) const { state_->grad_home = std::move(home); }
+  const GradHome& grad_home() const { return state_->grad_home; }
+
+ private:
+  struct State {
+    Tensor value;
+    Tensor grad;
+    bool requires_grad;
+    GradHome grad_home;
+  };
+  std::shared_ptr<State> state_;
+};
+
+// Gives a backward function the place to write dx of `x`. `writes(dx, write)` is called with an allocated tensor and
+// kOverwrite if this is the first gradient of x, with x's gradient and kAccumulate otherwise. Does nothing if x needs no
+// gradient.
+void write_grad(Backend& backend, const Variable& x, const std::function<void(const Tensor& dx, Write write)>& writes);
+// The same for operations that can only overwrite: a later gradient goes through a temporary and is added.
+void overwrite_grad(Backend& backend, const Variable& x, const std::function<void(const Tensor& dx)>& writes);
+// The same for an operation that writes two gradients in one pass. One that is not wanted goes to scratch memory.
+void overwrite_grads(Backend& backend, const Variable& a, const Variable& b,
+                     const std::function<void(const Tensor& da, const Tensor& db)>& writes);
+// Hands a finished gradient over: it becomes x's, or is added to it. An operation whose dx may be dy (BackwardFunction's)
+// writes dx there and gives dy: nothing is allocated.
+void give_grad(Backend& backend, const Variable& x, const Tensor& dx);
+
+class Tape {
+ public:
+  // dy: the gradient of the node's output, defined.
+  using BackwardFunction = std::function<void(const Tensor& dy)>;
+  // dys: of each output; undefined for those that received none, but not for all.
+  using MultiBackwardFunction = std::function<void(const std::vector<Tensor>& dys)>;
+
+  // `name` appears in error messages and profiles. Nodes whose outputs never received a gradient are skipped.
+  void record(std::string name, const Variable& output, BackwardFunction backward);
+  void record(std::string name, std::vector<Variable> outputs, MultiBackwardFunction backward);
+
+  // Replays all nodes, from whatever gradients were set. The tape is empty afterwards. `observer`, if given, sees each
+  // node's name and output gradient before it runs (for finding the first non-finite one).
+  using Observer = std::function<void(const std::string& name, const Tensor& dy)>;
+  void backward(const Observer& observer = {});
+
+  size_t size() const { return nodes_.size(); }
+  void clear() { nodes_.clear(); }
+
+ private:
+  struct Node {
+    std::string name;
+    std::vector<Variable> outputs;
+    MultiBackwardFunction backward;
+  };
+  std::vector<Node> nodes_;
+};
+
+}  // namespace riffle

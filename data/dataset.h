@@ -1,0 +1,46 @@
+// Dataset: where images come from, behind one interface. load() may be called from many threads at once.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "data/image.h"
+
+namespace riffle {
+
+class Dataset {
+ public:
+  virtual ~Dataset() = default;
+  virtual int64_t size() const = 0;
+  virtual int channels() const = 0;                                 // of the images load() returns: 1 or 3
+  virtual const std::vector<std::string>& classes() const = 0;      // index -> name
+  virtual int label(int64_t index) const = 0;                       // 0 .. classes-1
+  virtual Image load(int64_t index) const = 0;                      // throws Error naming the image
+  virtual std::string name(int64_t index) const = 0;                // path, or "file.gz[17]", for messages
+  virtual std::string description() const = 0;                      // "ImageFolder /data/val: 50000 images, 1000 classes"
+};
+
+// root/<class>/*.{jpg,jpeg,png} (any case), classes in byte order of their names, files in byte order; hidden files are
+// ignored. Throws: missing root, no class folders, a class folder without images (named), unreadable folders.
+// `classes` may be empty: the folders' names. Else, where it contains every folder's name, labels are positions in it (a
+// part of ImageNet keeps ImageNet's labels); where it contains none and is as long, it renames the folders in order.
+std::unique_ptr<Dataset> open_image_folder(const std::string& root, int channels,
+                                           const std::vector<std::string>& classes = {});
+
+// IDX (as MNIST and Fashion-MNIST ship), plain or gzip: images u8 (N,H,W), labels u8 (N). Kept in memory. `classes` may
+// be empty: then "0", "1", ... up to the largest label. Throws: wrong magic, truncated, counts that differ, label out
+// of range of `classes` (index and value named). channels 3 repeats the gray value.
+std::unique_ptr<Dataset> open_idx(const std::string& images_path, const std::string& labels_path,
+                                  std::vector<std::string> classes, int channels = 1);
+
+// The training or evaluation part of a data specification:
+//   "idx:DIR"        DIR/{train,t10k}-{images-idx3,labels-idx1}-ubyte[.gz]
+//   "folder:DIR"     DIR/{train,val}/<class>/..., or DIR/<class>/... where DIR has no train/val
+//   "DIR"            whichever of the two fits; an error that says what was looked for, if neither does
+// split: "train", "val" or "test"; the last two are the same, except where a folder has both.
+std::unique_ptr<Dataset> open_dataset(const std::string& spec, const std::string& split, int channels,
+                                      const std::vector<std::string>& classes);
+
+}  // namespace riffle

@@ -1,0 +1,127 @@
+// JPEG through libjpeg-turbo's libjpeg API, which (unlike TurboJPEG) reads CMYK and YCCK. Bit-exact with Pillow, which
+// uses the same library with the same defaults; stricter than Pillow on corrupt data.
+#include <csetjmp>
+#include <cstdio>
+
+#include <jpeglib.h>
+#include <jerror.h>
+
+#include "core/check.h"
+#include "data/decoders.h"
+
+namespace riffle {
+namespace {
+
+// The public part must come first: libjpeg hands back a pointer to it.
+struct ErrorManager {
+  jpeg_error_mgr base;
+  std::jmp_buf escape;
+  char message[JMSG_LENGTH_MAX];
+};
+
+[[noreturn]] void on_error(j_common_ptr state) {
+  auto* manager = reinterpret_cast<ErrorManager*>(state->err);
+  manager->base.format_message(state, manager->message);
+  std::longjmp(manager->escape, 1);
+}
+
+// Warnings that mean lost picture content are errors. Others, such as extraneous bytes before a marker, occur in files
+// that every decoder reads in full.
+void on_message(j_common_ptr state, int level) {
+  if (level >= 0) return;
+  switch (state->err->msg_code) {
+    case JWRN_JPEG_EOF:
+    case JWRN_HIT_MARKER:
+    case JWRN_HUFF_BAD_CODE:
+    case JWRN_ARITH_BAD_CODE:
+    case JWRN_MUST_RESYNC:
+      on_error(state);
+    default:
+      ++state->err->num_warnings;
+  }
+}
+
+void print_nothing(j_common_ptr) {}
+
+// Adobe's inverted CMYK, which is the only kind found in the wild, to RGB: (255 - ink) * (255 - black) / 255, rounded.
+void rgb_from_inverted_cmyk(const uint8_t* cmyk, size_t width, uint8_t* rgb) {
+  for (size_t x = 0; x < width; ++x, cmyk += 4, rgb += 3) {
+    const unsigned light = cmyk[3];
+    for (int c = 0; c < 3; ++c) {
+      const unsigned absorbed = (255u - cmyk[c]) * light + 128;
+      rgb[c] = static_cast<uint8_t>(light - (((absorbed >> 8) + absorbed) >> 8));
+    }
+  }
+}
+
+void gray_from_rgb(const uint8_t* rgb, size_t width, uint8_t* gray) {
+  for (size_t x = 0; x < width; ++x, rgb += 3) gray[x] = luma(rgb[0], rgb[1], rgb[2]);
+}
+
+void choose_output_space(jpeg_decompress_struct& decoder, int channels) {
+  switch (decoder.jpeg_color_space) {
+    case JCS_GRAYSCALE: decoder.out_color_space = channels == 1 ? JCS_GRAYSCALE : JCS_RGB; break;
+    case JCS_CMYK:
+    case JCS_YCCK: decoder.out_color_space = JCS_CMYK; break;
+    default: decoder.out_color_space = JCS_RGB;  // gray is computed from RGB, as Pillow does, not taken from Y
+  }
+  decoder.dct_method = JDCT_ISLOW;
+  decoder.do_fancy_upsampling = TRUE;
+}
+
+// Decodes into objects that the caller owns: libjpeg leaves by longjmp, which runs no destructors of this frame. Returns
+// false with the manager's message set. check_image_size() may throw: no libjpeg frame is on the stack then.
+bool decode_into(jpeg_decompress_struct& decoder, ErrorManager& manager, const uint8_t* bytes, size_t size,
+                 const std::string& path, int channels, Image& image, std::vector<uint8_t>& row) {
+  if (setjmp(manager.escape) != 0) return false;
+  jpeg_create_decompress(&decoder);
+  jpeg_mem_src(&decoder, bytes, static_cast<unsigned long>(size));
+  jpeg_read_header(&decoder, TRUE);
+  check_image_size(path, decoder.image_height, decoder.image_width);
+  choose_output_space(decoder, channels);
+  jpeg_start_decompress(&decoder);
+
+  const size_t width = decoder.output_width;
+  image = Image(static_cast<int>(decoder.output_height), static_cast<int>(width), channels);
+  const bool direct = decoder.output_components == channels;
+  if (!direct) row.resize(width * 7);  // a row as decoded (up to 4 channels), and the same in RGB
+  while (decoder.output_scanline < decoder.output_height) {
+    uint8_t* out = image.pixels.data() + decoder.output_scanline * width * static_cast<size_t>(channels);
+    JSAMPROW target = direct ? out : row.data();
+    jpeg_read_scanlines(&decoder, &target, 1);
+    if (direct) continue;
+    const uint8_t* rgb = row.data();
+    if (decoder.output_components == 4) {
+      uint8_t* converted = channels == 3 ? out : row.data() + width * 4;
+      rgb_from_inverted_cmyk(row.data(), width, converted);
+      rgb = converted;
+    }
+    if (channels == 1) gray_from_rgb(rgb, width, out);
+  }
+  jpeg_finish_decompress(&decoder);
+  return true;
+}
+
+struct Decoder {
+  jpeg_decompress_struct state{};
+  ~Decoder() { jpeg_destroy_decompress(&state); }  // does nothing if it was never created
+};
+
+}  // namespace
+
+Image decode_jpeg(const uint8_t* bytes, size_t size, const std::string& path, int channels) {
+  ErrorManager manager{};
+  Decoder decoder;
+  decoder.state.err = jpeg_std_error(&manager.base);
+  manager.base.error_exit = on_error;
+  manager.base.emit_message = on_message;
+  manager.base.output_message = print_nothing;
+
+  Image image;
+  std::vector<uint8_t> row;
+  if (!decode_into(decoder.state, manager, bytes, size, path, channels, image, row))
+    fail(path, ": truncated or corrupt JPEG: ", manager.message);
+  return image;
+}
+
+}  // namespace riffle

@@ -1,0 +1,28 @@
+// Image: decoded 8-bit pixels, H,W,C, packed; C is 1 (gray) or 3 (RGB).
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <string>
+#include <vector>
+
+namespace riffle {
+
+struct Image {
+  int height = 0, width = 0, channels = 0;
+  std::vector<uint8_t> pixels;  // (height, width, channels)
+
+  Image() = default;
+  Image(int h, int w, int c)
+      : height(h), width(w), channels(c),
+        pixels(static_cast<size_t>(h) * static_cast<size_t>(w) * static_cast<size_t>(c)) {}
+};
+
+// Decodes a JPEG or PNG, recognised by its first bytes (ImageNet has a PNG named .JPEG), as Pillow's convert("RGB") or
+// convert("L") would: `channels` is 3 or 1. Exact mode: islow DCT, fancy upsampling; EXIF orientation is ignored.
+// Throws Error with `path` in the message: empty, truncated, corrupt, or a format we do not read (named where known).
+Image decode_image(const uint8_t* bytes, size_t size, const std::string& path, int channels);
+
+std::vector<uint8_t> read_file(const std::string& path);  // throws with the path and the reason
+
+}  // namespace riffle

@@ -1,0 +1,127 @@
+// Crops, flips and the two pipelines built from them.
+#include "data/transform.h"
+
+#include <algorithm>
+#include <cmath>
+#include <cstring>
+#include <utility>
+
+#include "core/check.h"
+#include "data/resize.h"
+
+namespace riffle {
+namespace {
+
+size_t row_bytes(const Image& image) { return static_cast<size_t>(image.width) * static_cast<size_t>(image.channels); }
+
+// Python's round() of a half-integer n/2: to the even neighbour.
+int round_half(int n) {
+  const int down = n >> 1;
+  return n % 2 == 0 ? down : down + (down & 1);
+}
+
+// The window whose top left corner is at (top, left), zero where it lies outside the image.
+Image window_with_zeros(const Image& image, int top, int left, int height, int width) {
+  Image out(height, width, image.channels);
+  const int y_begin = std::max(0, -top), y_end = std::min(height, image.height - top);
+  const int x_begin = std::max(0, -left), x_end = std::min(width, image.width - left);
+  if (x_begin >= x_end) return out;
+  const auto channels = static_cast<size_t>(image.channels);
+  const size_t bytes = static_cast<size_t>(x_end - x_begin) * channels;
+  for (int y = y_begin; y < y_end; ++y) {
+    const uint8_t* from = image.pixels.data() + static_cast<size_t>(top + y) * row_bytes(image) +
+                          static_cast<size_t>(left + x_begin) * channels;
+    std::memcpy(out.pixels.data() + static_cast<size_t>(y) * row_bytes(out) + static_cast<size_t>(x_begin) * channels,
+                from, bytes);
+  }
+  return out;
+}
+
+Image pad_and_crop(const Image& image, int pad, int size, RandomStream& random) {
+  const int rows = image.height + 2 * pad - size, columns = image.width + 2 * pad - size;
+  if (rows < 0 || columns < 0)
+    fail("a ", image.height, "x", image.width, " image padded by ", pad, " on each side is smaller than the crop of ",
+         size, "x", size, "; use a smaller size, a larger pad, or crop: random_resized_crop");
+  const auto top = static_cast<int>(random.below(rows + 1));
+  const auto left = static_cast<int>(random.below(columns + 1));
+  return window_with_zeros(image, top - pad, left - pad, size, size);
+}
+
+}  // namespace
+
+Image crop(const Image& image, const CropBox& box) {
+  check_box(box, image.height, image.width);
+  return window_with_zeros(image, box.top, box.left, box.height, box.width);
+}
+
+Image pad_zero(const Image& image, int border) {
+  RIFFLE_CHECK(border >= 0, "border ", border);
+  return window_with_zeros(image, -border, -border, image.height + 2 * border, image.width + 2 * border);
+}
+
+Image center_crop(const Image& image, int height, int width) {
+  RIFFLE_CHECK(height > 0 && width > 0, "crop of ", height, "x", width);
+  // Where an axis is too short torchvision pads the smaller half before, then crops nothing.
+  const auto offset = [](int in, int out) { return out > in ? -((out - in) / 2) : round_half(in - out); };
+  return window_with_zeros(image, offset(image.height, height), offset(image.width, width), height, width);
+}
+
+void flip_horizontal(Image& image) {
+  const auto width = static_cast<size_t>(image.width);
+  uint8_t* row = image.pixels.data();
+  for (int y = 0; y < image.height; ++y, row += row_bytes(image)) {
+    if (image.channels == 1) {
+      std::reverse(row, row + width);
+      continue;
+    }
+    for (size_t x = 0; x < width / 2; ++x) std::swap_ranges(row + x * 3, row + x * 3 + 3, row + (width - 1 - x) * 3);
+  }
+}
+
+CropBox draw_crop(const RandomResizedCrop& parameters, int height, int width, RandomStream& random) {
+  constexpr int kTries = 10;
+  const double area = static_cast<double>(height) * width;
+  const double log_min = std::log(parameters.ratio_min), log_max = std::log(parameters.ratio_max);
+  for (int i = 0; i < kTries; ++i) {
+    const double target_area = area * random.uniform(parameters.scale_min, parameters.scale_max);
+    const double ratio = std::exp(random.uniform(log_min, log_max));
+    const auto w = static_cast<int>(std::nearbyint(std::sqrt(target_area * ratio)));
+    const auto h = static_cast<int>(std::nearbyint(std::sqrt(target_area / ratio)));
+    if (w < 1 || h < 1 || w > width || h > height) continue;
+    const auto top = static_cast<int>(random.below(height - h + 1));
+    const auto left = static_cast<int>(random.below(width - w + 1));
+    return {top, left, h, w};
+  }
+  // The largest centred box of an allowed aspect.
+  int h = height, w = width;
+  const double ratio = static_cast<double>(width) / height;
+  if (ratio < parameters.ratio_min) h = std::max(1, static_cast<int>(std::nearbyint(width / parameters.ratio_min)));
+  if (ratio > parameters.ratio_max) w = std::max(1, static_cast<int>(std::nearbyint(height * parameters.ratio_max)));
+  return {(height - h) / 2, (width - w) / 2, h, w};
+}
+
+Image TrainTransform::apply(const Image& image, RandomStream& random) const {
+  RIFFLE_CHECK(size > 0 && pad >= 0, "size ", size, ", pad ", pad);
+  Image out = crop == TrainCrop::kPadAndCrop
+                  ? pad_and_crop(image, pad, size, random)
+                  : resize_bilinear(image, draw_crop(random_resized_crop, image.height, image.width, random), size, size);
+  if (random.flip(flip_probability)) flip_horizontal(out);
+  return out;
+}
+
+Image EvalTransform::apply(const Image& image) const {
+  RIFFLE_CHECK(resize >= 0 && crop > 0, "resize ", resize, ", crop ", crop);
+  if (resize == 0) {
+    if (image.height != crop || image.width != crop)
+      fail("the image is ", image.height, "x", image.width, ", but without resizing (resize: 0) it must be ", crop, "x",
+           crop, " already");
+    return image;
+  }
+  const ImageSize resized = short_edge_size(image.height, image.width, resize);
+  if (resized.height < crop || resized.width < crop) return center_crop(resize_short_edge(image, resize), crop, crop);
+  // The same as resizing and then cropping, without computing what the crop drops.
+  const CropBox window{round_half(resized.height - crop), round_half(resized.width - crop), crop, crop};
+  return resize_bilinear_window(image, {0, 0, image.height, image.width}, resized.height, resized.width, window);
+}
+
+}  // namespace riffle

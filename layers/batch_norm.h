@@ -1,0 +1,35 @@
+// BatchNorm2d (Ioffe and Szegedy, 2015), with PyTorch's conventions: momentum 0.1 is the weight of the new batch, the
+// running variance is unbiased, eps 1e-5.
+#pragma once
+
+#include "core/module.h"
+
+namespace riffle {
+
+class BatchNorm2d : public Module {
+ public:
+  BatchNorm2d(Backend& backend, int64_t channels);
+
+  // Training: statistics of the batch, and the running ones updated. Else, or with frozen statistics: the running ones.
+  // relu fuses max(0, y) into the same pass. x (N,H,W,C).
+  Variable forward(const Context& context, const Variable& x, bool relu);
+
+  // y = scale*x + shift is what this layer does in evaluation; (C) each, in double.
+  struct Affine {
+    std::vector<double> scale, shift;
+  };
+  Affine evaluation_affine(Backend& backend) const;
+
+  Parameter& weight() { return *weight_; }
+  Parameter& bias() { return *bias_; }
+  void freeze_statistics(bool frozen) { frozen_statistics_ = frozen; }
+
+ private:
+  Parameter* weight_;
+  Parameter* bias_;
+  Buffer* running_mean_;
+  Buffer* running_var_;
+  bool frozen_statistics_ = false;
+};
+
+}  // namespace riffle

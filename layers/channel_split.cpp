@@ -1,0 +1,33 @@
+// ChannelSplit. The parts write their gradients into slices of one tensor, which then is x's gradient.
+#include "layers/channel_split.h"
+
+#include <memory>
+
+namespace riffle {
+
+std::pair<Variable, Variable> channel_split(const Context& context, const std::string& name, const Variable& x,
+                                            int64_t first) {
+  Backend& backend = context.backend;
+  const int64_t channels = x.shape().c, second = channels - first;
+  const bool records = context.records(x);
+  const Variable a(x.value().channel_slice(0, first), records);
+  const Variable b(x.value().channel_slice(first, second), records);
+  if (!records) return {a, b};
+
+  const auto whole = std::make_shared<Tensor>();  // allocated when the first part needs it
+  const auto home = [&backend, whole, shape = x.shape()](int64_t begin, int64_t count) {
+    if (!whole->defined()) *whole = backend.empty(shape);
+    return whole->channel_slice(begin, count);
+  };
+  a.set_grad_home([home, first] { return home(0, first); });
+  b.set_grad_home([home, first, second] { return home(first, second); });
+  context.tape->record(name, {a, b}, [&backend, x, whole, first, second](const std::vector<Tensor>& dys) {
+    // A part that nothing depended on has gradient zero.
+    if (!dys[0].defined()) backend.fill(0, whole->channel_slice(0, first));
+    if (!dys[1].defined()) backend.fill(0, whole->channel_slice(first, second));
+    give_grad(backend, x, *whole);
+  });
+  return {a, b};
+}
+
+}  // namespace riffle

@@ -1,0 +1,48 @@
+// Convolution + batch norm (+ ReLU), the block that ShuffleNetV2 is made of, and sequences of it. In training: two
+// operations, ReLU fused into the second. In evaluation the same with running statistics. Folded (inference only): one
+// convolution with bias and ReLU.
+#pragma once
+
+#include <memory>
+#include <vector>
+
+#include "layers/batch_norm.h"
+#include "layers/convolution.h"
+
+namespace riffle {
+
+class ConvBn {
+ public:
+  ConvBn(Backend& backend, std::unique_ptr<Convolution> conv, bool relu);
+
+  Variable forward(const Context& context, const Variable& x);
+  // Later forward passes compute relu(conv(x, w * scale) + shift); idempotent. Parameters stay as they are.
+  void fold(Backend& backend);
+
+  Convolution& conv() { return *conv_; }
+  const Convolution& conv() const { return *conv_; }
+  BatchNorm2d& norm() { return norm_; }
+  bool relu() const { return relu_; }
+
+ private:
+  std::unique_ptr<Convolution> conv_;
+  BatchNorm2d norm_;
+  bool relu_;
+  Tensor folded_weight_, folded_bias_;
+};
+
+// Blocks in a row. Children are numbered as in the published state dicts, which number convolution, norm and ReLU: a
+// block without ReLU takes two numbers, one with it three.
+class ConvBnSequence : public Module {
+ public:
+  ConvBnSequence& append(Backend& backend, std::unique_ptr<Convolution> conv, bool relu);
+  Variable forward(const Context& context, Variable x);
+  std::vector<std::unique_ptr<ConvBn>>& blocks() { return blocks_; }
+  const std::vector<std::unique_ptr<ConvBn>>& blocks() const { return blocks_; }
+
+ private:
+  std::vector<std::unique_ptr<ConvBn>> blocks_;
+  int next_number_ = 0;
+};
+
+}  // namespace riffle

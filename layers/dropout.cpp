@@ -1,0 +1,23 @@
+// Dropout.
+#include "layers/dropout.h"
+
+#include "core/rng.h"
+
+namespace riffle {
+
+Variable dropout(const Context& context, const std::string& name, const Variable& x, double rate, uint64_t layer) {
+  if (!context.training || rate == 0) return x;
+  Backend& backend = context.backend;
+  const PhiloxKey key = RandomStream(context.seed, RandomPurpose::kDropout, context.step, layer).key();
+  const Tensor y = backend.empty(x.shape());
+  backend.dropout(x.value(), key, rate, y);
+  const Variable output(y, context.records(x));
+  if (!context.records(x)) return output;
+  context.tape->record(name, output, [&backend, x, key, rate](const Tensor& dy) {
+    backend.dropout(dy, key, rate, dy);
+    give_grad(backend, x, dy);
+  });
+  return output;
+}
+
+}  // namespace riffle

@@ -1,0 +1,146 @@
+// ShuffleNetV2: construction and forward pass.
+#include "layers/shufflenet_v2.h"
+
+#include "layers/dropout.h"
+#include "layers/initialise.h"
+#include "layers/pooling.h"
+
+namespace riffle {
+namespace {
+
+struct PublishedWidth {
+  const char* name;
+  std::vector<int64_t> stage_channels;
+  int64_t head_channels;
+};
+
+const std::vector<PublishedWidth>& published_widths() {
+  static const std::vector<PublishedWidth> widths{{"0.5x", {48, 96, 192}, 1024},
+                                                  {"1.0x", {116, 232, 464}, 1024},
+                                                  {"1.5x", {176, 352, 704}, 1024},
+                                                  {"2.0x", {244, 488, 976}, 2048}};
+  return widths;
+}
+
+constexpr uint64_t kHeadDropout = 0;  // number of the dropout layer, for its random stream
+
+void check(const ShuffleNetV2Config& config) {
+  RIFFLE_CHECK(config.stage_channels.size() == config.stage_repeats.size() && !config.stage_channels.empty(),
+               config.stage_channels.size(), " stage widths for ", config.stage_repeats.size(), " stages");
+  for (size_t i = 0; i < config.stage_channels.size(); ++i)
+    RIFFLE_CHECK(config.stage_channels[i] > 0 && config.stage_channels[i] % 2 == 0 && config.stage_repeats[i] > 0,
+                 "stage ", i + 2, " has ", config.stage_channels[i], " channels (must be even) and ",
+                 config.stage_repeats[i], " units");
+  RIFFLE_CHECK(config.stem_channels > 0 && config.head_channels > 0 && config.classes > 0, "no channels or classes");
+  RIFFLE_CHECK(config.input_channels == 1 || config.input_channels == 3, config.input_channels, " input channels");
+  RIFFLE_CHECK(config.stem_stride == 1 || config.stem_stride == 2, "stem stride ", config.stem_stride);
+}
+
+}  // namespace
+
+ShuffleNetV2Config ShuffleNetV2Config::published(const std::string& width, Dialect dialect) {
+  for (const PublishedWidth& known : published_widths()) {
+    const std::string name = known.name;  // "1.0x" may be written "1.0", "1x" and "1" too
+    const std::string number = name.substr(0, 3);
+    const bool whole = number.substr(1) == ".0";
+    if (width != name && width != number && !(whole && (width == number.substr(0, 1) || width == number.substr(0, 1) + "x")))
+      continue;
+    ShuffleNetV2Config config;
+    config.dialect = dialect;
+    config.stage_channels = known.stage_channels;
+    config.head_channels = known.head_channels;
+    config.dropout = dialect == Dialect::kMegvii && name == "2.0x" ? 0.2 : 0.0;
+    return config;
+  }
+  fail_usage("no published ShuffleNetV2 has width '", width, "'; use 0.5x, 1.0x, 1.5x or 2.0x");
+}
+
+std::string ShuffleNetV2Config::width_name() const {
+  for (const PublishedWidth& known : published_widths())
+    if (known.stage_channels == stage_channels && known.head_channels == head_channels && stem_channels == 24 &&
+        stage_repeats == std::vector<int64_t>{4, 8, 4})
+      return known.name;
+  return "custom";
+}
+
+bool ShuffleNetV2Config::operator==(const ShuffleNetV2Config& other) const {
+  return dialect == other.dialect && stage_channels == other.stage_channels && stage_repeats == other.stage_repeats &&
+         stem_channels == other.stem_channels && head_channels == other.head_channels && classes == other.classes &&
+         input_channels == other.input_channels && stem_stride == other.stem_stride &&
+         stem_max_pool == other.stem_max_pool && dropout == other.dropout;
+}
+
+ShuffleNetV2::ShuffleNetV2(Backend& backend, const ShuffleNetV2Config& config, uint64_t seed) : config_(config) {
+  check(config);
+  stem_.append(backend,
+               make_conv2d(backend, config.input_channels, config.stem_channels, 3, config.stem_stride, 1,
+                           config.dialect),
+               true);
+  add_module("conv1", stem_);
+  int64_t channels = config.stem_channels;
+  for (size_t s = 0; s < config.stage_channels.size(); ++s) {
+    stages_.push_back(std::make_unique<Stage>());
+    Stage& stage = *stages_.back();
+    for (int64_t u = 0; u < config.stage_repeats[s]; ++u) {
+      stage.units.push_back(std::make_unique<ShuffleUnit>(backend, channels, config.stage_channels[s], u == 0 ? 2 : 1,
+                                                          config.dialect));
+      channels = config.stage_channels[s];
+      stage.add_module(std::to_string(u), *stage.units.back());
+    }
+    add_module("stage" + std::to_string(s + 2), stage);
+  }
+  head_.append(backend, make_pointwise_conv2d(backend, channels, config.head_channels), true);
+  add_module("conv5", head_);
+  classifier_ = std::make_unique<Linear>(backend, config.head_channels, config.classes,
+                                         config.dialect != Dialect::kMegvii);
+  add_module("fc", *classifier_);
+  name_tree();
+  initialise(backend, seed);
+}
+
+Variable ShuffleNetV2::forward(const Context& context, const Variable& input) {
+  RIFFLE_CHECK(input.shape().c == config_.input_channels, "the network reads ", config_.input_channels,
+               " channels, the input is ", input.shape());
+  Variable x = stem_.forward(context, input);
+  if (config_.stem_max_pool)
+    x = max_pool2d(context, "maxpool", x, dialect_window(config_.dialect, 3, 2, x.shape().h, x.shape().w));
+  for (auto& stage : stages_)
+    for (auto& unit : stage->units) x = unit->forward(context, x);
+  x = head_.forward(context, x);
+  x = global_avg_pool(context, "globalpool", x);
+  x = dropout(context, "dropout", x, config_.dropout, kHeadDropout);
+  return classifier_->forward(context, x);
+}
+
+void ShuffleNetV2::for_each_block(const std::function<void(ConvBn&)>& visit) {
+  for (auto& block : stem_.blocks()) visit(*block);
+  for (auto& stage : stages_) {
+    for (auto& unit : stage->units) {
+      if (unit->projection())
+        for (auto& block : unit->projection()->blocks()) visit(*block);
+      for (auto& block : unit->main().blocks()) visit(*block);
+    }
+  }
+  for (auto& block : head_.blocks()) visit(*block);
+}
+
+void ShuffleNetV2::fold_batch_norm(Backend& backend) {
+  for_each_block([&](ConvBn& block) { block.fold(backend); });
+}
+
+void ShuffleNetV2::initialise(Backend& backend, uint64_t seed) {
+  uint64_t number = 0;
+  for_each_block([&](ConvBn& block) {
+    const bool first = &block == stem_.blocks().front().get();
+    initialise_conv_bn(backend, config_.dialect, first, seed, number++, block);
+  });
+  initialise_linear(backend, config_.dialect, seed, number, *classifier_);
+}
+
+int64_t ShuffleNetV2::parameter_count() {
+  int64_t count = 0;
+  for_each_parameter([&](const std::string&, Parameter& parameter) { count += parameter.value.elements(); });
+  return count;
+}
+
+}  // namespace riffle

@@ -1,0 +1,14 @@
+// SoftmaxCrossEntropy with label smoothing (Szegedy et al., 2016, section 7; PyTorch's definition: the target is
+// (1 - smoothing)*onehot + smoothing/K).
+#pragma once
+
+#include "core/context.h"
+
+namespace riffle {
+
+// Losses of the images, (N,1,1,1). With a tape, this is the root of the backward pass: the gradient of
+// grad_scale * (mean of the losses) with respect to the logits (N,1,1,K) is set. labels: i32 (N,1,1,1).
+Tensor softmax_cross_entropy(const Context& context, const Variable& logits, const Tensor& labels, double smoothing,
+                             double grad_scale = 1);
+
+}  // namespace riffle

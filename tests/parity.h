@@ -1,0 +1,250 @@
+// The parity harness: runs one primitive on a backend under test and on RefBackend and compares. Every argument sits in
+// a larger buffer: NaN surrounds inputs, so that a stray read shows; a sentinel surrounds outputs, so that a stray
+// write shows. A third run, on absolute values, gives the magnitude that rounding errors of sums are measured against.
+#pragma once
+
+#include <gtest/gtest.h>
+
+#include <cmath>
+#include <cstring>
+#include <functional>
+#include <limits>
+#include <list>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "core/cpu/cpu_backend.h"
+#include "core/rng.h"
+#include "tests/reference/ref_backend.h"
+
+namespace riffle::parity {
+
+struct BackendUnderTest {
+  std::string name;
+  std::function<std::unique_ptr<Backend>()> make;
+};
+
+// The one list of backends: a new one is added here.
+inline std::vector<BackendUnderTest> backends_under_test() {
+  return {{"CpuOneThread", [] { return make_cpu_backend(1); }}, {"CpuTwoThreads", [] { return make_cpu_backend(2); }}};
+}
+
+inline std::ostream& operator<<(std::ostream& out, const BackendUnderTest& backend) {
+  return out << backend.name;
+}
+
+class ParityTest : public ::testing::TestWithParam<BackendUnderTest> {
+ protected:
+  void SetUp() override { backend_ = GetParam().make(); }
+  Backend& backend() { return *backend_; }
+
+ private:
+  std::unique_ptr<Backend> backend_;
+};
+
+// Runs a suite of TEST_P on every backend.
+#define RIFFLE_INSTANTIATE_PARITY(suite)                                                                  \
+  INSTANTIATE_TEST_SUITE_P(Backends, suite, ::testing::ValuesIn(::riffle::parity::backends_under_test()), \
+                           [](const auto& parameter) { return parameter.param.name; })
+
+// Half the distance between 1 and the next float: the relative error of one rounding.
+constexpr double kRounding = 1.0 / (1 << 24);
+
+// Neighbouring channels on the left and right of an argument within its buffer.
+struct Layout {
+  int64_t left = 0, right = 0;
+};
+constexpr Layout kPacked{0, 0};
+constexpr Layout kSlice{3, 5};
+constexpr Layout kFirstPart{0, 8};
+constexpr Layout kLastPart{16, 0};
+
+// Small integers make float32 sums exact, so results must be equal; normals need a bound.
+enum class Values { kIntegers, kNormals };
+
+enum class Side { kTest, kReference, kMagnitude };
+
+enum class Role { kInput, kOutput, kInPlace };
+
+// One argument of a primitive, the same on all sides.
+class Argument {
+ public:
+  const Tensor& operator[](Side side) const { return views_[static_cast<size_t>(side)]; }
+  const Shape& shape() const { return (*this)[Side::kReference].shape(); }
+
+ private:
+  friend class Case;
+  Tensor views_[3];
+};
+
+// One call of a primitive, with its arguments.
+class Case {
+ public:
+  Case(Backend& backend, Values values = Values::kNormals, uint64_t seed = 1)
+      : test_(backend), values_(values), random_(seed, RandomPurpose::kTest) {}
+
+  bool exact() const { return values_ == Values::kIntegers; }
+  Backend& reference() { return *reference_; }
+
+  Argument input(Shape shape, Layout layout = kPacked) { return input(shape, layout, draw(shape)); }
+  Argument input(Shape shape, Layout layout, const std::vector<float>& values) {
+    return place<float>(shape, layout, values, Role::kInput);
+  }
+  Argument vector(int64_t size) { return input(vector_shape(size)); }
+  Argument vector(const std::vector<float>& values) {
+    return input(vector_shape(static_cast<int64_t>(values.size())), kPacked, values);
+  }
+  template <class T>
+  Argument integer_input(Shape shape, const std::vector<T>& values) {
+    return place<T>(shape, kPacked, values, Role::kInput);
+  }
+  // Holds NaN to be overwritten, or values to be added to.
+  Argument output(Shape shape, Layout layout = kPacked, Write write = Write::kOverwrite) {
+    if (write == Write::kAccumulate) return in_place(shape, layout, draw(shape));
+    const float nan = std::numeric_limits<float>::quiet_NaN();
+    return place<float>(shape, layout, std::vector<float>(static_cast<size_t>(shape.elements()), nan), Role::kOutput);
+  }
+  // Both read and written.
+  Argument in_place(Shape shape, Layout layout, const std::vector<float>& values) {
+    return place<float>(shape, layout, values, Role::kInPlace);
+  }
+  template <class T>
+  Argument integer_output(Shape shape) {
+    return place<T>(shape, kPacked, std::vector<T>(static_cast<size_t>(shape.elements()), T(0xCD)), Role::kOutput);
+  }
+
+  std::vector<float> draw(Shape shape) {
+    std::vector<float> values(static_cast<size_t>(shape.elements()));
+    for (float& value : values)
+      value = static_cast<float>(exact() ? static_cast<double>(random_.below(7) - 3) : random_.normal());
+    return values;
+  }
+  RandomStream& random() { return random_; }
+
+  // call(backend, side) runs the primitive on argument[side]. Afterwards nothing but the outputs may have changed.
+  void run(const std::function<void(Backend& backend, Side side)>& call, bool magnitude = true) {
+    call(*reference_, Side::kReference);
+    if (magnitude) call(*reference_, Side::kMagnitude);
+    call(test_, Side::kTest);
+    for (const auto& check : untouched_checks_) check();
+  }
+
+  std::vector<double> got(const Argument& y) { return download<double>(test_, y[Side::kTest]); }
+  std::vector<double> expected(const Argument& y) { return download<double>(*reference_, y[Side::kReference]); }
+
+  template <class T>
+  void expect_equal_integers(const Argument& y) {
+    EXPECT_EQ(download<T>(test_, y[Side::kTest]), download<T>(*reference_, y[Side::kReference]));
+  }
+  // The float nearest to the reference: for operations that only move or select values.
+  void expect_equal(const Argument& y) {
+    std::vector<double> rounded = expected(y);
+    for (double& value : rounded) value = static_cast<float>(value);
+    compare(y, rounded, std::vector<double>(rounded.size(), 0.0));
+  }
+  // Sums of `terms` products: exact for integers, else within the standard bound terms * u * sum |a||b|.
+  void expect_sum(const Argument& y, int64_t terms) {
+    if (exact()) return expect_equal(y);
+    std::vector<double> bounds = download<double>(*reference_, y[Side::kMagnitude]);
+    for (double& bound : bounds) bound *= static_cast<double>(terms + 2) * kRounding;
+    compare(y, expected(y), bounds);
+  }
+  void expect_within(const Argument& y, const std::vector<double>& bounds) { compare(y, expected(y), bounds); }
+
+ private:
+  template <class T>
+  static std::vector<T> download(Backend& backend, const Tensor& x) {
+    std::vector<T> values(static_cast<size_t>(x.elements()));
+    backend.download(x, DTypeOf<T>::value, values.data());
+    return values;
+  }
+
+  template <class T>
+  Argument place(Shape shape, Layout layout, const std::vector<T>& values, Role role);
+  template <class T>
+  void check_untouched(const Tensor& buffer, const std::vector<T>& before, Shape shape, Layout layout, Role role);
+  void compare(const Argument& y, const std::vector<double>& wanted, const std::vector<double>& bounds);
+
+  Backend& test_;
+  std::unique_ptr<Backend> reference_ = make_reference_backend();
+  Values values_;
+  RandomStream random_;
+  std::list<std::function<void()>> untouched_checks_;
+};
+
+// Index of element i of `shape` within its buffer, which has one more image before and after it.
+inline size_t buffer_index(int64_t i, Shape shape, Layout layout) {
+  const int64_t ld = layout.left + shape.c + layout.right;
+  return static_cast<size_t>((shape.h * shape.w + i / shape.c) * ld + layout.left + i % shape.c);
+}
+
+template <class T>
+T guard_of(Role role) {
+  if (std::is_same<T, float>::value && role == Role::kInput) return std::numeric_limits<T>::quiet_NaN();
+  return static_cast<T>(101);
+}
+
+template <class T>
+Argument Case::place(Shape shape, Layout layout, const std::vector<T>& values, Role role) {
+  const Shape padded{shape.n + 2, shape.h, shape.w, layout.left + shape.c + layout.right};
+  std::vector<T> image(static_cast<size_t>(padded.elements()), guard_of<T>(role));
+  std::vector<T> magnitude = image;
+  for (int64_t i = 0; i < shape.elements(); ++i) {
+    const T value = values[static_cast<size_t>(i)];
+    image[buffer_index(i, shape, layout)] = value;
+    magnitude[buffer_index(i, shape, layout)] = value < T(0) ? static_cast<T>(-value) : value;
+  }
+  const DType host_dtype = DTypeOf<T>::value;
+  const auto upload = [&](Backend& backend, const std::vector<T>& host) {
+    const Tensor buffer = backend.empty(padded, host_dtype == DType::kF32 ? backend.dtype() : host_dtype);
+    backend.upload(host.data(), host_dtype, buffer);
+    return buffer;
+  };
+  const auto view = [&](const Tensor& buffer) {
+    return buffer.sample_slice(1, shape.n).channel_slice(layout.left, shape.c);
+  };
+  const Tensor test_buffer = upload(test_, image);
+  Argument argument;
+  argument.views_[static_cast<size_t>(Side::kTest)] = view(test_buffer);
+  argument.views_[static_cast<size_t>(Side::kReference)] = view(upload(*reference_, image));
+  argument.views_[static_cast<size_t>(Side::kMagnitude)] = view(upload(*reference_, magnitude));
+  untouched_checks_.push_back([=] { check_untouched<T>(test_buffer, image, shape, layout, role); });
+  return argument;
+}
+
+template <class T>
+void Case::check_untouched(const Tensor& buffer, const std::vector<T>& before, Shape shape, Layout layout, Role role) {
+  const std::vector<T> after = download<T>(test_, buffer);
+  std::vector<bool> writable(before.size(), false);
+  if (role != Role::kInput)
+    for (int64_t i = 0; i < shape.elements(); ++i) writable[buffer_index(i, shape, layout)] = true;
+  const auto ld = static_cast<size_t>(layout.left + shape.c + layout.right);
+  for (size_t i = 0; i < before.size(); ++i) {
+    if (writable[i] || std::memcmp(&before[i], &after[i], sizeof(T)) == 0) continue;
+    ADD_FAILURE() << (role == Role::kInput ? "an input" : "memory around an output") << " of shape " << shape
+                  << " was changed: row " << static_cast<int64_t>(i / ld) - shape.h * shape.w << ", channel "
+                  << static_cast<int64_t>(i % ld) - layout.left << " from " << +before[i] << " to " << +after[i];
+    return;
+  }
+}
+
+inline void Case::compare(const Argument& y, const std::vector<double>& wanted, const std::vector<double>& bounds) {
+  ASSERT_EQ(wanted.size(), bounds.size());
+  const std::vector<double> values = got(y);
+  const Shape shape = y.shape();
+  int64_t wrong = 0;
+  std::string first;
+  for (size_t i = 0; i < values.size(); ++i) {
+    const bool both_nan = std::isnan(values[i]) && std::isnan(wanted[i]);
+    if (both_nan || values[i] == wanted[i] || std::abs(values[i] - wanted[i]) <= bounds[i]) continue;
+    if (wrong++ > 0) continue;
+    const auto pixel = static_cast<int64_t>(i) / shape.c;
+    first = join("image ", pixel / (shape.h * shape.w), ", row ", pixel / shape.w % shape.h, ", column ",
+                 pixel % shape.w, ", channel ", static_cast<int64_t>(i) % shape.c, ": got ", values[i], ", expected ",
+                 wanted[i], ", off by ", std::abs(values[i] - wanted[i]), ", bound ", bounds[i]);
+  }
+  if (wrong > 0) ADD_FAILURE() << wrong << " of " << values.size() << " elements of " << shape << " differ; " << first;
+}
+
+}  // namespace riffle::parity

@@ -1,0 +1,102 @@
+// The reference: softmax cross entropy, label ranks and the multi-tensor updates.
+#include <algorithm>
+#include <cmath>
+#include <limits>
+
+#include "tests/reference/declarations.h"
+#include "tests/reference/views.h"
+
+namespace riffle::reference {
+namespace {
+
+int64_t label_of(const View<int32_t>& labels, int64_t n, int64_t classes) {
+  const int64_t label = labels[n];
+  RIFFLE_CHECK(label >= 0 && label < classes, "label ", label, " of sample ", n, " is outside 0 .. ", classes - 1);
+  return label;
+}
+
+// log(sum exp z) of row n, for any finite logits.
+double log_sum_exp(const Elements& z, int64_t n) {
+  double largest = -std::numeric_limits<double>::infinity();
+  for (int64_t k = 0; k < z.channels(); ++k) largest = std::max(largest, z(n, k));
+  double sum = 0;
+  for (int64_t k = 0; k < z.channels(); ++k) sum += std::exp(z(n, k) - largest);
+  return largest + std::log(sum);
+}
+
+}  // namespace
+
+void RefBackend::softmax_cross_entropy(const Tensor& logits, const Tensor& labels, double smoothing, double grad_scale,
+                                       const Tensor& loss, const Tensor& dlogits) {
+  const Shape shape = logits.shape();
+  const Elements z("logits", logits, {shape.n, 1, 1, shape.c});
+  const auto classes = static_cast<double>(shape.c);
+  const auto label = packed_view<int32_t>("labels", labels, {shape.n, 1, 1, 1});
+  const auto losses = packed_view("loss", loss, {shape.n, 1, 1, 1});
+  check_disjoint("loss", loss, {logits, labels, dlogits});
+  check_disjoint("dlogits", dlogits, {logits, labels});
+  const Elements dz("dlogits", dlogits.defined() ? dlogits : empty(shape), shape);
+  for (int64_t n = 0; n < shape.n; ++n) {
+    const int64_t right = label_of(label, n, shape.c);
+    const double normaliser = log_sum_exp(z, n);
+    losses[n] = 0;
+    for (int64_t k = 0; k < shape.c; ++k) {
+      const double target = (k == right ? 1 - smoothing : 0) + smoothing / classes;
+      const double log_probability = z(n, k) - normaliser;
+      losses[n] -= target * log_probability;
+      dz(n, k) = grad_scale * (std::exp(log_probability) - target);
+    }
+  }
+}
+
+void RefBackend::label_rank(const Tensor& logits, const Tensor& labels, const Tensor& rank) {
+  const Shape shape = logits.shape();
+  const Elements z("logits", logits, {shape.n, 1, 1, shape.c});
+  const auto label = packed_view<int32_t>("labels", labels, {shape.n, 1, 1, 1});
+  const auto ranks = packed_view<int32_t>("rank", rank, {shape.n, 1, 1, 1});
+  for (int64_t n = 0; n < shape.n; ++n) {
+    const int64_t right = label_of(label, n, shape.c);
+    bool has_nan = false;
+    int32_t above = 0;
+    for (int64_t k = 0; k < shape.c; ++k) {
+      has_nan = has_nan || std::isnan(z(n, k));
+      if (z(n, k) > z(n, right) || (z(n, k) == z(n, right) && k < right)) ++above;
+    }
+    ranks[n] = has_nan ? static_cast<int32_t>(shape.c) : above;
+  }
+}
+
+void RefBackend::sgd_step(const std::vector<ParameterUpdate>& updates, const SgdStep& step) {
+  for (const ParameterUpdate& update : updates) {
+    const Shape shape = update.weight.shape();
+    const auto weight = packed_view("weight", update.weight, shape), grad = packed_view("grad", update.grad, shape);
+    const auto velocity = packed_view("momentum", update.momentum, shape);
+    const double lr = step.lr * update.lr_multiplier;
+    for (int64_t i = 0; i < shape.elements(); ++i) {
+      const double g = grad[i] * step.grad_scale + update.weight_decay * weight[i];
+      velocity[i] = step.momentum * velocity[i] + g;
+      weight[i] -= lr * (step.nesterov ? g + step.momentum * velocity[i] : velocity[i]);
+    }
+  }
+}
+
+double RefBackend::squared_norm(const std::vector<Tensor>& tensors) {
+  double sum = 0;
+  for (const Tensor& tensor : tensors) {
+    const Elements values("tensor", tensor);
+    for (int64_t p = 0; p < tensor.pixels(); ++p)
+      for (int64_t c = 0; c < tensor.channels(); ++c) sum += values(p, c) * values(p, c);
+  }
+  return sum;
+}
+
+void RefBackend::ema_update(const std::vector<Tensor>& averages, const std::vector<Tensor>& values, double decay) {
+  RIFFLE_CHECK(averages.size() == values.size(), averages.size(), " averages, ", values.size(), " values");
+  for (size_t t = 0; t < averages.size(); ++t) {
+    const Shape shape = averages[t].shape();
+    const auto average = packed_view("average", averages[t], shape), value = packed_view("value", values[t], shape);
+    for (int64_t i = 0; i < shape.elements(); ++i) average[i] = decay * average[i] + (1 - decay) * value[i];
+  }
+}
+
+}  // namespace riffle::reference

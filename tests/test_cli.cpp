@@ -1,0 +1,170 @@
+// The command line as a user meets it: help, misspellings and bad input. Each mistake gets one clear message, exit code
+// 2 where the command line or configuration is wrong, 1 where the world is.
+#include <fstream>
+#include <regex>
+
+#include "riffle_process.h"
+#include "tiny_data.h"
+
+namespace riffle {
+namespace {
+
+class CommandLine : public testing::Test {
+ protected:
+  std::string path(const std::string& name) const { return folder_.path() + "/" + name; }
+
+  // A configuration of the tiny network on `data`; returns its path.
+  std::string config(const std::string& data, int channels, const std::string& more = "") const {
+    std::ofstream(path("tiny.yaml")) << tiny_config(data, channels) << more;
+    return path("tiny.yaml");
+  }
+  ProcessResult dry_run(const std::string& config_path, const std::vector<std::string>& overrides = {}) const {
+    std::vector<std::string> arguments{"train", config_path, "--dry-run", "--device", "cpu"};
+    arguments.insert(arguments.end(), overrides.begin(), overrides.end());
+    return run_riffle(arguments);
+  }
+
+  TemporaryFolder folder_;
+};
+
+TEST_F(CommandLine, HelpTeaches) {
+  const ProcessResult help = run_riffle({"--help"});
+  expect_success(help);
+  expect_contains(help.out, {"train", "eval", "predict", "inspect", "devices", "bench", "Examples:"});
+  for (const char* command : {"train", "eval", "predict", "inspect", "bench"}) {
+    const ProcessResult of_command = run_riffle({command, "--help"});
+    expect_success(of_command);
+    expect_contains(of_command.out, {"Example", std::string("riffle ") + command});
+  }
+}
+
+TEST_F(CommandLine, NoCommandIsAnError) {
+  const ProcessResult result = run_riffle({});
+  EXPECT_EQ(result.exit_code, 2);
+  expect_contains(result.err, {"train", "Examples:"});
+}
+
+TEST_F(CommandLine, VersionIsTheProjects) {
+  std::smatch version;
+  const std::string cmake = text_of(std::string(RIFFLE_SOURCE_DIR) + "/CMakeLists.txt");
+  ASSERT_TRUE(std::regex_search(cmake, version, std::regex("project\\(riffle VERSION ([0-9.]+)")));
+  EXPECT_EQ(run_riffle({"--version"}).out, "riffle " + version[1].str() + "\n");
+}
+
+TEST_F(CommandLine, UnknownWordsNameTheNearest) {
+  expect_failure(run_riffle({"trian", "x.yaml"}), 2, {"unknown command 'trian'", "did you mean 'train'?"});
+  expect_failure(run_riffle({"zzzzzzzz"}), 2, {"unknown command 'zzzzzzzz'", "train, eval, predict"});
+  expect_failure(run_riffle({"--versoin"}), 2, {"unknown option --versoin", "did you mean '--version'?"});
+  expect_failure(run_riffle({"train", "x.yaml", "--devise", "cpu"}), 2, {"--devise", "did you mean '--device'?"});
+  expect_failure(run_riffle({"eval", "x", "--bacth=3"}), 2, {"--bacth of 'eval'", "did you mean '--batch'?"});
+}
+
+TEST_F(CommandLine, WrongArgumentsAreUsageErrors) {
+  expect_failure(run_riffle({"train"}), 2, {"CONFIG", "riffle train --help"});
+  expect_failure(run_riffle({"eval", "x", "--batch", "many"}), 2, {"--batch", "many"});
+  expect_failure(run_riffle({"predict", "x", "y", "--topk", "0"}), 2, {"--topk"});
+  expect_failure(run_riffle({"predict", "x"}), 2, {"PATH", "--tensor"});
+  expect_failure(run_riffle({"predict", "x", "--tensor", "in.npz"}), 2, {"--logits"});
+  expect_failure(run_riffle({"bench", "--mode", "sleep"}), 2, {"--mode", "infer"});
+  expect_failure(run_riffle({"bench", "-q"}), 2, {"-q"});
+}
+
+TEST_F(CommandLine, DevicesAreCheckedAndExplained) {
+  expect_failure(run_riffle({"bench", "--device", "gpu"}), 2, {"--device gpu", "auto, cpu, cuda"});
+  expect_failure(run_riffle({"bench", "--threads", "-1"}), 2, {"--threads", "-1"});
+  const ProcessResult devices = run_riffle({"devices"});
+  expect_success(devices);
+  expect_contains(devices.out, {"oneDNN", "instruction set", "memory", "cuda"});
+}
+
+TEST_F(CommandLine, ConfigurationErrorsSayWhereAndWhatInstead) {
+  write_idx_data(path("idx"));
+  const std::string file = config("idx:" + path("idx"), 1, "optimiser: {momentum: 0.8}\n");
+  expect_failure(dry_run(file), 2, {"tiny.yaml:", "optimiser", "optimizer"});
+  const std::string good = config("idx:" + path("idx"), 1);
+  expect_failure(dry_run(good, {"schedule.lrr=0.1"}), 2, {"schedule.lrr", "schedule.lr"});
+  expect_failure(dry_run(good, {"train.batch=many"}), 2, {"train.batch", "many"});
+  expect_failure(dry_run(good, {"batch"}), 2, {"'batch' is not an override", "key.path=value"});
+  expect_failure(dry_run(path("absent.yaml")), 2, {"absent.yaml"});
+  expect_failure(dry_run(good, {"data.source="}), 2, {"data.source"});
+  expect_failure(dry_run(good, {"train.batch=65"}), 1, {"65", "64"});
+  expect_failure(dry_run(good, {"optimizer.accumulate=9"}), 2, {"optimizer.accumulate is 9", "8 batches"});
+  expect_failure(dry_run(good, {"model.classes=3"}), 2, {"model.classes is 3", "4 classes"});
+}
+
+TEST_F(CommandLine, BadIdxFilesAreNamed) {
+  write_idx_data(path("idx"));
+  const std::string file = config("idx:" + path("idx"), 1);
+  expect_failure(dry_run(file, {"data.class_names=[a, b, c]"}), 1, {"train-labels-idx1-ubyte", "3"});
+
+  std::string bytes = text_of(path("idx/train-images-idx3-ubyte"));
+  bytes[2] = 0x0d;
+  write_bytes(path("idx/train-images-idx3-ubyte"), {bytes.begin(), bytes.end()});
+  expect_failure(dry_run(file), 1, {"train-images-idx3-ubyte", "magic"});
+
+  std::filesystem::remove(path("idx/train-images-idx3-ubyte"));
+  expect_failure(dry_run(file), 1, {path("idx"), "train-images-idx3-ubyte"});
+  expect_failure(dry_run(config("idx:" + path("nowhere"), 1)), 1, {path("nowhere")});
+}
+
+TEST_F(CommandLine, BadImageFoldersAreNamed) {
+  expect_failure(dry_run(config("folder:" + path("nowhere"), 3)), 1, {path("nowhere")});
+  std::filesystem::create_directories(path("empty"));
+  expect_failure(dry_run(config("folder:" + path("empty"), 3)), 1, {path("empty")});
+
+  write_image_folder(path("data/train"), 16, 32, 1);
+  write_image_folder(path("data/val"), 8, 32, 2);
+  std::filesystem::create_directories(path("data/train/west"));
+  expect_failure(dry_run(config("folder:" + path("data"), 3)), 1, {path("data/train/west")});
+  std::filesystem::remove(path("data/train/west"));
+
+  std::filesystem::rename(path("data/val/north-east"), path("data/val/north-oest"));
+  expect_failure(dry_run(config("folder:" + path("data"), 3)), 1, {"'north-oest'", "did you mean 'north-"});
+}
+
+TEST_F(CommandLine, DryRunWritesNothing) {
+  write_idx_data(path("idx"));
+  const std::string file = config("idx:" + path("idx"), 1);
+  const ProcessResult result = run_riffle({"train", file, "--dry-run", "-o", path("run")}, "cd " + folder_.path());
+  expect_success(result);
+  expect_contains(result.out, {"images/s", "16 steps", "nothing was written", "weight decay", "lr: 0.1"});
+  EXPECT_FALSE(std::filesystem::exists(path("run")));
+  EXPECT_FALSE(std::filesystem::exists(path("runs")));
+}
+
+TEST_F(CommandLine, UnusableRunFoldersAreRefused) {
+  write_idx_data(path("idx"));
+  const std::string file = config("idx:" + path("idx"), 1);
+  expect_failure(run_riffle({"train", file, "-o", file + "/run"}), 1, {file + "/run", "-o"});
+  expect_failure(run_riffle({"train", file, "-o", file}), 1, {file, "-o"});
+  std::filesystem::create_directories(path("used"));
+  write_bytes(path("used/precious.txt"), {'x'});
+  expect_failure(run_riffle({"train", file, "-o", path("used")}), 1, {path("used"), "not empty", "--overwrite"});
+  expect_success(run_riffle({"train", file, "-o", path("used"), "--overwrite", "train.duration=1it"}));
+  EXPECT_EQ(text_of(path("used/precious.txt")), "x");
+}
+
+// Files may not grow beyond 4 KiB: to the program the disk is full at its first checkpoint.
+TEST_F(CommandLine, AFullDiskIsAClearErrorAndLeavesNoHalfCheckpoint) {
+  write_idx_data(path("idx"));
+  const std::string file = config("idx:" + path("idx"), 1);
+  const ProcessResult result =
+      run_riffle({"train", file, "-o", path("run"), "train.duration=1it"}, "trap '' XFSZ && ulimit -f 8");
+  expect_failure(result, 1, {path("run/checkpoints/")});
+  EXPECT_TRUE(std::filesystem::is_empty(path("run/checkpoints")));
+  const ProcessResult full_output = run_riffle({"devices"}, "exec >/dev/full");
+  EXPECT_EQ(full_output.exit_code, 1);
+}
+
+TEST_F(CommandLine, DivergenceStopsTheRun) {
+  write_idx_data(path("idx"));
+  const std::string file = config("idx:" + path("idx"), 1);
+  expect_failure(run_riffle({"train", file, "-o", path("run"), "schedule.lr=1e30", "optimizer.weight_decay=0.5"}), 1,
+                 {"not finite at step", "learning rate", "schedule.lr"});
+  expect_failure(run_riffle({"train", file, "-o", path("clipped"), "schedule.lr=1e30", "optimizer.weight_decay=0.5",
+                             "optimizer.clip_norm=1"}),
+                 1, {"step", "learning rate", "schedule.lr"});
+}
+
+}  // namespace
+}  // namespace riffle

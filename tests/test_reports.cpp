@@ -1,0 +1,183 @@
+// What people and tools read: numbers, progress lines, curves, run folders, image paths, predictions.
+#include <gtest/gtest.h>
+
+#include <nlohmann/json.hpp>
+#include <sstream>
+
+#include "image_fixtures.h"
+#include "train/curves.h"
+#include "train/image_paths.h"
+#include "train/predictor.h"
+#include "train/progress.h"
+#include "train/run_folder.h"
+#include "train/text.h"
+
+namespace riffle {
+namespace {
+
+namespace fs = std::filesystem;
+
+bool contains(const std::string& text, const std::string& part) { return text.find(part) != std::string::npos; }
+
+TEST(Text, Numbers) {
+  EXPECT_EQ(format_count(0), "0");
+  EXPECT_EQ(format_count(999), "999");
+  EXPECT_EQ(format_count(1366792), "1,366,792");
+  EXPECT_EQ(format_count(-1000), "-1,000");
+  EXPECT_EQ(format_percent(0.9213), "92.13%");
+  EXPECT_EQ(format_significant(0.0001875, 4), "0.0001875");
+  EXPECT_EQ(format_bytes(1536), "1.5 KiB");
+  EXPECT_EQ(format_bytes(512), "512 B");
+}
+
+TEST(Text, Durations) {
+  EXPECT_EQ(format_duration(0.4), "0s");
+  EXPECT_EQ(format_duration(59.6), "1m00s");
+  EXPECT_EQ(format_duration(252), "4m12s");
+  EXPECT_EQ(format_duration(3 * 3600 + 5 * 60), "3h05m");
+  EXPECT_EQ(format_duration(2 * 86400 + 4 * 3600), "2d04h");
+  EXPECT_EQ(format_duration(1.0 / 0.0), "?");
+}
+
+TrainProgress some_progress() {
+  TrainProgress progress;
+  progress.epoch = 2;
+  progress.epochs = 30;
+  progress.step = 17;
+  progress.steps = 300;
+  progress.loss = 0.5;
+  progress.top1 = 0.75;
+  progress.top5 = 1;
+  progress.lr = 0.125;
+  progress.images_per_s = 1234;
+  progress.data_wait_fraction = 0.03;
+  progress.eta_s = 61;
+  return progress;
+}
+
+TEST(Progress, PlainStylePrintsLoggedStepsOnly) {
+  std::ostringstream out;
+  Progress progress(out, Progress::Style::kPlain, /*colour=*/false);
+  progress.step(some_progress(), /*logged=*/false);
+  EXPECT_EQ(out.str(), "");
+  progress.step(some_progress(), /*logged=*/true);
+  EXPECT_EQ(out.str(),
+            "epoch 2/30  step 17/300  ETA 1m01s  loss 0.5000  top-1 75.00%  top-5 100.00%  lr 0.125  1234 images/s  "
+            "data wait 3%\n");
+}
+
+TEST(Progress, LiveStyleRedrawsOneLineAndClearsItForOthers) {
+  std::ostringstream out;
+  Progress progress(out, Progress::Style::kLive, /*colour=*/true);
+  progress.step(some_progress(), /*logged=*/false);
+  EXPECT_EQ(out.str().find('\r'), 0u);
+  EXPECT_FALSE(contains(out.str(), "\n"));
+  out.str("");
+  progress.highlight("done");
+  EXPECT_EQ(out.str(), "\r\x1b[K\x1b[1mdone\x1b[0m\n");
+  out.str("");
+  Progress(out, Progress::Style::kLive, /*colour=*/false).highlight("done");
+  EXPECT_EQ(out.str(), "done\n");
+}
+
+TEST(Progress, EvaluationsNameAccuracyAndError) {
+  EvalResult result;
+  result.sums.images = 1000;
+  result.sums.top1_correct = 921;
+  result.sums.top5_correct = 999;
+  result.sums.loss_sum = 250;
+  result.seconds = 0.5;
+  EXPECT_EQ(describe(result),
+            "top-1 accuracy 92.10% (error 7.90%)  top-5 accuracy 99.90% (error 0.10%)  loss 0.2500  1,000 images  "
+            "2000 images/s");
+  result.sums.not_finite = 3;
+  EXPECT_TRUE(contains(describe(result), "WARNING: 3 images have a non-finite loss"));
+}
+
+size_t count_of(const std::string& text, const std::string& part) {
+  size_t count = 0;
+  for (size_t at = text.find(part); at != std::string::npos; at = text.find(part, at + 1)) ++count;
+  return count;
+}
+
+TEST(Curves, DrawEveryFinitePointInsideThePanel) {
+  const Curve curve{"loss <a&b>", "val", {{1, 2}, {2, NAN}, {3, 0.5}}};
+  const std::string svg = curves_svg("run", "epoch", {{"loss", {curve}}, {"empty", {{"none", "train", {}}}}});
+  EXPECT_EQ(svg.rfind("<svg", 0), 0u);
+  EXPECT_TRUE(contains(svg, "loss &lt;a&amp;b&gt;"));
+  EXPECT_TRUE(contains(svg, "prefers-color-scheme: dark"));
+  EXPECT_FALSE(contains(svg, "nan"));
+  EXPECT_EQ(count_of(svg, "<polyline"), 2u);
+  const size_t begin = svg.find("points=\"") + 8;
+  const std::string points = svg.substr(begin, svg.find('"', begin) - begin);
+  // x axis 0..3, y axis 0.5..2 of a 386 x 208 plot at (58, 64).
+  EXPECT_EQ(points, "186.7,64.0 444.0,272.0 ");
+}
+
+TEST(Curves, OnePointAndEqualPointsHaveAxes) {
+  const Curve flat{"flat", "train", {{1, 0.25}, {2, 0.25}}};
+  const std::string svg = curves_svg("run", "epoch", {{"loss", {flat}}});
+  EXPECT_FALSE(contains(svg, "nan"));
+  EXPECT_FALSE(contains(svg, "inf"));
+}
+
+TEST(RunFolder, AppendsMetricsAndKeepsForeignFiles) {
+  const TemporaryFolder temporary;
+  const std::string path = temporary.path() + "/runs/a";
+  const RunFolder folder(path, /*overwrite=*/false);
+  folder.append_metrics({{"step", 1}});
+  folder.append_metrics({{"step", 2}});
+  std::ifstream log(folder.metrics());
+  std::string first, second;
+  std::getline(log, first);
+  std::getline(log, second);
+  EXPECT_EQ(first, "{\"step\":1}");
+  EXPECT_EQ(second, "{\"step\":2}");
+  expect_error([&] { RunFolder(path, /*overwrite=*/false); }, {path, "not empty", "--overwrite"});
+  write_bytes(path + "/notes.txt", {'x'});
+  const RunFolder again(path, /*overwrite=*/true);
+  EXPECT_FALSE(fs::exists(again.metrics()));
+  EXPECT_TRUE(fs::exists(path + "/notes.txt"));
+  fs::remove_all(path);
+  expect_error([&] { again.append_metrics({{"step", 3}}); }, {again.metrics(), "No such file"});
+}
+
+TEST(RunFolder, DefaultIsNamedAfterTheConfiguration) {
+  const std::string name = default_run_folder("configs/fashion.mnist.yaml");
+  EXPECT_EQ(name.rfind("runs/fashion.mnist-20", 0), 0u) << name;
+  EXPECT_EQ(name.size(), std::string("runs/fashion.mnist-20260102-030405").size());
+}
+
+TEST(ImagePaths, FilesFoldersAndPatterns) {
+  const TemporaryFolder folder;
+  const std::string root = folder.path();
+  for (const char* name : {"b.JPG", "a.png", "notes.txt", ".hidden.png", "deep/er/c.jpeg", ".cache/d.png", "e[1].png"}) {
+    fs::create_directories(fs::path(root + "/" + name).parent_path());
+    write_bytes(root + "/" + name, {'x'});
+  }
+  const auto below = [&](std::vector<std::string> names) {
+    for (std::string& name : names) name = root + "/" + name;
+    return names;
+  };
+  EXPECT_EQ(find_images({root}), below({"a.png", "b.JPG", "deep/er/c.jpeg", "e[1].png"}));
+  EXPECT_EQ(find_images({root + "/*.png"}), below({"a.png", "e[1].png"}));
+  EXPECT_EQ(find_images({root + "/e[1].png", root + "/notes.txt"}), below({"e[1].png", "notes.txt"}));
+  EXPECT_EQ(find_images({root + "/d*"}), below({"deep/er/c.jpeg"}));
+  expect_error([&] { find_images({root + "/*.gif"}); }, {root + "/*.gif", "no match"});
+  fs::create_directories(root + "/none");
+  expect_error([&] { find_images({root + "/none"}); }, {root + "/none", ".png"});
+}
+
+TEST(Prediction, SoftmaxOfLargeLogitsAndTies) {
+  const std::vector<float> logits{1000, 1001, 1001, -1000};
+  const std::vector<Prediction> top = most_probable(logits.data(), 4, 3);
+  ASSERT_EQ(top.size(), 3u);
+  EXPECT_EQ(top[0].index, 1);
+  EXPECT_EQ(top[1].index, 2);
+  EXPECT_EQ(top[2].index, 0);
+  EXPECT_DOUBLE_EQ(top[0].probability, 1 / (2 + std::exp(-1.0)));
+  EXPECT_EQ(most_probable(logits.data(), 4, 10).size(), 4u);
+}
+
+}  // namespace
+}  // namespace riffle

@@ -1,0 +1,65 @@
+// Files, read in one pass and replaced atomically: a reader never sees half a checkpoint, and a full disk or a crash
+// never costs the previous one. Every system call is checked; errors name the path and the reason.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <string>
+
+namespace riffle {
+
+// Owns a POSIX file descriptor.
+class FileDescriptor {
+ public:
+  explicit FileDescriptor(int fd) : fd_(fd) {}
+  FileDescriptor(const FileDescriptor&) = delete;
+  FileDescriptor& operator=(const FileDescriptor&) = delete;
+  ~FileDescriptor();
+
+  bool valid() const { return fd_ >= 0; }
+  int get() const { return fd_; }
+  int close();  // like close(2); the destructor then does nothing
+
+ private:
+  int fd_;
+};
+
+// A regular file, read from its beginning.
+class InputFile {
+ public:
+  explicit InputFile(const std::string& path);
+
+  const std::string& path() const { return path_; }
+  uint64_t size() const { return size_; }
+  uint64_t position() const { return position_; }  // bytes read so far
+  // The next `size` bytes; throws if the file ends before.
+  void read(void* destination, size_t size);
+
+ private:
+  std::string path_;
+  FileDescriptor fd_;
+  uint64_t size_ = 0, position_ = 0;
+};
+
+// Replaces `path` by what is written. Until commit() succeeds `path` is untouched; without it, and after any failure,
+// the temporary file (`path`.tmp-<pid>) is removed.
+class AtomicFile {
+ public:
+  explicit AtomicFile(const std::string& path);
+  AtomicFile(const AtomicFile&) = delete;
+  AtomicFile& operator=(const AtomicFile&) = delete;
+  ~AtomicFile();
+
+  void write(const void* source, size_t size);
+  // Flushes the data, renames, and flushes the folder, so that the new file survives a power failure.
+  void commit();
+
+ private:
+  [[noreturn]] void fail_with_errno(const char* operation) const;
+
+  std::string path_, folder_, temporary_;
+  FileDescriptor fd_;
+  bool renamed_ = false;
+};
+
+}  // namespace riffle

@@ -1,0 +1,9 @@
+// The command line: parses it, runs the subcommand, and turns errors into one clear message and an exit code.
+#pragma once
+
+namespace riffle {
+
+// Returns the exit code: 0, 1 for a runtime error, 2 for a wrong command line or configuration.
+int run_cli(int argc, char** argv);
+
+}  // namespace riffle

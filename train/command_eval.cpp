@@ -1,0 +1,93 @@
+// riffle eval
+#include <CLI/CLI.hpp>
+#include <iostream>
+#include <memory>
+#include <nlohmann/json.hpp>
+
+#include "train/commands.h"
+#include "train/evaluation_data.h"
+#include "train/evaluator.h"
+#include "train/label_map.h"
+#include "train/loaded_model.h"
+#include "train/progress.h"
+#include "train/run_folder.h"
+
+namespace riffle {
+namespace {
+
+const char* const kFooter =
+    "Every image of the data is used exactly once, with the checkpoint's own preprocessing. Labels are matched by class\n"
+    "name; the data may have fewer classes than the network.\n"
+    "JSON keys: images, top1_correct, top5_correct, top1, top5 (fractions from 0 to 1), loss (mean cross-entropy),\n"
+    "images_per_s, device.\n"
+    "Examples:\n"
+    "  riffle eval runs/a/checkpoints/best.safetensors                    on the data it was trained with\n"
+    "  riffle eval best.safetensors --data folder:/data/imagenet --json -";
+
+struct EvalOptions {
+  std::string checkpoint, data, split, json;
+  int64_t batch = 64;
+  DeviceOptions device;
+};
+
+nlohmann::json to_json(const EvalResult& result, const std::string& device) {
+  const MetricSums& sums = result.sums;
+  return {{"images", sums.images},
+          {"top1", sums.top1()},
+          {"top5", sums.top5()},
+          {"top1_correct", sums.top1_correct},
+          {"top5_correct", sums.top5_correct},
+          {"loss", sums.loss()},
+          {"images_per_s", result.images_per_s()},
+          {"device", device}};
+}
+
+void run_eval(const EvalOptions& options) {
+  // With the JSON on standard output, nothing else may be there.
+  std::ostream& log = options.json == "-" ? std::cerr : std::cout;
+  const DeviceChoice device = options.device.open(log);
+  const LoadedModel model = load_for_inference(*device.backend, options.checkpoint);
+  const std::unique_ptr<Dataset> data =
+      open_evaluation_data(model.metadata, model.path, options.data, options.split);
+  const LabelMap labels = match_classes(data->classes(), model.metadata.classes, data->description());
+  log << "data        " << data->description() << '\n';
+  if (!labels.identity()) log << "            " << labels.note << '\n';
+
+  EvaluatorOptions evaluation;
+  evaluation.transform = model.metadata.preprocessing;
+  evaluation.normalisation = model.metadata.normalisation;
+  evaluation.batch = options.batch;
+  evaluation.loader_threads = device.threads;
+  const EvalResult result = Evaluator(*device.backend, *data, labels.to_network, evaluation).run(*model.network);
+  log << "result      " << describe(result) << std::endl;
+
+  if (options.json.empty()) return;
+  const std::string text = to_json(result, device.backend->description()).dump() + "\n";
+  if (options.json == "-") {
+    std::cout << text;
+  } else {
+    write_text_file(options.json, text);
+  }
+}
+
+}  // namespace
+
+void add_eval_command(CLI::App& app) {
+  auto options = std::make_shared<EvalOptions>();
+  CLI::App* command = app.add_subcommand("eval", "Measure a checkpoint: top-1 and top-5 accuracy and error, loss");
+  command->add_option("CHECKPOINT", options->checkpoint, "A .safetensors file that riffle wrote")->required();
+  command->add_option("--data", options->data, "idx:DIR, folder:DIR or DIR; by default what it was trained with")
+      ->type_name("SPEC");
+  command->add_option("--split", options->split, "train, val or test; by default the validation data")
+      ->type_name("SPLIT");
+  command->add_option("--batch", options->batch, "Images a forward pass; the result does not depend on it")
+      ->check(CLI::Range(1, 1 << 20))
+      ->capture_default_str();
+  command->add_option("--json", options->json, "Write the result as JSON to FILE, or to standard output if it is -")
+      ->type_name("FILE|-");
+  options->device.add_to(*command);
+  command->footer(kFooter);
+  command->callback([options] { run_eval(*options); });
+}
+
+}  // namespace riffle

@@ -1,0 +1,107 @@
+// riffle train
+#include <yaml-cpp/yaml.h>
+
+#include <CLI/CLI.hpp>
+#include <filesystem>
+#include <iostream>
+#include <memory>
+
+#include "train/commands.h"
+#include "train/config_reader.h"
+#include "train/text.h"
+#include "train/trainer.h"
+
+namespace riffle {
+namespace {
+
+constexpr int64_t kDryRunSteps = 2;
+
+const char* const kFooter =
+    "RUN_DIR receives config.resolved.yaml, metrics.jsonl (one JSON object a log line or evaluation; accuracies are\n"
+    "fractions), curves.svg and checkpoints/{last,best}.safetensors.\n"
+    "Examples:\n"
+    "  riffle train configs/fashion_mnist.yaml\n"
+    "  riffle train configs/imagenet.yaml -o runs/a data.source=folder:/data/imagenet train.batch=128 schedule.lr=0.1\n"
+    "  riffle train configs/imagenet.yaml --dry-run        checks everything, takes two steps, writes nothing";
+
+struct TrainOptions {
+  std::string config;
+  std::vector<std::string> overrides;
+  std::string output;
+  std::string seed;
+  bool dry_run = false;
+  bool overwrite = false;
+  DeviceOptions device;
+};
+
+// One line a section, as YAML still.
+void print_config(const std::string& yaml) {
+  std::cout << "configuration\n";
+  for (const auto& section : YAML::Load(yaml)) {
+    YAML::Emitter line;
+    line << YAML::Flow << section.second;
+    std::cout << "  " << section.first.as<std::string>() << ": " << line.c_str() << '\n';
+  }
+}
+
+Config resolve_config(const TrainOptions& options) {
+  std::vector<std::string> overrides = options.overrides;
+  for (const std::string& word : overrides) {
+    if (word.find('=') == std::string::npos) {
+      fail_usage("'", word, "' is not an override; expected key.path=value, such as schedule.lr=0.1");
+    }
+  }
+  if (!options.seed.empty()) overrides.push_back("train.seed=" + options.seed);
+  return read_config(options.config, overrides);
+}
+
+void dry_run(Trainer& trainer, const std::string& output) {
+  const double seconds = trainer.try_steps(kDryRunSteps);
+  const double images_per_s = static_cast<double>(trainer.images_per_step()) / seconds;
+  std::cout << "dry run     " << kDryRunSteps << " steps taken, the second at " << format_fixed(images_per_s, 0)
+            << " images/s: training would take about "
+            << format_duration(seconds * static_cast<double>(trainer.total_steps())) << " besides evaluation\n"
+            << "            a run would write to " << output << "; nothing was written\n";
+}
+
+void run_train(const TrainOptions& options) {
+  const Config config = resolve_config(options);
+  const std::string output = options.output.empty() ? default_run_folder(options.config) : options.output;
+  const std::string yaml = to_yaml(config);
+  print_config(yaml);
+  const DeviceChoice device = options.device.open(std::cout);
+  const TrainData data = open_train_data(config);
+  Progress progress = Progress::for_standard_output();
+  Trainer trainer(*device.backend, config, data, device.threads, progress);
+  for (const std::string& line : trainer.plan()) progress.line(line);
+  if (options.dry_run) {
+    dry_run(trainer, output);
+    return;
+  }
+  const RunFolder folder(output, options.overwrite);
+  write_text_file(folder.config(), yaml);
+  progress.line("run folder  " + folder.path());
+  trainer.run(folder);
+  progress.line("checkpoint  " + folder.checkpoint("best") + " (and last.safetensors beside it)");
+  progress.line("log         " + folder.metrics());
+  progress.line("curves      " + folder.curves());
+}
+
+}  // namespace
+
+void add_train_command(CLI::App& app) {
+  auto options = std::make_shared<TrainOptions>();
+  CLI::App* command = app.add_subcommand("train", "Train a network from a YAML configuration");
+  command->add_option("CONFIG", options->config, "The configuration, a YAML file")->required();
+  command->add_option("OVERRIDES", options->overrides, "key.path=value: replaces a value of the configuration");
+  command->add_option("-o,--output", options->output, "The run folder; runs/<configuration>-<time> by default")
+      ->type_name("RUN_DIR");
+  command->add_option("--seed", options->seed, "The same as train.seed=N")->type_name("N");
+  command->add_flag("--dry-run", options->dry_run, "Check everything and take two steps, but write nothing");
+  command->add_flag("--overwrite", options->overwrite, "Replace an earlier run in RUN_DIR");
+  options->device.add_to(*command);
+  command->footer(kFooter);
+  command->callback([options] { run_train(*options); });
+}
+
+}  // namespace riffle

@@ -1,0 +1,32 @@
+// The subcommands, one file each. Every add_*_command() describes its options to CLI11 and what to run.
+#pragma once
+
+#include <ostream>
+#include <string>
+
+#include "train/make_backend.h"
+
+namespace CLI {
+class App;
+}
+
+namespace riffle {
+
+void add_train_command(CLI::App& app);
+void add_eval_command(CLI::App& app);
+void add_predict_command(CLI::App& app);
+void add_inspect_command(CLI::App& app);
+void add_bench_command(CLI::App& app);
+void add_devices_command(CLI::App& app);
+
+// --device and --threads, which every computing subcommand has.
+struct DeviceOptions {
+  std::string device = "auto";
+  int threads = 0;
+
+  void add_to(CLI::App& command);
+  // Opens the device and says on `log` which one it is and why.
+  DeviceChoice open(std::ostream& log) const;
+};
+
+}  // namespace riffle

@@ -1,0 +1,72 @@
+// What the sections of a configuration mean to the rest of the program: steps, network, preprocessing.
+#include "train/config.h"
+
+#include <cmath>
+
+#include "core/check.h"
+#include "train/config_values.h"
+
+namespace riffle {
+
+int64_t Duration::steps(int64_t steps_per_epoch) const {
+  const double steps = unit == Unit::kSteps ? value : value * static_cast<double>(steps_per_epoch);
+  // Up to 2^53 a double holds every whole number.
+  if (!(steps >= 0 && steps <= 9007199254740992.0)) {
+    fail_usage("a duration of ", text(), " with ", steps_per_epoch, " steps an epoch is out of range");
+  }
+  return std::llround(steps);
+}
+
+std::string Duration::text() const {
+  return value_text(value) + (unit == Unit::kSteps ? "it" : "ep");
+}
+
+ShuffleNetV2Config Config::network(int64_t data_classes) const {
+  ShuffleNetV2Config network;
+  const Dialect dialect = parse_dialect(model.dialect);
+  if (model.width != "custom") network = ShuffleNetV2Config::published(model.width, dialect);
+  network.dialect = dialect;
+  if (!model.stage_channels.empty()) network.stage_channels = model.stage_channels;
+  if (!model.stage_repeats.empty()) network.stage_repeats = model.stage_repeats;
+  network.stem_channels = model.stem_channels;
+  if (model.head_channels > 0) network.head_channels = model.head_channels;
+  network.classes = model.classes > 0 ? model.classes : data_classes;
+  network.input_channels = model.input_channels;
+  network.stem_stride = model.stem_stride;
+  network.stem_max_pool = model.stem_max_pool;
+  if (model.dropout >= 0) network.dropout = model.dropout;
+  if (network.classes < 1) {
+    fail_usage(
+        "model.classes is 0 and there is no data to count classes in; pass a number, such as model.classes=1000");
+  }
+  if (data_classes > network.classes) {
+    fail_usage("the data has ", data_classes, " classes, but model.classes is ", network.classes,
+               "; expected at least ", data_classes, ", or 0 to count them");
+  }
+  return network;
+}
+
+Normalisation Config::network_input() const {
+  Normalisation input;
+  input.scale = normalisation.scale;
+  input.mean = normalisation.mean;
+  input.std = normalisation.std;
+  input.reverse_channels = normalisation.channel_order == "bgr";
+  return input;
+}
+
+TrainTransform Config::train_transform() const {
+  TrainTransform transform;
+  transform.size = augment.size;
+  transform.crop = augment.crop == "pad_and_crop" ? TrainCrop::kPadAndCrop : TrainCrop::kRandomResizedCrop;
+  transform.random_resized_crop = {augment.scale_min, augment.scale_max, augment.ratio_min, augment.ratio_max};
+  transform.pad = augment.pad;
+  transform.flip_probability = augment.flip_probability;
+  return transform;
+}
+
+EvalTransform Config::eval_transform() const {
+  return {eval.resize, eval.crop};
+}
+
+}  // namespace riffle

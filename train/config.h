@@ -1,0 +1,116 @@
+// Config: everything a run depends on, as plain structs with defaults. Read from YAML by train/config_reader.h, which
+// rejects unknown, duplicate and ill-typed keys; docs/configuration.md documents every field.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "data/transform.h"
+#include "layers/shufflenet_v2.h"
+
+namespace riffle {
+
+// "240ep" or "300000it"; a plain number means epochs.
+struct Duration {
+  double value = 0;
+  enum class Unit { kEpochs, kSteps } unit = Unit::kEpochs;
+
+  int64_t steps(int64_t steps_per_epoch) const;  // rounded to the nearest step
+  std::string text() const;                      // "240ep"
+};
+
+struct ModelSection {
+  std::string width = "1.0x";  // a published width, or "custom" with stage_channels given
+  std::string dialect = "torchvision";
+  std::vector<int64_t> stage_channels;  // empty: the width's
+  std::vector<int64_t> stage_repeats;   // empty: 4, 8, 4
+  int64_t stem_channels = 24;
+  int64_t head_channels = 0;  // 0: the width's
+  int64_t stem_stride = 2;
+  bool stem_max_pool = true;
+  int64_t input_channels = 3;
+  int64_t classes = 0;  // 0: as many as the data has
+  double dropout = -1;  // -1: the dialect's (0.2 for megvii 2.0x, else 0)
+};
+
+struct DataSection {
+  std::string source;  // "idx:DIR", "folder:DIR" or DIR; see open_dataset()
+  std::string train_split = "train", val_split = "val";
+  std::vector<std::string> class_names;  // empty: the data's own
+  int loader_threads = 0;                // 0: as many as CPU threads
+  int prefetch = 4;
+  int64_t max_bad_images = 100;  // an epoch, in training
+};
+
+struct NormalisationSection {
+  double scale = 1.0 / 255;
+  std::vector<double> mean{0.485, 0.456, 0.406}, std{0.229, 0.224, 0.225};
+  std::string channel_order = "rgb";  // or "bgr"
+};
+
+struct AugmentSection {  // of training images
+  int size = 224;
+  std::string crop = "random_resized_crop";  // or "pad_and_crop"
+  double scale_min = 0.08, scale_max = 1.0;
+  double ratio_min = 0.75, ratio_max = 4.0 / 3;
+  int pad = 4;
+  double flip_probability = 0.5;
+};
+
+struct EvalSection {
+  int resize = 256;  // short edge; 0: no resizing
+  int crop = 224;
+  int64_t batch = 0;     // 0: the training batch
+  int every_epochs = 1;  // evaluate every N epochs, and after the last
+};
+
+struct OptimizerSection {  // SGD
+  double momentum = 0.9;
+  bool nesterov = false;
+  double weight_decay = 4e-5;  // on filters and matrices; never on BN and biases
+  double clip_norm = 0;        // 0: no clipping of the global gradient norm
+  int accumulate = 1;          // batches a step
+};
+
+struct ScheduleSection {
+  std::string kind = "cosine";  // linear, cosine, step, polynomial, constant
+  double lr = 0.5;              // peak, for the batch given below
+  double final_lr = 0;
+  Duration warmup;  // linear, from lr * warmup_factor
+  double warmup_factor = 0.0;
+  std::vector<Duration> milestones;  // step: multiply by gamma at each
+  double gamma = 0.1;
+  double power = 1.0;  // polynomial
+};
+
+struct EmaSection {
+  double decay = 0;  // 0: off
+};
+
+struct TrainSection {
+  Duration duration{240, Duration::Unit::kEpochs};
+  int64_t batch = 256;  // images a forward pass, in all
+  double label_smoothing = 0;
+  uint64_t seed = 1;
+  int log_every_steps = 50;
+};
+
+struct Config {
+  ModelSection model;
+  DataSection data;
+  NormalisationSection normalisation;
+  AugmentSection augment;
+  EvalSection eval;
+  OptimizerSection optimizer;
+  ScheduleSection schedule;
+  EmaSection ema;
+  TrainSection train;
+
+  ShuffleNetV2Config network(int64_t data_classes) const;  // the model section resolved; 0: no data at hand
+  Normalisation network_input() const;
+  TrainTransform train_transform() const;
+  EvalTransform eval_transform() const;
+};
+
+}  // namespace riffle

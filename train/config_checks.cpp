@@ -1,0 +1,159 @@
+// Rules that span fields: see config_checks.h.
+#include "train/config_checks.h"
+
+#include <set>
+#include <utility>
+
+#include "core/check.h"
+#include "train/config_values.h"
+
+namespace riffle {
+namespace {
+
+void check_stages(const Config& config, const ConfigSources& sources) {
+  const ModelSection& model = config.model;
+  if (model.width == "custom" && model.stage_channels.empty()) {
+    fail_usage(sources.of({"model.width"}),
+               ": model.width is custom, but model.stage_channels is not set; expected the ",
+               "output channels of three stages, such as [48, 96, 192]");
+  }
+  const std::string where = sources.of({"model.stage_channels"});
+  if (!model.stage_channels.empty() && model.stage_channels.size() != 3) {
+    fail_usage(where, ": model.stage_channels has ", model.stage_channels.size(), " values; expected 3, such as ",
+               "[48, 96, 192]");
+  }
+  for (int64_t channels : model.stage_channels) {
+    if (channels % 2 != 0) {
+      fail_usage(where, ": model.stage_channels has ", channels, "; expected even numbers, for each unit splits its ",
+                 "channels into halves");
+    }
+  }
+  if (!model.stage_repeats.empty() && model.stage_repeats.size() != 3) {
+    fail_usage(sources.of({"model.stage_repeats"}), ": model.stage_repeats has ", model.stage_repeats.size(),
+               " values; expected 3, such as [4, 8, 4]");
+  }
+}
+
+// Outside the torchvision dialect a stage's first unit keeps its input channels and computes only those beyond them.
+void check_stage_growth(const Config& config, const ConfigSources& sources) {
+  if (config.model.dialect == "torchvision") return;
+  const ShuffleNetV2Config network = config.network(1);
+  int64_t previous = network.stem_channels;
+  for (int64_t channels : network.stage_channels) {
+    if (channels <= previous) {
+      fail_usage(sources.of({"model.stage_channels", "model.stem_channels", "model.width"}), ": a stage of ", channels,
+                 " channels follows ", previous, " channels; in the ", config.model.dialect,
+                 " dialect each stage must have more channels than the one before (the first, more than ",
+                 "model.stem_channels)");
+    }
+    previous = channels;
+  }
+}
+
+void check_class_names(const Config& config, const ConfigSources& sources) {
+  const std::vector<std::string>& names = config.data.class_names;
+  const std::string where = sources.of({"data.class_names"});
+  std::set<std::string> seen;
+  for (const std::string& name : names) {
+    if (name.empty()) fail_usage(where, ": data.class_names has an empty name");
+    if (!seen.insert(name).second) fail_usage(where, ": data.class_names has '", name, "' twice");
+  }
+  const auto count = static_cast<int64_t>(names.size());
+  if (count > 0 && config.model.classes > 0 && count != config.model.classes) {
+    fail_usage(sources.of({"model.classes"}), ": model.classes is ", config.model.classes,
+               ", but data.class_names has ", count, " names; expected as many, or model.classes 0");
+  }
+}
+
+void check_per_channel(const Config& config, const ConfigSources& sources, const char* path, size_t count) {
+  const auto channels = static_cast<size_t>(config.model.input_channels);
+  if (count == channels) return;
+  fail_usage(sources.of({path, "model.input_channels"}), ": ", path, " has ", count, count == 1 ? " value" : " values",
+             ", but model.input_channels is ", channels, "; expected one value for each channel");
+}
+
+void check_normalisation(const Config& config, const ConfigSources& sources) {
+  check_per_channel(config, sources, "normalisation.mean", config.normalisation.mean.size());
+  check_per_channel(config, sources, "normalisation.std", config.normalisation.std.size());
+  if (config.normalisation.channel_order == "bgr" && config.model.input_channels == 1) {
+    fail_usage(sources.of({"normalisation.channel_order"}), ": normalisation.channel_order is bgr, but ",
+               "model.input_channels is 1; one channel has no order, expected rgb");
+  }
+}
+
+void check_images(const Config& config, const ConfigSources& sources) {
+  const AugmentSection& augment = config.augment;
+  const EvalSection& eval = config.eval;
+  if (augment.scale_min > augment.scale_max) {
+    fail_usage(sources.of({"augment.scale_min", "augment.scale_max"}), ": augment.scale_min is ",
+               value_text(augment.scale_min), "; expected at most augment.scale_max, ", value_text(augment.scale_max));
+  }
+  if (augment.ratio_min > augment.ratio_max) {
+    fail_usage(sources.of({"augment.ratio_min", "augment.ratio_max"}), ": augment.ratio_min is ",
+               value_text(augment.ratio_min), "; expected at most augment.ratio_max, ", value_text(augment.ratio_max));
+  }
+  if (augment.crop == "pad_and_crop" && eval.resize != 0) {
+    fail_usage(sources.of({"eval.resize", "augment.crop"}), ": eval.resize is ", eval.resize, ", but augment.crop ",
+               "pad_and_crop trains on images as they are; expected eval.resize 0, so that evaluation sees the same");
+  }
+  if (eval.resize != 0 && eval.resize < eval.crop) {
+    fail_usage(sources.of({"eval.resize", "eval.crop"}), ": eval.resize is ", eval.resize, ", less than eval.crop, ",
+               eval.crop, "; the crop would have black borders; expected at least ", eval.crop, ", or 0");
+  }
+}
+
+void check_optimizer(const Config& config, const ConfigSources& sources) {
+  if (config.optimizer.nesterov && config.optimizer.momentum == 0) {
+    fail_usage(sources.of({"optimizer.momentum"}), ": optimizer.nesterov is true, but optimizer.momentum is 0; ",
+               "expected a momentum such as 0.9");
+  }
+}
+
+// A setting that its schedule would ignore is a mistake that nobody notices, so it is an error.
+void check_schedule(const Config& config, const ConfigSources& sources) {
+  const ScheduleSection& schedule = config.schedule;
+  if (schedule.kind == "step" && schedule.milestones.empty()) {
+    fail_usage(sources.of({"schedule.kind"}), ": schedule.kind is step, but schedule.milestones is empty; expected ",
+               "when to lower the rate, such as [80ep, 120ep]");
+  }
+  if (schedule.kind != "step" && !schedule.milestones.empty()) {
+    fail_usage(sources.of({"schedule.milestones"}), ": schedule.milestones is set, but schedule.kind is ",
+               schedule.kind, "; only step has milestones");
+  }
+  if (schedule.final_lr > 0 && (schedule.kind == "step" || schedule.kind == "constant")) {
+    fail_usage(sources.of({"schedule.final_lr"}), ": schedule.final_lr is set, but schedule.kind is ", schedule.kind,
+               "; only linear, cosine and polynomial fall to a final rate");
+  }
+  if (schedule.final_lr > schedule.lr) {
+    fail_usage(sources.of({"schedule.final_lr", "schedule.lr"}), ": schedule.final_lr is ",
+               value_text(schedule.final_lr), "; expected at most schedule.lr, ", value_text(schedule.lr));
+  }
+}
+
+}  // namespace
+
+ConfigSources::ConfigSources(std::string file_name) : file_name_(std::move(file_name)) {}
+
+void ConfigSources::set(const std::string& path, const std::string& where) {
+  where_[path] = where;
+}
+
+std::string ConfigSources::of(std::initializer_list<const char*> paths) const {
+  for (const char* path : paths) {
+    const auto found = where_.find(path);
+    if (found != where_.end()) return found->second;
+  }
+  return file_name_;
+}
+
+void check_config(const Config& config, const ConfigSources& sources) {
+  check_stages(config, sources);
+  check_stage_growth(config, sources);
+  check_class_names(config, sources);
+  check_normalisation(config, sources);
+  check_images(config, sources);
+  check_optimizer(config, sources);
+  check_schedule(config, sources);
+}
+
+}  // namespace riffle

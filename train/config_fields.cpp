@@ -1,0 +1,292 @@
+// The table of configuration fields: see config_fields.h. Each section is bound member by member, so that a member
+// added to a struct of config.h and forgotten here does not compile.
+#include "train/config_fields.h"
+
+#include <algorithm>
+#include <utility>
+
+#include "train/config_values.h"
+
+namespace riffle {
+namespace {
+
+Constraint anything() {
+  return {};
+}
+Constraint at_least(double min) {
+  Constraint constraint;
+  constraint.min = min;
+  return constraint;
+}
+Constraint above(double min) {
+  Constraint constraint = at_least(min);
+  constraint.min_included = false;
+  return constraint;
+}
+// min <= x <= max
+Constraint between(double min, double max) {
+  Constraint constraint = at_least(min);
+  constraint.max = max;
+  return constraint;
+}
+// min < x <= max
+Constraint above_up_to(double min, double max) {
+  Constraint constraint = between(min, max);
+  constraint.min_included = false;
+  return constraint;
+}
+// min <= x < max
+Constraint from_below(double min, double max) {
+  Constraint constraint = between(min, max);
+  constraint.max_included = false;
+  return constraint;
+}
+Constraint either(std::vector<double> values) {
+  Constraint constraint = between(1, -1);  // empty: only the values
+  constraint.also = std::move(values);
+  return constraint;
+}
+Constraint with(Constraint constraint, double value) {
+  constraint.also.push_back(value);
+  return constraint;
+}
+Constraint choice(std::vector<std::string> choices) {
+  Constraint constraint;
+  constraint.choices = std::move(choices);
+  return constraint;
+}
+
+class SectionTable {
+ public:
+  SectionTable(std::string name, std::vector<Field>& fields) : name_(std::move(name)), fields_(fields) {}
+
+  template <class T>
+  void add(const char* key, T& value, Constraint constraint, const char* meaning) {
+    fields_.push_back({name_ + "." + key, &value, std::move(constraint), meaning});
+  }
+
+ private:
+  std::string name_;
+  std::vector<Field>& fields_;
+};
+
+void add_model(ModelSection& section, std::vector<Field>& fields) {
+  auto& [width, dialect, stage_channels, stage_repeats, stem_channels, head_channels, stem_stride, stem_max_pool,
+         input_channels, classes, dropout] = section;
+  SectionTable table("model", fields);
+  table.add("width", width, choice({"0.5x", "1.0x", "1.5x", "2.0x", "custom"}),
+            "A published width, or `custom` with `stage_channels` given.");
+  table.add("dialect", dialect, choice({"torchvision", "megvii", "tensorpack"}),
+            "Which published variant: they differ in stage entry, shuffle, padding and classifier, and their weights "
+            "do not fit one another.");
+  table.add("stage_channels", stage_channels, at_least(2),
+            "Output channels of stages 2, 3 and 4, all even. Empty: those of the width.");
+  table.add("stage_repeats", stage_repeats, at_least(1),
+            "Units of stages 2, 3 and 4, the stride-2 one included. Empty: 4, 8, 4.");
+  table.add("stem_channels", stem_channels, at_least(1), "Output channels of the first convolution.");
+  table.add("head_channels", head_channels, at_least(0),
+            "Output channels of the last convolution (conv5). 0: those of the width (1024; 2048 for 2.0x).");
+  table.add("stem_stride", stem_stride, either({1, 2}), "Stride of the first convolution; 1 for small images.");
+  table.add("stem_max_pool", stem_max_pool, anything(),
+            "Whether a 3x3 max-pool of stride 2 follows the first convolution; off for small images.");
+  table.add("input_channels", input_channels, either({1, 3}), "Channels of an image: 1 (gray) or 3 (colour).");
+  table.add("classes", classes, at_least(0), "Outputs of the classifier. 0: as many as the data has classes.");
+  table.add("dropout", dropout, with(from_below(0, 1), -1),
+            "Dropout before the classifier. -1: as published (0.2 for megvii 2.0x, else 0).");
+}
+
+void add_data(DataSection& section, std::vector<Field>& fields) {
+  auto& [source, train_split, val_split, class_names, loader_threads, prefetch, max_bad_images] = section;
+  const std::vector<std::string> splits{"train", "val", "test"};
+  SectionTable table("data", fields);
+  table.add("source", source, anything(),
+            "Where the images are: `idx:DIR`, `folder:DIR`, or `DIR` to find out. A run needs it.");
+  table.add("train_split", train_split, choice(splits), "The part to train on.");
+  table.add("val_split", val_split, choice(splits), "The part to evaluate on. `test` is another word for `val`.");
+  table.add("class_names", class_names, anything(),
+            "Names of the classes, in order of their labels. Empty: the data's.");
+  table.add("loader_threads", loader_threads, at_least(0),
+            "Threads that decode and augment. 0: as many as compute on the CPU. Changes no result.");
+  table.add("prefetch", prefetch, at_least(1), "Batches prepared ahead. Changes no result.");
+  table.add("max_bad_images", max_bad_images, at_least(0),
+            "Unreadable images that an epoch of training skips, and names, before it gives up.");
+}
+
+void add_normalisation(NormalisationSection& section, std::vector<Field>& fields) {
+  auto& [scale, mean, std, channel_order] = section;
+  SectionTable table("normalisation", fields);
+  table.add("scale", scale, above(0),
+            "The network reads `(pixel * scale - mean) / std`, pixels being 0 to 255. The default is 1/255.");
+  table.add("mean", mean, anything(), "One value per input channel, in `channel_order`.");
+  table.add("std", std, above(0), "One value per input channel, in `channel_order`.");
+  table.add("channel_order", channel_order, choice({"rgb", "bgr"}), "The order in which the network reads colours.");
+}
+
+void add_augment(AugmentSection& section, std::vector<Field>& fields) {
+  auto& [size, crop, scale_min, scale_max, ratio_min, ratio_max, pad, flip_probability] = section;
+  SectionTable table("augment", fields);
+  table.add("size", size, at_least(1), "Height and width of a training image, in pixels.");
+  table.add("crop", crop, choice({"random_resized_crop", "pad_and_crop"}),
+            "`random_resized_crop`: a random part, resized. `pad_and_crop`: zeros around the image, then a random "
+            "window, without resizing.");
+  table.add("scale_min", scale_min, above_up_to(0, 1), "random_resized_crop: least part of the image's area.");
+  table.add("scale_max", scale_max, above_up_to(0, 1), "random_resized_crop: greatest part of the image's area.");
+  table.add("ratio_min", ratio_min, above(0), "random_resized_crop: least width / height.");
+  table.add("ratio_max", ratio_max, above(0), "random_resized_crop: greatest width / height. The default is 4/3.");
+  table.add("pad", pad, at_least(0), "pad_and_crop: zeros on each side, in pixels.");
+  table.add("flip_probability", flip_probability, between(0, 1), "How often an image is mirrored left to right.");
+}
+
+void add_eval(EvalSection& section, std::vector<Field>& fields) {
+  auto& [resize, crop, batch, every_epochs] = section;
+  SectionTable table("eval", fields);
+  table.add("resize", resize, at_least(0), "Length of the short edge after resizing, in pixels. 0: no resizing.");
+  table.add("crop", crop, at_least(1), "Height and width of the centre crop, in pixels.");
+  table.add("batch", batch, at_least(0), "Images a forward pass. 0: `train.batch`. Changes no result.");
+  table.add("every_epochs", every_epochs, at_least(1), "Evaluate every so many epochs, and after the last.");
+}
+
+void add_optimizer(OptimizerSection& section, std::vector<Field>& fields) {
+  auto& [momentum, nesterov, weight_decay, clip_norm, accumulate] = section;
+  SectionTable table("optimizer", fields);
+  table.add("momentum", momentum, from_below(0, 1), "SGD: `v = momentum * v + g; w -= lr * v`.");
+  table.add("nesterov", nesterov, anything(), "Nesterov's update, `w -= lr * (g + momentum * v)`.");
+  table.add("weight_decay", weight_decay, at_least(0),
+            "Added to the gradient as `weight_decay * w`, for filters and matrices; never for batch norm and biases.");
+  table.add("clip_norm", clip_norm, at_least(0), "Largest norm of the whole gradient. 0: no clipping.");
+  table.add("accumulate", accumulate, at_least(1),
+            "Batches whose gradients are averaged into one step; a step sees `train.batch * accumulate` images.");
+}
+
+void add_schedule(ScheduleSection& section, std::vector<Field>& fields) {
+  auto& [kind, lr, final_lr, warmup, warmup_factor, milestones, gamma, power] = section;
+  SectionTable table("schedule", fields);
+  table.add("kind", kind, choice({"linear", "cosine", "step", "polynomial", "constant"}),
+            "How the learning rate falls after the warm-up, by the formulas above.");
+  table.add("lr", lr, above(0), "Peak learning rate, for the batch in use: it is not scaled for you.");
+  table.add("final_lr", final_lr, at_least(0), "linear, cosine, polynomial: what the rate falls to.");
+  table.add("warmup", warmup, anything(), "Length of the linear warm-up from `lr * warmup_factor` to `lr`.");
+  table.add("warmup_factor", warmup_factor, between(0, 1), "Where the warm-up starts, as a part of `lr`.");
+  table.add("milestones", milestones, above(0),
+            "step: when the rate is multiplied by `gamma`, counted from the start.");
+  table.add("gamma", gamma, above_up_to(0, 1), "step: the factor at each milestone.");
+  table.add("power", power, above(0), "polynomial: the exponent.");
+}
+
+void add_ema(EmaSection& section, std::vector<Field>& fields) {
+  auto& [decay] = section;
+  SectionTable table("ema", fields);
+  table.add("decay", decay, from_below(0, 1),
+            "Exponential moving average of the weights, evaluated and saved beside them. 0: off.");
+}
+
+void add_train(TrainSection& section, std::vector<Field>& fields) {
+  auto& [duration, batch, label_smoothing, seed, log_every_steps] = section;
+  SectionTable table("train", fields);
+  table.add("duration", duration, above(0), "Length of the run.");
+  table.add("batch", batch, at_least(1), "Images a forward and backward pass, in all.");
+  table.add("label_smoothing", label_smoothing, from_below(0, 1),
+            "The part of the target probability that is spread over all classes.");
+  table.add("seed", seed, anything(),
+            "Of initialisation, order, augmentation and dropout: the same seed, the same run.");
+  table.add("log_every_steps", log_every_steps, at_least(1), "Steps between two progress lines.");
+}
+
+std::string joined(const std::vector<std::string>& parts, const char* separator) {
+  std::string out;
+  for (const std::string& part : parts) out += (out.empty() ? "" : separator) + part;
+  return out;
+}
+
+template <class T>
+std::string text_of(const T& value) {
+  return value_text(value);
+}
+
+template <class T>
+std::string text_of(const std::vector<T>& values) {
+  std::vector<std::string> parts;
+  parts.reserve(values.size());
+  for (const T& value : values) parts.push_back(value_text(value));
+  return "[" + joined(parts, ", ") + "]";
+}
+
+template <class T>
+std::string type_text(const T& value) {
+  return kind_of(value).one;
+}
+
+template <class T>
+std::string type_text(const std::vector<T>&) {
+  return std::string("a list of ") + kind_of(T{}).many;
+}
+
+}  // namespace
+
+bool Constraint::admits(double value) const {
+  if (std::find(also.begin(), also.end(), value) != also.end()) return true;
+  return (min_included ? value >= min : value > min) && (max_included ? value <= max : value < max);
+}
+
+bool Constraint::admits(const std::string& value) const {
+  return choices.empty() || std::find(choices.begin(), choices.end(), value) != choices.end();
+}
+
+std::string Constraint::text() const {
+  if (!choices.empty()) return "one of " + joined(choices, ", ");
+  std::vector<std::string> values, bounds;
+  for (double value : also) values.push_back(value_text(value));
+  if (min > max) return joined(values, " or ");
+  const double infinity = std::numeric_limits<double>::infinity();
+  if (min > -infinity) bounds.push_back((min_included ? ">= " : "> ") + value_text(min));
+  if (max < infinity) bounds.push_back((max_included ? "<= " : "< ") + value_text(max));
+  const std::string interval = joined(bounds, " and ");
+  return values.empty() ? interval : joined(values, " or ") + ", or " + interval;
+}
+
+std::string Field::accepted() const {
+  if (!constraint.choices.empty()) return constraint.text();
+  std::string type = std::visit([](const auto* pointer) { return type_text(*pointer); }, value);
+  const std::string limits = constraint.text();
+  if (limits.empty()) return type;
+  return type + (constraint.also.empty() ? " " : ": ") + limits;
+}
+
+std::string Field::value_text() const {
+  return std::visit([](const auto* pointer) { return text_of(*pointer); }, value);
+}
+
+std::vector<Field> fields_of(Config& config) {
+  auto& [model, data, normalisation, augment, eval, optimizer, schedule, ema, train] = config;
+  std::vector<Field> fields;
+  add_model(model, fields);
+  add_data(data, fields);
+  add_normalisation(normalisation, fields);
+  add_augment(augment, fields);
+  add_eval(eval, fields);
+  add_optimizer(optimizer, fields);
+  add_schedule(schedule, fields);
+  add_ema(ema, fields);
+  add_train(train, fields);
+  return fields;
+}
+
+std::string section_of(const std::string& path) {
+  return path.substr(0, path.find('.'));
+}
+
+std::string leaf_of(const std::string& path) {
+  const size_t dot = path.rfind('.');
+  return dot == std::string::npos ? path : path.substr(dot + 1);
+}
+
+std::vector<std::string> sections_of(const std::vector<Field>& fields) {
+  std::vector<std::string> sections;
+  for (const Field& field : fields) {
+    const std::string section = section_of(field.path);
+    if (sections.empty() || sections.back() != section) sections.push_back(section);
+  }
+  return sections;
+}
+
+}  // namespace riffle

@@ -1,0 +1,265 @@
+// The strict walk over YAML: see config_reader.h. yaml-cpp accepts duplicate keys, leaves merge keys alone and loads
+// only the first of several documents, all without a word; here each is an error.
+#include "train/config_reader.h"
+
+#include <yaml-cpp/yaml.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <cstring>
+#include <filesystem>
+#include <fstream>
+#include <iterator>
+#include <map>
+#include <type_traits>
+#include <utility>
+
+#include "core/check.h"
+#include "train/config_checks.h"
+#include "train/config_fields.h"
+#include "train/config_values.h"
+
+namespace riffle {
+namespace {
+
+// Where a piece of YAML comes from, for messages: a file, or an override (whose own lines would mean nothing).
+class Origin {
+ public:
+  static Origin file(const std::string& name) { return Origin(name, true); }
+  static Origin override_argument(const std::string& argument) { return Origin("override '" + argument + "'", false); }
+
+  const std::string& name() const { return name_; }
+  std::string at(const YAML::Mark& mark) const {
+    return has_lines_ && !mark.is_null() ? join(name_, ":", mark.line + 1, ":", mark.column + 1) : name_;
+  }
+
+ private:
+  Origin(std::string name, bool has_lines) : name_(std::move(name)), has_lines_(has_lines) {}
+  std::string name_;
+  bool has_lines_;
+};
+
+std::string listed(const std::vector<std::string>& words) {
+  std::string out;
+  for (const std::string& word : words) out += (out.empty() ? "" : ", ") + word;
+  return out;
+}
+
+std::string shown(const YAML::Node& node) {
+  if (node.IsScalar()) return join("'", node.Scalar(), "'");
+  if (node.IsSequence()) return "a list";
+  if (node.IsMap()) return "a mapping";
+  return "empty";
+}
+
+// The one document of `text`; null if it is empty. White space at the end is cut off, because yaml-cpp takes a quoted
+// string that nobody closed for a whole one if a line break follows.
+YAML::Node load(const std::string& text, const Origin& origin) {
+  try {
+    const std::vector<YAML::Node> documents = YAML::LoadAll(text.substr(0, text.find_last_not_of(" \t\r\n") + 1));
+    if (documents.size() > 1) {
+      fail_usage(origin.name(), ": ", documents.size(), " YAML documents, separated by '---'; expected one");
+    }
+    return documents.empty() ? YAML::Node(YAML::NodeType::Null) : documents.front();
+  } catch (const YAML::Exception& error) {
+    fail_usage(origin.at(error.mark), ": not valid YAML: ", error.msg);
+  }
+}
+
+// What a range limits.
+template <class T>
+double magnitude(T number) {
+  return static_cast<double>(number);
+}
+double magnitude(const Duration& duration) {
+  return duration.value;
+}
+
+template <class T>
+T read_scalar(const YAML::Node& node, const std::string& where, const Field& field) {
+  constexpr bool is_text = std::is_same_v<T, std::string> || std::is_same_v<T, Duration>;
+  const bool is_quoted = node.IsScalar() && node.Tag() == "!";
+  T value{};
+  if (!node.IsScalar() || (is_quoted && !is_text) || !parse_value(node.Scalar(), value)) {
+    const bool names_all = std::is_same_v<T, bool> || !field.constraint.choices.empty();
+    fail_usage(where, ": ", field.path, " is ", shown(node), is_quoted && !is_text ? " in quotes" : "", "; expected ",
+               names_all ? field.accepted() : join(kind_of(value).one, " such as ", kind_of(value).example));
+  }
+  if constexpr (std::is_same_v<T, std::string>) {
+    if (!field.constraint.admits(value)) {
+      const std::string near = nearest(value, field.constraint.choices);
+      fail_usage(where, ": ", field.path, " is '", value, "'; expected ", field.constraint.text(),
+                 near.empty() ? "" : "; did you mean '" + near + "'?");
+    }
+  } else if (!field.constraint.admits(magnitude(value))) {
+    fail_usage(where, ": ", field.path, " is ", value_text(value), "; expected ", field.accepted());
+  }
+  return value;
+}
+
+template <class T>
+void read_value(const YAML::Node& node, const std::string& where, const Origin&, const Field& field, T& value) {
+  value = read_scalar<T>(node, where, field);
+}
+
+template <class T>
+void read_value(const YAML::Node& node, const std::string& where, const Origin& origin, const Field& field,
+                std::vector<T>& values) {
+  if (!node.IsSequence()) {
+    const ValueKind kind = kind_of(T{});
+    fail_usage(where, ": ", field.path, " is ", shown(node), "; expected a list of ", kind.many, " such as ",
+               kind.list_example);
+  }
+  std::vector<T> read;
+  for (const YAML::Node& element : node) read.push_back(read_scalar<T>(element, origin.at(element.Mark()), field));
+  values = std::move(read);
+}
+
+class Reader {
+ public:
+  explicit Reader(const std::string& file_name) : sources_(file_name), fields_(fields_of(config_)) {
+    for (Field& field : fields_) by_path_[field.path] = &field;
+    sections_ = sections_of(fields_);
+  }
+  Reader(const Reader&) = delete;
+  Reader& operator=(const Reader&) = delete;
+
+  void read_document(const std::string& text, const std::string& name) {
+    const Origin origin = Origin::file(name);
+    const YAML::Node root = load(text, origin);
+    if (root.IsNull()) return;
+    if (!root.IsMap()) {
+      fail_usage(origin.at(root.Mark()), ": the configuration is ", shown(root),
+                 "; expected sections: ", listed(sections_));
+    }
+    seen_.clear();
+    read_keys(root, "", origin);
+  }
+
+  void apply_override(const std::string& argument) {
+    const Origin origin = Origin::override_argument(argument);
+    const size_t equals = argument.find('=');
+    if (equals == std::string::npos || equals == 0) {
+      fail_usage(origin.name(), ": expected key.path=value, such as schedule.lr=0.1");
+    }
+    seen_.clear();
+    read_entry(load(argument.substr(equals + 1), origin), argument.substr(0, equals), origin.name(), origin);
+  }
+
+  Config finish() const {
+    check_config(config_, sources_);
+    return config_;
+  }
+
+ private:
+  void read_keys(const YAML::Node& map, const std::string& prefix, const Origin& origin) {
+    for (const auto& entry : map) {
+      const std::string where = origin.at(entry.first.Mark());
+      if (!entry.first.IsScalar()) fail_usage(where, ": a key is ", shown(entry.first), "; expected a name");
+      read_entry(entry.second, prefix + entry.first.Scalar(), where, origin);
+    }
+  }
+
+  // `where` is the key's place.
+  void read_entry(const YAML::Node& node, const std::string& path, const std::string& where, const Origin& origin) {
+    const bool is_section = std::find(sections_.begin(), sections_.end(), path) != sections_.end();
+    const auto field = by_path_.find(path);
+    if (!is_section && field == by_path_.end()) fail_unknown(path, where);
+    const auto [first, is_new] = seen_.emplace(path, where);
+    if (!is_new) fail_usage(where, ": duplicate key '", path, "'; it is already at ", first->second);
+
+    // An absent value stands nowhere, so its key speaks for it.
+    const std::string value_where = node.IsNull() ? where : origin.at(node.Mark());
+    if (!is_section) {
+      std::visit([&](auto* value) { read_value(node, value_where, origin, *field->second, *value); },
+                 field->second->value);
+      sources_.set(path, value_where);
+    } else if (node.IsMap()) {
+      read_keys(node, path + ".", origin);
+    } else if (!node.IsNull()) {
+      fail_usage(value_where, ": ", path, " is ", shown(node), "; expected its keys: ", listed(keys_of(path)));
+    }
+  }
+
+  [[noreturn]] void fail_unknown(const std::string& path, const std::string& where) const {
+    if (leaf_of(path) == "<<") {
+      fail_usage(where, ": unknown key '", path, "'; YAML merge keys are not supported: write the keys out");
+    }
+    const std::string near = suggestion(path);
+    if (!near.empty()) fail_usage(where, ": unknown key '", path, "'; did you mean '", near, "'?");
+    const std::vector<std::string> keys = keys_of(section_of(path));
+    if (keys.empty()) fail_usage(where, ": unknown key '", path, "'; the sections are ", listed(sections_));
+    fail_usage(where, ": unknown key '", path, "'; the keys of ", section_of(path), " are ", listed(keys));
+  }
+
+  // A right name in the wrong section comes before a similar one.
+  std::string suggestion(const std::string& path) const {
+    std::vector<std::string> all = sections_, same_leaf, leaves;
+    for (const Field& field : fields_) {
+      all.push_back(field.path);
+      leaves.push_back(leaf_of(field.path));
+      if (leaves.back() == leaf_of(path)) same_leaf.push_back(field.path);
+    }
+    if (same_leaf.size() == 1) return same_leaf.front();
+    std::string near = nearest(path, all);
+    if (!near.empty() || path.find('.') != std::string::npos) return near;
+    const std::string near_leaf = nearest(path, leaves);
+    if (near_leaf.empty()) return "";
+    const auto index = std::find(leaves.begin(), leaves.end(), near_leaf) - leaves.begin();
+    return fields_[static_cast<size_t>(index)].path;
+  }
+
+  std::vector<std::string> keys_of(const std::string& section) const {
+    std::vector<std::string> keys;
+    for (const Field& field : fields_) {
+      if (section_of(field.path) == section) keys.push_back(leaf_of(field.path));
+    }
+    return keys;
+  }
+
+  Config config_;
+  ConfigSources sources_;
+  std::vector<Field> fields_;  // into config_
+  std::map<std::string, const Field*> by_path_;
+  std::vector<std::string> sections_;
+  std::map<std::string, std::string> seen_;  // keys of the document or override being read -> place
+};
+
+std::string read_text(const std::string& path) {
+  std::error_code error;
+  if (std::filesystem::is_directory(path, error)) fail_usage(path, ": is a folder; expected a YAML configuration file");
+  errno = 0;
+  std::ifstream file(path, std::ios::binary);
+  if (!file) fail_usage(path, ": cannot open the configuration: ", std::strerror(errno));
+  std::string text((std::istreambuf_iterator<char>(file)), std::istreambuf_iterator<char>());
+  if (file.bad()) fail_usage(path, ": cannot read the configuration: ", std::strerror(errno));
+  return text;
+}
+
+}  // namespace
+
+Config parse_config(const std::string& text, const std::string& name, const std::vector<std::string>& overrides) {
+  Reader reader(name);
+  reader.read_document(text, name);
+  for (const std::string& argument : overrides) reader.apply_override(argument);
+  return reader.finish();
+}
+
+Config read_config(const std::string& path, const std::vector<std::string>& overrides) {
+  return parse_config(read_text(path), path, overrides);
+}
+
+std::string to_yaml(const Config& config) {
+  Config copy = config;  // the table points into a Config it may write
+  std::string yaml, section;
+  for (const Field& field : fields_of(copy)) {
+    if (section_of(field.path) != section) {
+      section = section_of(field.path);
+      yaml += section + ":\n";
+    }
+    yaml += "  " + leaf_of(field.path) + ": " + field.value_text() + "\n";
+  }
+  return yaml;
+}
+
+}  // namespace riffle

@@ -1,0 +1,22 @@
+// YAML -> Config. Strict: an unknown, duplicate or ill-typed key, or a value out of range, is an Error(kUsage) with
+// file, line, column, the key's full path and the nearest right key.
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include "train/config.h"
+
+namespace riffle {
+
+// `overrides`: "schedule.lr=0.1", "model.stage_channels=[48,96,192]"; applied in order, errors name the override.
+Config read_config(const std::string& path, const std::vector<std::string>& overrides);
+// The same from text; `name` stands for the file in messages.
+Config parse_config(const std::string& text, const std::string& name, const std::vector<std::string>& overrides);
+// The whole configuration as YAML that parse_config() reads back to the same Config.
+std::string to_yaml(const Config& config);
+
+// The candidate closest to `word` by edit distance, or "" if none is near enough to suggest.
+std::string nearest(const std::string& word, const std::vector<std::string>& candidates);
+
+}  // namespace riffle

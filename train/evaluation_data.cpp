@@ -1,0 +1,48 @@
+// Opening data for a checkpoint.
+#include "train/evaluation_data.h"
+
+#include <algorithm>
+#include <vector>
+
+#include "core/check.h"
+#include "train/config_reader.h"
+
+namespace riffle {
+namespace {
+
+// IDX files carry no names, so their classes are called "0", "1", ...
+bool are_numbers_in_order(const std::vector<std::string>& names) {
+  for (size_t i = 0; i < names.size(); ++i) {
+    if (names[i] != std::to_string(i)) return false;
+  }
+  return true;
+}
+
+bool contains_all(const std::vector<std::string>& all, const std::vector<std::string>& some) {
+  return std::all_of(some.begin(), some.end(), [&all](const std::string& name) {
+    return std::find(all.begin(), all.end(), name) != all.end();
+  });
+}
+
+DataSection trained_on(const CheckpointMetadata& metadata, const std::string& path) {
+  if (metadata.config_yaml.empty()) return {};
+  return parse_config(metadata.config_yaml, path + " (its configuration)", {}).data;
+}
+
+}  // namespace
+
+std::unique_ptr<Dataset> open_evaluation_data(const CheckpointMetadata& metadata, const std::string& path,
+                                              const std::string& spec, const std::string& split) {
+  const DataSection trained = trained_on(metadata, path);
+  const std::string source = spec.empty() ? trained.source : spec;
+  if (source.empty()) fail_usage(path, " does not say what data it was trained on; name the data with --data");
+  const std::string part = split.empty() ? trained.val_split : split;
+  const auto channels = static_cast<int>(metadata.model.input_channels);
+  // The training data may have been given other names by its configuration; data of the user's keeps its own.
+  if (source == trained.source) return open_dataset(source, part, channels, trained.class_names);
+  std::unique_ptr<Dataset> data = open_dataset(source, part, channels, {});
+  const bool nameless = are_numbers_in_order(data->classes()) && !contains_all(metadata.classes, data->classes());
+  return nameless ? open_dataset(source, part, channels, metadata.classes) : std::move(data);
+}
+
+}  // namespace riffle

@@ -1,0 +1,49 @@
+// Evaluation: every image of a data set once, in order, through a network in inference mode.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <vector>
+
+#include "data/loader.h"
+#include "layers/shufflenet_v2.h"
+#include "train/metrics.h"
+#include "train/network_input.h"
+
+namespace riffle {
+
+struct EvalResult {
+  MetricSums sums;     // the loss is plain cross-entropy, without label smoothing
+  double seconds = 0;  // decoding included
+
+  double images_per_s() const { return static_cast<double>(sums.images) / seconds; }
+};
+
+struct EvaluatorOptions {
+  EvalTransform transform;
+  Normalisation normalisation;
+  int64_t batch = 32;
+  int loader_threads = 1;
+  int prefetch = 4;
+};
+
+class Evaluator {
+ public:
+  // labels: data label -> class of the network (LabelMap::to_network). The data set must outlive the evaluator.
+  Evaluator(Backend& backend, const Dataset& dataset, std::vector<int32_t> labels, const EvaluatorOptions& options);
+
+  // Throws if the loader delivers any image twice or not at all.
+  EvalResult run(ShuffleNetV2& network);
+
+ private:
+  Backend& backend_;
+  const Dataset& dataset_;
+  std::vector<int32_t> labels_;
+  std::unique_ptr<Loader> loader_;
+  NetworkInput input_;
+};
+
+// A folded copy, for measuring a network that goes on training: what an evaluation of its checkpoint would run.
+std::unique_ptr<ShuffleNetV2> folded_copy(Backend& backend, ShuffleNetV2& network);
+
+}  // namespace riffle

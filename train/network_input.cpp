@@ -1,0 +1,34 @@
+// Upload and normalisation.
+#include "train/network_input.h"
+
+namespace riffle {
+
+NetworkInput::NetworkInput(Backend& backend, const Normalisation& normalisation, Shape images)
+    : backend_(backend),
+      normalisation_(normalisation),
+      pixels_(backend.empty(images, DType::kU8)),
+      normalised_(backend.empty(images)),
+      labels_(backend.empty({images.n, 1, 1, 1}, DType::kI32)) {
+  const auto channels = static_cast<size_t>(images.c);
+  RIFFLE_CHECK(normalisation.mean.size() == channels && normalisation.std.size() == channels, "the images have ",
+               channels, " channels, the normalisation ", normalisation.mean.size(), " means and ",
+               normalisation.std.size(), " deviations");
+}
+
+Variable NetworkInput::images(const uint8_t* pixels, int64_t count) {
+  RIFFLE_CHECK(count >= 1 && count <= capacity().n, count, " images for a buffer of ", capacity());
+  const Tensor target = pixels_.sample_slice(0, count);
+  const Tensor y = normalised_.sample_slice(0, count);
+  backend_.upload(pixels, DType::kU8, target);
+  backend_.normalize(target, normalisation_, y);
+  return Variable(y, /*requires_grad=*/false);
+}
+
+Tensor NetworkInput::labels(const int32_t* values, int64_t count) {
+  RIFFLE_CHECK(count >= 1 && count <= capacity().n, count, " labels for a buffer of ", capacity().n);
+  const Tensor y = labels_.sample_slice(0, count);
+  backend_.upload(values, DType::kI32, y);
+  return y;
+}
+
+}  // namespace riffle

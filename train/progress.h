@@ -1,0 +1,50 @@
+// What a person sees of a training run: one live line on a terminal, plain lines in a file or pipe.
+#pragma once
+
+#include <chrono>
+#include <cstdint>
+#include <ostream>
+#include <string>
+
+#include "train/evaluator.h"
+
+namespace riffle {
+
+struct TrainProgress {
+  int64_t epoch = 0, epochs = 0;  // epoch from 1
+  int64_t step = 0, steps = 0;    // finished, in all
+  double loss = 0, top1 = 0, top5 = 0;  // of training images since the last log line, as augmented
+  double lr = 0;
+  double images_per_s = 0, data_wait_fraction = 0;
+  double grad_norm = 0;           // 0: not clipped, not shown
+  double eta_s = 0;
+};
+
+std::string describe(const TrainProgress& progress);
+// "top-1 accuracy 92.13% (error 7.87%)  top-5 ...": accuracy and error are both named, since the field reports either.
+std::string describe(const EvalResult& result);
+
+class Progress {
+ public:
+  enum class Style { kLive, kPlain };
+
+  Progress(std::ostream& out, Style style, bool colour) : out_(out), style_(style), colour_(colour) {}
+  // Live on a terminal (TERM=dumb excepted), coloured unless NO_COLOR is set; plain otherwise.
+  static Progress for_standard_output();
+
+  // After every step. `logged`: the metrics are fresh; in plain style only these are printed.
+  void step(const TrainProgress& progress, bool logged);
+  void line(const std::string& text);       // a permanent line
+  void highlight(const std::string& text);  // the same, bold where there is colour
+
+ private:
+  void clear_live();
+
+  std::ostream& out_;
+  Style style_;
+  bool colour_;
+  bool live_shown_ = false;
+  std::chrono::steady_clock::time_point last_draw_{};
+};
+
+}  // namespace riffle

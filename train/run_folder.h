@@ -1,0 +1,35 @@
+// The folder of one training run: config.resolved.yaml, metrics.jsonl, curves.svg and checkpoints/. Every write is
+// checked, and files are replaced atomically, so that a run killed at any time leaves whole files.
+#pragma once
+
+#include <string>
+
+#include <nlohmann/json.hpp>
+
+namespace riffle {
+
+class RunFolder {
+ public:
+  // Creates the folder. One that holds anything is an error, unless `overwrite`: then the files of an earlier run are
+  // removed, and nothing else is.
+  RunFolder(std::string path, bool overwrite);
+
+  const std::string& path() const { return path_; }
+  std::string file(const std::string& name) const { return path_ + "/" + name; }
+  std::string checkpoint(const std::string& name) const { return file("checkpoints/" + name + ".safetensors"); }
+  std::string config() const { return file("config.resolved.yaml"); }
+  std::string metrics() const { return file("metrics.jsonl"); }
+  std::string curves() const { return file("curves.svg"); }
+
+  void append_metrics(const nlohmann::json& record) const;  // one line
+
+ private:
+  std::string path_;
+};
+
+// "runs/<stem of the configuration>-<YYYYmmdd-HHMMSS>", local time.
+std::string default_run_folder(const std::string& config_path);
+
+void write_text_file(const std::string& path, const std::string& text);  // atomically
+
+}  // namespace riffle

@@ -1,0 +1,27 @@
+// Learning rate as a pure function of the step, so that resuming needs no state.
+#pragma once
+
+#include <cstdint>
+
+#include "train/config.h"
+
+namespace riffle {
+
+class LearningRate {
+ public:
+  LearningRate(const ScheduleSection& section, int64_t total_steps, int64_t steps_per_epoch);
+
+  // step: 0 .. total_steps-1, the step about to be taken. Warm-up: for step < W, the rate rises linearly from
+  // lr*warmup_factor to lr, reaching lr at step W (rate(s) = lr * (f + (1-f) * (s+1)/W) reaches it on the last warm-up
+  // step). After it, with t = (step - W) / (T - W) in [0, 1):
+  //   linear: final + (lr - final) * (1 - t); polynomial: ... * (1 - t)^power; cosine: ... * (1 + cos(pi t)) / 2;
+  //   step: lr * gamma^(milestones passed); constant: lr.
+  double at(int64_t step) const;
+
+ private:
+  ScheduleSection section_;
+  int64_t total_steps_, warmup_steps_;
+  std::vector<int64_t> milestone_steps_;
+};
+
+}  // namespace riffle

@@ -1,0 +1,59 @@
+// Numbers as people read them.
+#include "train/text.h"
+
+#include <array>
+#include <cmath>
+#include <cstdio>
+
+namespace riffle {
+namespace {
+
+std::string print(const char* format, int precision, double value) {
+  std::array<char, 64> buffer{};
+  std::snprintf(buffer.data(), buffer.size(), format, precision, value);
+  return buffer.data();
+}
+
+std::string two_units(int64_t large, char large_unit, int64_t small, char small_unit) {
+  const std::string digits = std::to_string(small);
+  return std::to_string(large) + large_unit + (small < 10 ? "0" : "") + digits + small_unit;
+}
+
+}  // namespace
+
+std::string format_count(int64_t value) {
+  std::string digits = std::to_string(value);
+  const size_t first = value < 0 ? 1 : 0;
+  for (size_t at = digits.size(); at > first + 3;) {
+    at -= 3;
+    digits.insert(at, ",");
+  }
+  return digits;
+}
+
+std::string format_fixed(double value, int decimals) { return print("%.*f", decimals, value); }
+
+std::string format_significant(double value, int digits) { return print("%.*g", digits, value); }
+
+std::string format_percent(double fraction) { return format_fixed(100 * fraction, 2) + "%"; }
+
+std::string format_duration(double seconds) {
+  if (!std::isfinite(seconds) || seconds < 0) return "?";
+  const int64_t total = std::llround(seconds);
+  if (total < 60) return std::to_string(total) + "s";
+  if (total < 3600) return two_units(total / 60, 'm', total % 60, 's');
+  if (total < 24 * 3600) return two_units(total / 3600, 'h', total / 60 % 60, 'm');
+  return two_units(total / (24 * 3600), 'd', total / 3600 % 24, 'h');
+}
+
+std::string format_bytes(double bytes) {
+  constexpr std::array<const char*, 5> kUnits{"B", "KiB", "MiB", "GiB", "TiB"};
+  size_t unit = 0;
+  while (bytes >= 1024 && unit + 1 < kUnits.size()) {
+    bytes /= 1024;
+    ++unit;
+  }
+  return format_fixed(bytes, unit == 0 ? 0 : 1) + " " + kUnits[unit];
+}
+
+}  // namespace riffle

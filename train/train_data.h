@@ -1,0 +1,23 @@
+// The training and validation data of a configuration, opened and checked against each other.
+#pragma once
+
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "data/dataset.h"
+#include "train/config.h"
+#include "train/label_map.h"
+
+namespace riffle {
+
+struct TrainData {
+  std::unique_ptr<Dataset> train, val;
+  std::vector<std::string> classes;  // of the network, index -> name
+  LabelMap val_labels;               // validation label -> class of the network
+};
+
+// Throws if there is no data, it cannot be read, or the validation data has classes that the training data lacks.
+TrainData open_train_data(const Config& config);
+
+}  // namespace riffle

@@ -1,0 +1,328 @@
+// The training loop.
+#include "train/trainer.h"
+
+#include <algorithm>
+#include <cmath>
+
+#include "train/checkpoint/checkpoint.h"
+#include "train/config_reader.h"
+#include "train/text.h"
+#include "train/version.h"
+
+namespace riffle {
+namespace {
+
+constexpr size_t kBadImagesShown = 5;
+
+LoaderOptions train_loader_options(const Config& config, int threads) {
+  LoaderOptions options;
+  options.batch = config.train.batch;
+  options.threads = threads;
+  options.prefetch = config.data.prefetch;
+  options.seed = config.train.seed;
+  options.training = true;
+  options.train_transform = config.train_transform();
+  options.max_bad_images = config.data.max_bad_images;
+  return options;
+}
+
+EvaluatorOptions evaluator_options(const Config& config, int threads) {
+  EvaluatorOptions options;
+  options.transform = config.eval_transform();
+  options.normalisation = config.network_input();
+  options.batch = config.eval.batch > 0 ? config.eval.batch : config.train.batch;
+  options.loader_threads = threads;
+  options.prefetch = config.data.prefetch;
+  return options;
+}
+
+TrainStepOptions train_step_options(const Config& config) {
+  TrainStepOptions options;
+  options.optimizer = config.optimizer;
+  options.label_smoothing = config.train.label_smoothing;
+  options.ema_decay = config.ema.decay;
+  options.seed = config.train.seed;
+  options.batch = config.train.batch;
+  options.steps_between_reads = config.train.log_every_steps;
+  return options;
+}
+
+// The network computes on the same processors, so decoding gets half of them unless the configuration says otherwise.
+int loader_threads(const Config& config, int cpu_threads) {
+  return config.data.loader_threads > 0 ? config.data.loader_threads : std::max(1, cpu_threads / 2);
+}
+
+int64_t count_steps_per_epoch(const Loader& loader, int accumulate) {
+  const int64_t batches = loader.batches_per_epoch();
+  if (batches < accumulate) {
+    fail_usage("optimizer.accumulate is ", accumulate, ", but the training data has only ", batches,
+               batches == 1 ? " batch" : " batches", " an epoch; lower it or train.batch");
+  }
+  return batches / accumulate;
+}
+
+int64_t count_total_steps(const Duration& duration, int64_t steps_per_epoch) {
+  const int64_t steps = duration.steps(steps_per_epoch);
+  if (steps < 1) {
+    fail_usage("train.duration is ", duration.text(), ", which is no step at all; an epoch has ", steps_per_epoch,
+               " steps");
+  }
+  return steps;
+}
+
+CheckpointMetadata make_metadata(const Config& config, const ShuffleNetV2& network,
+                                 const std::vector<std::string>& classes) {
+  CheckpointMetadata metadata;
+  metadata.model = network.config();
+  metadata.classes = classes;
+  metadata.preprocessing = config.eval_transform();
+  metadata.normalisation = config.network_input();
+  metadata.config_yaml = to_yaml(config);
+  metadata.riffle_version = kVersion;
+  to_json(metadata);  // throws now what would otherwise end the run at its first checkpoint
+  return metadata;
+}
+
+nlohmann::json eval_record(const EvalResult& result, const std::string& prefix) {
+  return {{prefix + "top1", result.sums.top1()},
+          {prefix + "top5", result.sums.top5()},
+          {prefix + "loss", result.sums.loss()},
+          {prefix + "images_per_s", result.images_per_s()}};
+}
+
+bool better(const MetricSums& a, const MetricSums& b) {
+  if (a.top1_correct != b.top1_correct) return a.top1_correct > b.top1_correct;
+  return a.loss_sum < b.loss_sum;
+}
+
+}  // namespace
+
+Trainer::Trainer(Backend& backend, const Config& config, const TrainData& data, int cpu_threads, Progress& progress)
+    : backend_(backend),
+      config_(config),
+      data_(data),
+      progress_(progress),
+      network_(backend, config.network(static_cast<int64_t>(data.train->classes().size())), config.train.seed),
+      averaged_(config.ema.decay > 0
+                    ? std::make_unique<ShuffleNetV2>(backend, network_.config(), config.train.seed)
+                    : nullptr),
+      loader_(*data.train, train_loader_options(config, loader_threads(config, cpu_threads))),
+      steps_per_epoch_(count_steps_per_epoch(loader_, config.optimizer.accumulate)),
+      total_steps_(count_total_steps(config.train.duration, steps_per_epoch_)),
+      learning_rate_(config.schedule, total_steps_, steps_per_epoch_),
+      train_step_(backend, network_, train_step_options(config)),
+      input_(backend, config.network_input(),
+             {config.train.batch, config.augment.size, config.augment.size, config.model.input_channels}),
+      evaluator_(backend, *data.val, data.val_labels.to_network,
+                 evaluator_options(config, loader_threads(config, cpu_threads))),
+      metadata_(make_metadata(config, network_, data.classes)) {}
+
+std::vector<std::string> Trainer::plan() const {
+  const int64_t size = config_.eval.crop;
+  int64_t parameters = 0, macs = 0;
+  for (const LayerRow& row : network_.layer_table(size, size)) {
+    parameters += row.parameters;
+    macs += row.macs;
+  }
+  const ShuffleNetV2Config& model = network_.config();
+  std::vector<std::string> lines{
+      join("network     ShuffleNetV2 ", model.width_name(), " (", name_of(model.dialect), "), ", model.classes,
+           " classes: ", format_count(parameters), " parameters, ", format_fixed(static_cast<double>(macs) * 1e-6, 1),
+           " M multiply-adds at ", size, "x", size),
+      join("training    ", data_.train->description()), join("validation  ", data_.val->description())};
+  if (!data_.val_labels.identity()) lines.push_back("            " + data_.val_labels.note);
+  lines.push_back(join("duration    ", config_.train.duration.text(), ": ", format_count(total_steps_), " steps of ",
+                       images_per_step(), " images, ", format_count(steps_per_epoch_), " an epoch"));
+  lines.push_back("parameters  group                          tensors   parameters  weight decay");
+  for (const ParameterGroup& group : train_step_.optimizer().groups()) {
+    std::string row = "            " + group.name;
+    const auto align_right = [&row](const std::string& text, size_t column) {
+      row.resize(std::max(row.size(), column - text.size()), ' ');
+      row += text;
+    };
+    align_right(std::to_string(group.tensors), 50);
+    align_right(format_count(group.parameters), 63);
+    align_right(format_significant(group.weight_decay, 4), 77);
+    lines.push_back(row);
+  }
+  return lines;
+}
+
+void Trainer::take_step() {
+  if (step() % steps_per_epoch_ == 0) loader_.start_epoch(step() / steps_per_epoch_);
+  for (int i = 0; i < config_.optimizer.accumulate; ++i) {
+    Batch batch;
+    const bool delivered = loader_.next(batch);
+    RIFFLE_CHECK(delivered, "the epoch ended at step ", step(), ", but has ", steps_per_epoch_, " steps");
+    window_.wait_ms += batch.wait_ms;
+    const Variable x = input_.images(batch.images, batch.count);
+    train_step_.forward_backward(x, input_.labels(batch.labels, batch.count));
+  }
+  window_.grad_norm = train_step_.update(learning_rate_.at(step()));
+  if (!std::isfinite(window_.grad_norm)) {
+    fail("the gradient norm is ", window_.grad_norm, " at step ", step(), " (learning rate ",
+         format_significant(learning_rate_.at(step() - 1), 4), "); lower schedule.lr or lengthen schedule.warmup");
+  }
+}
+
+double Trainer::try_steps(int64_t steps) {
+  Stopwatch clock;
+  for (int64_t i = 0; i < steps; ++i) {
+    clock.restart();
+    take_step();
+    check_finite(train_step_.read_metrics());
+    window_.first_step = step();
+  }
+  return clock.seconds();
+}
+
+void Trainer::run(const RunFolder& folder) {
+  window_ = Window{};
+  while (step() < total_steps_) {
+    take_step();
+    report(folder);
+    if (step() % steps_per_epoch_ == 0 || step() == total_steps_) finish_epoch(folder);
+  }
+  progress_.highlight(join("best        top-1 accuracy ", format_percent(best_.top1), ", ", best_.description));
+}
+
+// A log line every so many steps, after the first step, and at the end of each epoch.
+void Trainer::report(const RunFolder& folder) {
+  
+  const bool due = step() % config_.train.log_every_steps == 0 || step() == 1 || step() % steps_per_epoch_ == 0 ||
+                   step() == total_steps_;
+  TrainProgress& progress = last_progress_;
+  progress.epoch = epoch();
+  progress.epochs = epochs();
+  progress.step = step();
+  progress.steps = total_steps_;
+  progress.lr = learning_rate_.at(step() - 1);
+  if (due) log(folder, progress);
+  progress.eta_s = remaining_seconds();
+  progress_.step(progress, due);
+}
+
+void Trainer::log(const RunFolder& folder, TrainProgress& progress) {
+  const MetricSums sums = train_step_.read_metrics();
+  check_finite(sums);
+  const double seconds = window_.clock.seconds();
+  const auto steps = static_cast<double>(step() - window_.first_step);
+  training_seconds_ += seconds;
+  progress.loss = sums.loss();
+  progress.top1 = sums.top1();
+  progress.top5 = sums.top5();
+  progress.images_per_s = static_cast<double>(sums.images) / seconds;
+  progress.data_wait_fraction = std::min(1.0, window_.wait_ms / (1000 * seconds));
+  progress.grad_norm = window_.grad_norm;
+
+  nlohmann::json record{{"type", "train"},
+                        {"step", step()},
+                        {"epoch", epochs_done()},
+                        {"loss", sums.loss()},
+                        {"top1", sums.top1()},
+                        {"top5", sums.top5()},
+                        {"lr", progress.lr},
+                        {"images_per_s", progress.images_per_s},
+                        {"data_wait_ms", window_.wait_ms / steps}};
+  if (config_.optimizer.clip_norm > 0) record["grad_norm"] = window_.grad_norm;
+  folder.append_metrics(record);
+  train_loss_.points.push_back({epochs_done(), sums.loss()});
+  train_top1_.points.push_back({epochs_done(), 100 * sums.top1()});
+  window_ = Window{};
+  window_.first_step = step();
+}
+
+void Trainer::check_finite(const MetricSums& sums) const {
+  if (sums.not_finite == 0) return;
+  const int64_t bad_step = window_.first_step + sums.first_not_finite_batch / config_.optimizer.accumulate;
+  fail("the loss is not finite at step ", bad_step + 1, " (epoch ", bad_step / steps_per_epoch_ + 1,
+       ", learning rate ", format_significant(learning_rate_.at(bad_step), 4),
+       "): training has diverged; lower schedule.lr, lengthen schedule.warmup or set optimizer.clip_norm");
+}
+
+void Trainer::finish_epoch(const RunFolder& folder) {
+  report_bad_images();
+  if (epoch() % config_.eval.every_epochs == 0 || step() == total_steps_) evaluate(folder);
+  window_.clock.restart();
+}
+
+void Trainer::report_bad_images() {
+  const std::vector<Loader::BadImage> bad = loader_.bad_images();
+  if (bad.empty()) return;
+  progress_.line(join("warning: ", bad.size(), " unreadable images were skipped in epoch ", epoch(), " (the limit is ",
+                      config_.data.max_bad_images, ", data.max_bad_images):"));
+  for (size_t i = 0; i < std::min(bad.size(), kBadImagesShown); ++i) progress_.line("  " + bad[i].reason);
+  if (bad.size() > kBadImagesShown) progress_.line(join("  and ", bad.size() - kBadImagesShown, " more"));
+}
+
+void Trainer::evaluate(const RunFolder& folder) {
+  const Stopwatch clock;
+  const EvalResult raw = evaluator_.run(*folded_copy(backend_, network_));
+  const std::string where = join("epoch ", epoch(), "/", epochs(), "  ");
+  progress_.highlight(where + "validation  " + describe(raw));
+  val_loss_.points.push_back({epochs_done(), raw.sums.loss()});
+  val_top1_.points.push_back({epochs_done(), 100 * raw.sums.top1()});
+  nlohmann::json record{
+      {"type", "val"}, {"step", step()}, {"epoch", epochs_done()}, {"images", raw.sums.images}};
+  record.update(eval_record(raw, ""));
+
+  bool averaged_wins = false;
+  MetricSums winner = raw.sums;
+  if (averaged_) {
+    train_step_.average()->copy_to(*averaged_);
+    const EvalResult ema = evaluator_.run(*folded_copy(backend_, *averaged_));
+    progress_.highlight(where + "EMA         " + describe(ema));
+    ema_loss_.points.push_back({epochs_done(), ema.sums.loss()});
+    ema_top1_.points.push_back({epochs_done(), 100 * ema.sums.top1()});
+    record.update(eval_record(ema, "ema_"));
+    averaged_wins = better(ema.sums, raw.sums);
+    if (averaged_wins) winner = ema.sums;
+  }
+  if (winner.top1() > best_.top1) {
+    best_ = {winner.top1(), join(averaged_wins ? "EMA weights" : "weights", " of epoch ", epoch())};
+    save(folder.checkpoint("best"), averaged_wins ? *averaged_ : network_, averaged_wins, winner);
+  }
+  save(folder.checkpoint("last"), network_, /*averaged=*/false, raw.sums);
+  record["best_top1"] = best_.top1;
+  folder.append_metrics(record);
+  write_curves(folder);
+  ++evaluations_;
+  evaluation_seconds_ += clock.seconds();
+}
+
+void Trainer::save(const std::string& path, ShuffleNetV2& network, bool averaged, const MetricSums& sums) const {
+  CheckpointMetadata metadata = metadata_;
+  metadata.training = CheckpointMetadata::Training{step() / steps_per_epoch_, step()};
+  metadata.metrics = CheckpointMetadata::Metrics{100 * sums.top1(), 100 * sums.top5(), sums.loss()};
+  CheckpointFile file;
+  file.metadata = to_json(metadata);
+  file.metadata["weights"] = averaged ? "ema" : "raw";
+  export_module(backend_, network, file.tensors);
+  if (!averaged && averaged_) {
+    TensorMap averages;
+    export_module(backend_, *averaged_, averages);
+    for (auto& [name, tensor] : averages) file.tensors.emplace("ema." + name, std::move(tensor));
+  }
+  write_safetensors(path, file);
+}
+
+void Trainer::write_curves(const RunFolder& folder) const {
+  Panel loss{"loss", {train_loss_, val_loss_}};
+  Panel top1{"top-1 accuracy (%)", {train_top1_, val_top1_}};
+  if (averaged_) {
+    loss.curves.push_back(ema_loss_);
+    top1.curves.push_back(ema_top1_);
+  }
+  const std::string title = join("ShuffleNetV2 ", network_.config().width_name(), ", ", config_.data.source);
+  write_text_file(folder.curves(), curves_svg(title, "epoch", {loss, top1}));
+}
+
+double Trainer::remaining_seconds() const {
+  const auto left = static_cast<double>(total_steps_ - step());
+  const double training = (training_seconds_ + window_.clock.seconds()) / static_cast<double>(step()) * left;
+  if (evaluations_ == 0) return training;
+  const auto evaluations_left = static_cast<double>((epochs() - epoch()) / config_.eval.every_epochs + 1);
+  return training + evaluation_seconds_ / static_cast<double>(evaluations_) * evaluations_left;
+}
+
+}  // namespace riffle

@@ -1,0 +1,90 @@
+// The training loop: steps, log lines, evaluations and checkpoints, as a configuration asks for.
+//
+// After every evaluation `last` holds the network as it is (and, with a moving average, the averages under "ema.*").
+// `best` holds the weights with the highest top-1 so far, averaged or not; its metadata's "weights" says which.
+#pragma once
+
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "train/checkpoint/metadata.h"
+#include "train/config.h"
+#include "train/curves.h"
+#include "train/evaluator.h"
+#include "train/progress.h"
+#include "train/run_folder.h"
+#include "train/schedule.h"
+#include "train/stopwatch.h"
+#include "train/train_data.h"
+#include "train/train_step.h"
+
+namespace riffle {
+
+class Trainer {
+ public:
+  // `data` must outlive the trainer. cpu_threads sizes the loader where the configuration does not.
+  Trainer(Backend& backend, const Config& config, const TrainData& data, int cpu_threads, Progress& progress);
+
+  // Network, data, parameter groups and duration, as lines for people.
+  std::vector<std::string> plan() const;
+  void run(const RunFolder& folder);
+  // Takes `steps` steps and returns how many seconds the last of them took. Writes nothing.
+  double try_steps(int64_t steps);
+
+  int64_t total_steps() const { return total_steps_; }
+  int64_t images_per_step() const { return config_.train.batch * config_.optimizer.accumulate; }
+  ShuffleNetV2& network() { return network_; }
+
+ private:
+  // What happened since the last log line.
+  struct Window {
+    Stopwatch clock;
+    int64_t first_step = 0;
+    double wait_ms = 0;
+    double grad_norm = 0;  // of the last step
+  };
+  struct Best {
+    double top1 = -1;
+    std::string description;  // "EMA weights of epoch 3"
+  };
+
+  void take_step();
+  void report(const RunFolder& folder);
+  void log(const RunFolder& folder, TrainProgress& progress);
+  void finish_epoch(const RunFolder& folder);
+  void report_bad_images();
+  void evaluate(const RunFolder& folder);
+  void save(const std::string& path, ShuffleNetV2& network, bool averaged, const MetricSums& sums) const;
+  void write_curves(const RunFolder& folder) const;
+  void check_finite(const MetricSums& sums) const;
+  double remaining_seconds() const;
+  int64_t step() const { return train_step_.finished_steps(); }
+  int64_t epoch() const { return (step() + steps_per_epoch_ - 1) / steps_per_epoch_; }  // the current one, from 1
+  int64_t epochs() const { return (total_steps_ + steps_per_epoch_ - 1) / steps_per_epoch_; }
+  double epochs_done() const { return static_cast<double>(step()) / static_cast<double>(steps_per_epoch_); }
+
+  Backend& backend_;
+  Config config_;
+  const TrainData& data_;
+  Progress& progress_;
+  ShuffleNetV2 network_;
+  std::unique_ptr<ShuffleNetV2> averaged_;  // receives the moving averages; null without them
+  Loader loader_;
+  int64_t steps_per_epoch_, total_steps_;
+  LearningRate learning_rate_;
+  TrainStep train_step_;
+  NetworkInput input_;
+  Evaluator evaluator_;
+  CheckpointMetadata metadata_;
+
+  Window window_;
+  double training_seconds_ = 0, evaluation_seconds_ = 0;
+  int64_t evaluations_ = 0;
+  TrainProgress last_progress_;
+  Best best_;
+  Curve train_loss_{"train", "train", {}}, val_loss_{"validation", "val", {}}, ema_loss_{"validation, EMA", "ema", {}};
+  Curve train_top1_{"train", "train", {}}, val_top1_{"validation", "val", {}}, ema_top1_{"validation, EMA", "ema", {}};
+};
+
+}  // namespace riffle
