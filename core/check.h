@@ -42,8 +42,8 @@ template <class... Parts>
 }  // namespace riffle
 
 // RIFFLE_CHECK(x.shape() == y.shape(), "x is ", x.shape(), ", y is ", y.shape());
-#define RIFFLE_CHECK(condition, ...)                                                                               \
-  do {                                                                                                             \
-    if (!(condition))                                                                                              \
+#define RIFFLE_CHECK(condition, ...)                                                                            \
+  do {                                                                                                          \
+    if (!(condition))                                                                                           \
       ::riffle::fail(__FILE__, ":", __LINE__, ": check failed: " #condition ": ", ::riffle::join(__VA_ARGS__)); \
   } while (0)

@@ -1,4 +1,5 @@
-// Context: everything a forward pass depends on besides its inputs. Passed to every `forward`; there is no hidden state.
+// Context: everything a forward pass depends on besides its inputs. Passed to every `forward`; there is no hidden
+// state.
 #pragma once
 
 #include <cstdint>
@@ -10,10 +11,10 @@ namespace riffle {
 
 struct Context {
   Backend& backend;
-  Tape* tape = nullptr;    // null: inference, nothing is recorded
-  bool training = false;   // batch statistics and dropout
-  uint64_t seed = 0;       // of the run
-  uint64_t step = 0;       // of training; with the seed and a layer's number it fixes dropout's mask
+  Tape* tape = nullptr;   // null: inference, nothing is recorded
+  bool training = false;  // batch statistics and dropout
+  uint64_t seed = 0;      // of the run
+  uint64_t step = 0;      // of training; with the seed and a layer's number it fixes dropout's mask
 
   // Whether an operation without parameters has anything to record.
   bool records(const Variable& x) const { return tape != nullptr && x.requires_grad(); }

@@ -30,7 +30,9 @@ Buffer& Module::add_buffer(Backend& backend, std::string name, int64_t size, dou
   return *buffers_.back();
 }
 
-void Module::add_module(std::string name, Module& child) { children_.push_back({std::move(name), &child}); }
+void Module::add_module(std::string name, Module& child) {
+  children_.push_back({std::move(name), &child});
+}
 
 void Module::visit_modules(const std::string& prefix, const std::function<void(const std::string&, Module&)>& visit) {
   visit(prefix, *this);

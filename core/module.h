@@ -22,9 +22,9 @@ enum class ParameterKind {
 struct Parameter {
   std::string name;  // local, e.g. "weight"; for_each gives full names
   ParameterKind kind;
-  bool decay;        // weight decay applies (never to BN and biases)
-  Tensor value;      // f32 (f64 on the reference), packed
-  Tensor grad;       // like value
+  bool decay;                 // weight decay applies (never to BN and biases)
+  Tensor value;               // f32 (f64 on the reference), packed
+  Tensor grad;                // like value
   bool grad_written = false;  // false: the next gradient overwrites; true: it accumulates
   bool frozen = false;        // no gradient is computed and no update applied
 

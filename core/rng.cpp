@@ -38,9 +38,13 @@ uint32_t RandomStream::next_u32() {
   return buffer_[used_++];
 }
 
-double RandomStream::uniform() { return next_u32() * (1.0 / 4294967296.0); }
+double RandomStream::uniform() {
+  return next_u32() * (1.0 / 4294967296.0);
+}
 
-double RandomStream::uniform(double low, double high) { return low + (high - low) * uniform(); }
+double RandomStream::uniform(double low, double high) {
+  return low + (high - low) * uniform();
+}
 
 double RandomStream::normal() {
   if (has_spare_normal_) {

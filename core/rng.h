@@ -1,6 +1,6 @@
-// Counter-based random numbers (Philox4x32-10: Salmon, Moraes, Dror, Shaw, "Parallel random numbers: as easy as 1, 2, 3",
-// SC'11). Every number is a pure function of (seed, purpose, a, b, index), where a and b are e.g. epoch and sample, or
-// step and layer; so results depend on neither thread count nor order, and resuming is exact.
+// Counter-based random numbers (Philox4x32-10: Salmon, Moraes, Dror, Shaw, "Parallel random numbers: as easy as 1, 2,
+// 3", SC'11). Every number is a pure function of (seed, purpose, a, b, index), where a and b are e.g. epoch and sample,
+// or step and layer; so results depend on neither thread count nor order, and resuming is exact.
 #pragma once
 
 #include <array>
@@ -20,10 +20,10 @@ class RandomStream {
   RandomStream(uint64_t seed, RandomPurpose purpose, uint64_t a = 0, uint64_t b = 0);
 
   uint32_t next_u32();
-  double uniform();                          // [0, 1), 32 random bits
-  double uniform(double low, double high);   // [low, high)
-  double normal();                           // mean 0, standard deviation 1 (Box-Muller)
-  int64_t below(int64_t bound);              // 0 .. bound-1, unbiased; bound in 1 .. 2^32
+  double uniform();                         // [0, 1), 32 random bits
+  double uniform(double low, double high);  // [low, high)
+  double normal();                          // mean 0, standard deviation 1 (Box-Muller)
+  int64_t below(int64_t bound);             // 0 .. bound-1, unbiased; bound in 1 .. 2^32
   bool flip(double probability) { return uniform() < probability; }
 
   // The Philox key of this stream, for kernels that draw by element index.

@@ -1,6 +1,6 @@
-// Reverse-mode differentiation. A Variable is a value with a slot for its gradient; a Tape records one node an operation,
-// in execution order, and replays them in reverse. The first write of a gradient overwrites, later ones accumulate; each
-// popped node frees what it saved.
+// Reverse-mode differentiation. A Variable is a value with a slot for its gradient; a Tape records one node an
+// operation, in execution order, and replays them in reverse. The first write of a gradient overwrites, later ones
+// accumulate; each popped node frees what it saved.
 #pragma once
 
 #include <functional>
@@ -43,16 +43,16 @@ class Variable {
 };
 
 // Gives a backward function the place to write dx of `x`. `writes(dx, write)` is called with an allocated tensor and
-// kOverwrite if this is the first gradient of x, with x's gradient and kAccumulate otherwise. Does nothing if x needs no
-// gradient.
+// kOverwrite if this is the first gradient of x, with x's gradient and kAccumulate otherwise. Does nothing if x needs
+// no gradient.
 void write_grad(Backend& backend, const Variable& x, const std::function<void(const Tensor& dx, Write write)>& writes);
 // The same for operations that can only overwrite: a later gradient goes through a temporary and is added.
 void overwrite_grad(Backend& backend, const Variable& x, const std::function<void(const Tensor& dx)>& writes);
 // The same for an operation that writes two gradients in one pass. One that is not wanted goes to scratch memory.
 void overwrite_grads(Backend& backend, const Variable& a, const Variable& b,
                      const std::function<void(const Tensor& da, const Tensor& db)>& writes);
-// Hands a finished gradient over: it becomes x's, or is added to it. An operation whose dx may be dy (BackwardFunction's)
-// writes dx there and gives dy: nothing is allocated.
+// Hands a finished gradient over: it becomes x's, or is added to it. An operation whose dx may be dy
+// (BackwardFunction's) writes dx there and gives dy: nothing is allocated.
 void give_grad(Backend& backend, const Variable& x, const Tensor& dx);
 
 class Tape {

@@ -8,29 +8,43 @@ namespace riffle {
 
 size_t size_of(DType dtype) {
   switch (dtype) {
-    case DType::kF32: return 4;
-    case DType::kF64: return 8;
-    case DType::kBF16: return 2;
-    case DType::kF16: return 2;
-    case DType::kU8: return 1;
-    case DType::kI32: return 4;
+    case DType::kF32:
+      return 4;
+    case DType::kF64:
+      return 8;
+    case DType::kBF16:
+      return 2;
+    case DType::kF16:
+      return 2;
+    case DType::kU8:
+      return 1;
+    case DType::kI32:
+      return 4;
   }
   fail("unknown dtype ", static_cast<int>(dtype));
 }
 
 const char* name_of(DType dtype) {
   switch (dtype) {
-    case DType::kF32: return "f32";
-    case DType::kF64: return "f64";
-    case DType::kBF16: return "bf16";
-    case DType::kF16: return "f16";
-    case DType::kU8: return "u8";
-    case DType::kI32: return "i32";
+    case DType::kF32:
+      return "f32";
+    case DType::kF64:
+      return "f64";
+    case DType::kBF16:
+      return "bf16";
+    case DType::kF16:
+      return "f16";
+    case DType::kU8:
+      return "u8";
+    case DType::kI32:
+      return "i32";
   }
   fail("unknown dtype ", static_cast<int>(dtype));
 }
 
-std::ostream& operator<<(std::ostream& out, DType dtype) { return out << name_of(dtype); }
+std::ostream& operator<<(std::ostream& out, DType dtype) {
+  return out << name_of(dtype);
+}
 
 std::ostream& operator<<(std::ostream& out, Device device) {
   if (device.kind == DeviceKind::kCpu) return out << "cpu";
@@ -47,8 +61,8 @@ Tensor::Tensor(std::shared_ptr<void> storage, Device device, DType dtype, Shape 
 }
 
 Tensor Tensor::channel_slice(int64_t begin, int64_t count) const {
-  RIFFLE_CHECK(begin >= 0 && count > 0 && begin + count <= shape_.c, "channels [", begin, ", ", begin + count,
-               ") of ", shape_);
+  RIFFLE_CHECK(begin >= 0 && count > 0 && begin + count <= shape_.c, "channels [", begin, ", ", begin + count, ") of ",
+               shape_);
   Tensor view = *this;
   view.data_ = static_cast<char*>(data_) + static_cast<size_t>(begin) * size_of(dtype_);
   view.shape_.c = count;

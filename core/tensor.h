@@ -22,13 +22,21 @@ std::ostream& operator<<(std::ostream& out, DType dtype);
 template <class T>
 struct DTypeOf;
 template <>
-struct DTypeOf<float> { static constexpr DType value = DType::kF32; };
+struct DTypeOf<float> {
+  static constexpr DType value = DType::kF32;
+};
 template <>
-struct DTypeOf<double> { static constexpr DType value = DType::kF64; };
+struct DTypeOf<double> {
+  static constexpr DType value = DType::kF64;
+};
 template <>
-struct DTypeOf<uint8_t> { static constexpr DType value = DType::kU8; };
+struct DTypeOf<uint8_t> {
+  static constexpr DType value = DType::kU8;
+};
 template <>
-struct DTypeOf<int32_t> { static constexpr DType value = DType::kI32; };
+struct DTypeOf<int32_t> {
+  static constexpr DType value = DType::kI32;
+};
 
 enum class DeviceKind : uint8_t { kCpu, kCuda };
 
@@ -50,7 +58,9 @@ struct Shape {
 };
 std::ostream& operator<<(std::ostream& out, const Shape& shape);  // "2x7x7x58"
 
-inline Shape vector_shape(int64_t size) { return {1, 1, 1, size}; }
+inline Shape vector_shape(int64_t size) {
+  return {1, 1, 1, size};
+}
 
 class Tensor {
  public:
@@ -72,8 +82,7 @@ class Tensor {
   void* raw() const { return data_; }
   template <class T>
   T* data() const {
-    RIFFLE_CHECK(DTypeOf<T>::value == dtype_, "tensor ", shape_, " holds ", dtype_, ", asked for ",
-                 DTypeOf<T>::value);
+    RIFFLE_CHECK(DTypeOf<T>::value == dtype_, "tensor ", shape_, " holds ", dtype_, ", asked for ", DTypeOf<T>::value);
     return static_cast<T*>(data_);
   }
 

@@ -40,7 +40,7 @@ struct IdxPaths {
 // Where a file of the pair is missing, its path is empty.
 IdxPaths find_idx(const std::string& folder, const Split& split) {
   const auto find = [&](const char* suffix) -> std::string {
-    const std::string plain = join(folder, "/", split.idx_prefix, suffix);
+    std::string plain = join(folder, "/", split.idx_prefix, suffix);
     if (is_file(plain)) return plain;
     return is_file(plain + ".gz") ? plain + ".gz" : "";
   };

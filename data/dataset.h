@@ -14,18 +14,18 @@ class Dataset {
  public:
   virtual ~Dataset() = default;
   virtual int64_t size() const = 0;
-  virtual int channels() const = 0;                                 // of the images load() returns: 1 or 3
-  virtual const std::vector<std::string>& classes() const = 0;      // index -> name
-  virtual int label(int64_t index) const = 0;                       // 0 .. classes-1
-  virtual Image load(int64_t index) const = 0;                      // throws Error naming the image
-  virtual std::string name(int64_t index) const = 0;                // path, or "file.gz[17]", for messages
-  virtual std::string description() const = 0;                      // "ImageFolder /data/val: 50000 images, 1000 classes"
+  virtual int channels() const = 0;                             // of the images load() returns: 1 or 3
+  virtual const std::vector<std::string>& classes() const = 0;  // index -> name
+  virtual int label(int64_t index) const = 0;                   // 0 .. classes-1
+  virtual Image load(int64_t index) const = 0;                  // throws Error naming the image
+  virtual std::string name(int64_t index) const = 0;            // path, or "file.gz[17]", for messages
+  virtual std::string description() const = 0;                  // "ImageFolder /data/val: 50000 images, 1000 classes"
 };
 
 // root/<class>/*.{jpg,jpeg,png} (any case), classes in byte order of their names, files in byte order; hidden files are
 // ignored. Throws: missing root, no class folders, a class folder without images (named), unreadable folders.
-// `classes` may be empty: the folders' names. Else, where it contains every folder's name, labels are positions in it (a
-// part of ImageNet keeps ImageNet's labels); where it contains none and is as long, it renames the folders in order.
+// `classes` may be empty: the folders' names. Else, where it contains every folder's name, labels are positions in it
+// (a part of ImageNet keeps ImageNet's labels); where it contains none and is as long, it renames the folders in order.
 std::unique_ptr<Dataset> open_image_folder(const std::string& root, int channels,
                                            const std::vector<std::string>& classes = {});
 

@@ -4,7 +4,8 @@
 #include <cstdio>
 
 #include <jpeglib.h>
-#include <jerror.h>
+
+#include <jerror.h>  // after jpeglib.h, whose configuration it depends on
 
 #include "core/check.h"
 #include "data/decoders.h"
@@ -60,17 +61,22 @@ void gray_from_rgb(const uint8_t* rgb, size_t width, uint8_t* gray) {
 
 void choose_output_space(jpeg_decompress_struct& decoder, int channels) {
   switch (decoder.jpeg_color_space) {
-    case JCS_GRAYSCALE: decoder.out_color_space = channels == 1 ? JCS_GRAYSCALE : JCS_RGB; break;
+    case JCS_GRAYSCALE:
+      decoder.out_color_space = channels == 1 ? JCS_GRAYSCALE : JCS_RGB;
+      break;
     case JCS_CMYK:
-    case JCS_YCCK: decoder.out_color_space = JCS_CMYK; break;
-    default: decoder.out_color_space = JCS_RGB;  // gray is computed from RGB, as Pillow does, not taken from Y
+    case JCS_YCCK:
+      decoder.out_color_space = JCS_CMYK;
+      break;
+    default:
+      decoder.out_color_space = JCS_RGB;  // gray is computed from RGB, as Pillow does, not taken from Y
   }
   decoder.dct_method = JDCT_ISLOW;
   decoder.do_fancy_upsampling = TRUE;
 }
 
-// Decodes into objects that the caller owns: libjpeg leaves by longjmp, which runs no destructors of this frame. Returns
-// false with the manager's message set. check_image_size() may throw: no libjpeg frame is on the stack then.
+// Decodes into objects that the caller owns: libjpeg leaves by longjmp, which runs no destructors of this frame.
+// Returns false with the manager's message set. check_image_size() may throw: no libjpeg frame is on the stack then.
 bool decode_into(jpeg_decompress_struct& decoder, ErrorManager& manager, const uint8_t* bytes, size_t size,
                  const std::string& path, int channels, Image& image, std::vector<uint8_t>& row) {
   if (setjmp(manager.escape) != 0) return false;

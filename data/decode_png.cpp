@@ -45,8 +45,8 @@ struct Reader {
   std::vector<uint8_t> pixels;  // as libpng gives them
   std::vector<png_bytep> rows;
   uint32_t height = 0, width = 0;
-  int channels = 0;     // of `pixels`: 1 to 4, the last of 2 or 4 being alpha
-  bool wide = false;    // 16-bit samples, big-endian; gray only
+  int channels = 0;   // of `pixels`: 1 to 4, the last of 2 or 4 being alpha
+  bool wide = false;  // 16-bit samples, big-endian; gray only
 
   ~Reader() { png_destroy_read_struct(&png, &info, nullptr); }
 };

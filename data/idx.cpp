@@ -51,7 +51,8 @@ IdxFile read_idx(const std::string& path, size_t rank, const char* what) {
   if (bytes.size() < 4) fail(path, ": truncated: ", bytes.size(), " bytes are no IDX file of ", what);
   if (word(0) != expected_magic)
     fail(path, ": not an IDX file of ", what, ": the magic number is ", word(0), ", expected ", expected_magic);
-  if (bytes.size() < header) fail(path, ": truncated: the header needs ", header, " bytes, the file has ", bytes.size());
+  if (bytes.size() < header)
+    fail(path, ": truncated: the header needs ", header, " bytes, the file has ", bytes.size());
 
   IdxFile file;
   uint64_t expected = 1;  // saturates: a broken header must not wrap around to a plausible size
@@ -72,8 +73,12 @@ IdxFile read_idx(const std::string& path, size_t rank, const char* what) {
 class IdxDataset : public Dataset {
  public:
   IdxDataset(std::string path, IdxFile images, IdxFile labels, std::vector<std::string> classes, int channels)
-      : path_(std::move(path)), images_(std::move(images)), labels_(std::move(labels)), classes_(std::move(classes)),
-        channels_(channels), height_(static_cast<int>(images_.dimensions[1])),
+      : path_(std::move(path)),
+        images_(std::move(images)),
+        labels_(std::move(labels)),
+        classes_(std::move(classes)),
+        channels_(channels),
+        height_(static_cast<int>(images_.dimensions[1])),
         width_(static_cast<int>(images_.dimensions[2])) {}
 
   int64_t size() const override { return images_.dimensions[0]; }

@@ -20,6 +20,7 @@ bool has_bytes_at(const uint8_t* bytes, size_t size, size_t offset, const char* 
 
 // The name of a format that we do not read, or nullptr.
 const char* foreign_format(const uint8_t* bytes, size_t size) {
+  // NOLINTBEGIN(bugprone-string-literal-with-embedded-nul): the lengths are given
   const auto starts = [&](const char* magic, size_t count) { return has_bytes_at(bytes, size, 0, magic, count); };
   if (starts("GIF8", 4)) return "GIF";
   if (starts("RIFF", 4) && has_bytes_at(bytes, size, 8, "WEBP", 4)) return "WebP";
@@ -30,6 +31,7 @@ const char* foreign_format(const uint8_t* bytes, size_t size) {
   if (starts("\0\0\0\x0CjP  ", 8)) return "JPEG 2000";
   if (starts("\0\0\0\x0CJXL ", 8) || starts("\xFF\x0A", 2)) return "JPEG XL";
   if (starts("8BPS", 4)) return "Photoshop";
+  // NOLINTEND(bugprone-string-literal-with-embedded-nul)
   return nullptr;
 }
 

@@ -1,5 +1,5 @@
-// Loader: a ring of slots behind one mutex. Workers claim short runs of samples in order, write them in place, and count
-// the slot's remaining samples down; next() hands slots out in order.
+// Loader: a ring of slots behind one mutex. Workers claim short runs of samples in order, write them in place, and
+// count the slot's remaining samples down; next() hands slots out in order.
 #include "data/loader.h"
 
 #include <algorithm>
@@ -23,7 +23,9 @@ namespace {
 
 constexpr size_t kAlignment = 64;
 
-size_t aligned(size_t bytes) { return (bytes + kAlignment - 1) / kAlignment * kAlignment; }
+size_t aligned(size_t bytes) {
+  return (bytes + kAlignment - 1) / kAlignment * kAlignment;
+}
 
 std::shared_ptr<void> allocate_aligned(size_t bytes) {
   void* memory = std::aligned_alloc(kAlignment, aligned(bytes));
@@ -75,9 +77,7 @@ struct Loader::Implementation {
   bool next(Batch& batch);
 
   int64_t batch_count() const;
-  int64_t samples_in(int64_t batch) const {
-    return std::min(options.batch, dataset.size() - batch * options.batch);
-  }
+  int64_t samples_in(int64_t batch) const { return std::min(options.batch, dataset.size() - batch * options.batch); }
   Slot& slot_of(int64_t batch) { return slots[static_cast<size_t>(batch % options.prefetch)]; }
   int64_t index_at(int64_t position) const {
     return options.training ? order[static_cast<size_t>(position)] : position;
@@ -94,9 +94,9 @@ struct Loader::Implementation {
 
   const Dataset& dataset;
   const LoaderOptions options;
-  const int64_t edge;          // height and width of a sample
+  const int64_t edge;  // height and width of a sample
   const size_t sample_bytes;
-  const int64_t run_length;    // samples a worker claims at once: long enough to amortise the lock, short enough to share
+  const int64_t run_length;  // samples a worker claims at once: long enough to amortise the lock, short enough to share
   std::vector<Slot> slots;
   std::vector<std::thread> workers;
 
@@ -114,9 +114,9 @@ struct Loader::Implementation {
   std::condition_variable work_available, progress;
   // Guarded by the mutex.
   bool stopping = false;
-  int busy = 0;                 // workers between claim and report
+  int busy = 0;  // workers between claim and report
   int64_t claim_batch = 0, claim_sample = 0;
-  int64_t released = 0;         // batches below this have been given back by the consumer
+  int64_t released = 0;                // batches below this have been given back by the consumer
   std::atomic<bool> cancelled{false};  // start_epoch() or the destructor waits: abandon the run
 };
 
@@ -125,15 +125,15 @@ Loader::Implementation::Implementation(const Dataset& source, const LoaderOption
       options(loader_options),
       edge(options.training ? options.train_transform.size : options.eval_transform.crop),
       sample_bytes(static_cast<size_t>(edge * edge * dataset.channels())),
-      run_length(std::clamp<int64_t>(options.batch / (4 * std::max(options.threads, 1)), 1, 16)) {
-  RIFFLE_CHECK(options.batch > 0 && options.threads > 0 && options.prefetch > 0 && options.max_bad_images >= 0 &&
-                   edge > 0,
-               "batch ", options.batch, ", threads ", options.threads, ", prefetch ", options.prefetch,
-               ", max_bad_images ", options.max_bad_images, ", image size ", edge);
+      run_length(std::clamp<int64_t>(options.batch / (int64_t{4} * std::max(options.threads, 1)), 1, 16)) {
+  RIFFLE_CHECK(
+      options.batch > 0 && options.threads > 0 && options.prefetch > 0 && options.max_bad_images >= 0 && edge > 0,
+      "batch ", options.batch, ", threads ", options.threads, ", prefetch ", options.prefetch, ", max_bad_images ",
+      options.max_bad_images, ", image size ", edge);
   if (dataset.size() == 0) fail(dataset.description(), ": there is nothing to load");
   if (options.training && options.batch > dataset.size())
-    fail(dataset.description(), ": a training batch of ", options.batch, " is larger than the data; use a batch of at most ",
-         dataset.size());
+    fail(dataset.description(), ": a training batch of ", options.batch,
+         " is larger than the data; use a batch of at most ", dataset.size());
 
   claim_batch = batch_count();  // nothing to do before start_epoch()
 
@@ -344,12 +344,20 @@ Loader::Loader(const Dataset& dataset, const LoaderOptions& options)
 
 Loader::~Loader() = default;
 
-int64_t Loader::batches_per_epoch() const { return implementation_->batch_count(); }
+int64_t Loader::batches_per_epoch() const {
+  return implementation_->batch_count();
+}
 
-void Loader::start_epoch(int64_t epoch, int64_t first_batch) { implementation_->start_epoch(epoch, first_batch); }
+void Loader::start_epoch(int64_t epoch, int64_t first_batch) {
+  implementation_->start_epoch(epoch, first_batch);
+}
 
-bool Loader::next(Batch& batch) { return implementation_->next(batch); }
+bool Loader::next(Batch& batch) {
+  return implementation_->next(batch);
+}
 
-const std::vector<Loader::BadImage>& Loader::bad_images() const { return implementation_->bad_images; }
+const std::vector<Loader::BadImage>& Loader::bad_images() const {
+  return implementation_->bad_images;
+}
 
 }  // namespace riffle

@@ -16,9 +16,9 @@ namespace riffle {
 struct LoaderOptions {
   int64_t batch = 32;
   int threads = 1;
-  int prefetch = 3;            // batches decoded ahead; the number of slots
+  int prefetch = 3;  // batches decoded ahead; the number of slots
   uint64_t seed = 0;
-  bool training = false;       // shuffle, TrainTransform, drop the last partial batch; else in order, EvalTransform, keep it
+  bool training = false;  // shuffle, TrainTransform, drop the last partial batch; else in order, EvalTransform, keep it
   TrainTransform train_transform;
   EvalTransform eval_transform;
   // Unreadable images: in training they are skipped, counted and named up to this many an epoch, then the run stops; in
@@ -34,7 +34,7 @@ struct Batch {
   const int32_t* labels = nullptr;   // (count)
   const int64_t* indices = nullptr;  // (count) dataset indices
   int64_t count = 0, height = 0, width = 0, channels = 0;
-  double wait_ms = 0;                // how long next() waited for it
+  double wait_ms = 0;  // how long next() waited for it
 };
 
 class Loader {

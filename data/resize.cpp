@@ -1,5 +1,6 @@
-// Pillow's antialiased bilinear resize, bit for bit: weights in double, rounded to 22-bit fixed point; a horizontal pass
-// to 8 bits, then a vertical one. The two inner loops are compiled for AVX2 as well; integers make them agree exactly.
+// Pillow's antialiased bilinear resize, bit for bit: weights in double, rounded to 22-bit fixed point; a horizontal
+// pass to 8 bits, then a vertical one. The two inner loops are compiled for AVX2 as well; integers make them agree
+// exactly.
 #include "data/resize.h"
 
 #include <algorithm>
@@ -28,7 +29,9 @@ struct Filter {
   std::vector<int32_t> weights;
 };
 
-// The triangle filter of radius max(1, scale), for outputs first .. first + count - 1 of `out_size`.
+// The triangle filter of radius max(1, scale), for outputs first .. first + count - 1 of `out_size`. Rounds as Pillow
+// does, by adding a half and truncating, which is not lround() everywhere.
+// NOLINTBEGIN(bugprone-incorrect-roundings)
 Filter triangle_filter(int in_size, int out_size, int first, int count) {
   const double scale = static_cast<double>(in_size) / out_size;
   const double support = std::max(scale, 1.0);  // antialiasing: shrinking averages over a wider window
@@ -60,6 +63,7 @@ Filter triangle_filter(int in_size, int out_size, int first, int count) {
   }
   return filter;
 }
+// NOLINTEND(bugprone-incorrect-roundings)
 
 inline uint8_t to_pixel(int32_t sum) {
   return static_cast<uint8_t>(std::min(sum >> kPrecisionBits, 255));  // weights, and so sums, are never negative
@@ -134,16 +138,13 @@ __attribute__((target("avx2"))) void column_block_avx2(const int32_t* weights, i
 }
 #endif
 
-InnerLoops choose_inner_loops() {
+InnerLoops inner_loops(ResizeLoops choice) {
 #if RIFFLE_RESIZE_AVX2
-  if (__builtin_cpu_supports("avx2")) return {row_rgb_avx2, row_gray_avx2, column_block_avx2};
+  if (choice == ResizeLoops::kBest && __builtin_cpu_supports("avx2"))
+    return {row_rgb_avx2, row_gray_avx2, column_block_avx2};
 #endif
+  static_cast<void>(choice);
   return {filter_row_rgb, filter_row_gray, filter_column_block};
-}
-
-const InnerLoops& inner_loops() {
-  static const InnerLoops loops = choose_inner_loops();
-  return loops;
 }
 
 // Rows of packed pixels inside a larger image.
@@ -154,8 +155,8 @@ struct Rows {
 };
 
 // (rows.height, ..., channels) -> (rows.height, filter outputs, channels), packed.
-void resize_horizontally(const Rows& rows, int in_width, int channels, const Filter& filter, uint8_t* out) {
-  const InnerLoops& loops = inner_loops();
+void resize_horizontally(const InnerLoops& loops, const Rows& rows, int in_width, int channels, const Filter& filter,
+                         uint8_t* out) {
   const size_t in_bytes = static_cast<size_t>(in_width) * static_cast<size_t>(channels);
   const size_t out_bytes = filter.firsts.size() * static_cast<size_t>(channels);
   std::vector<uint8_t> padded_in(in_bytes + 1), padded_out(out_bytes + 1);  // see filter_row_rgb
@@ -171,8 +172,8 @@ void resize_horizontally(const Rows& rows, int in_width, int channels, const Fil
   }
 }
 
-void resize_vertically(const Rows& rows, const Filter& filter, size_t row_bytes, uint8_t* out) {
-  const InnerLoops& loops = inner_loops();
+void resize_vertically(const InnerLoops& loops, const Rows& rows, const Filter& filter, size_t row_bytes,
+                       uint8_t* out) {
   const int32_t* weights = filter.weights.data();
   for (size_t i = 0; i < filter.firsts.size(); ++i, weights += filter.taps, out += row_bytes) {
     const uint8_t* in = rows.data + static_cast<size_t>(filter.firsts[i]) * rows.pitch;
@@ -189,7 +190,9 @@ void check_box(const CropBox& box, int height, int width) {
                width, " image");
 }
 
-Image resize_bilinear_window(const Image& image, const CropBox& box, int height, int width, const CropBox& window) {
+Image resize_bilinear_window(const Image& image, const CropBox& box, int height, int width, const CropBox& window,
+                             ResizeLoops choice) {
+  const InnerLoops loops = inner_loops(choice);
   check_box(box, image.height, image.width);
   check_box(window, height, width);
   RIFFLE_CHECK(image.channels == 1 || image.channels == 3, "image of ", image.channels, " channels");
@@ -218,11 +221,11 @@ Image resize_bilinear_window(const Image& image, const CropBox& box, int height,
     const Filter columns_filter = triangle_filter(box.width, width, window.left, window.width);
     if (vertical) narrowed.resize(static_cast<size_t>(row_count) * out_bytes);
     uint8_t* target = vertical ? narrowed.data() : out.pixels.data();
-    resize_horizontally(rows, box.width, image.channels, columns_filter, target);
+    resize_horizontally(loops, rows, box.width, image.channels, columns_filter, target);
     rows = {target, out_bytes, row_count};
   }
   if (vertical) {
-    resize_vertically(rows, rows_filter, out_bytes, out.pixels.data());
+    resize_vertically(loops, rows, rows_filter, out_bytes, out.pixels.data());
   } else if (!horizontal) {
     for (int y = 0; y < window.height; ++y)
       std::memcpy(out.pixels.data() + static_cast<size_t>(y) * out_bytes,

@@ -5,8 +5,12 @@
 
 namespace riffle {
 
+// The inner loops' instruction set: the best that the CPU has, or (for tests) the one that every CPU has.
+enum class ResizeLoops { kBest, kBaseline };
+
 // crop(resize_bilinear(image, box, height, width), window), computing only the window's pixels.
-Image resize_bilinear_window(const Image& image, const CropBox& box, int height, int width, const CropBox& window);
+Image resize_bilinear_window(const Image& image, const CropBox& box, int height, int width, const CropBox& window,
+                             ResizeLoops loops = ResizeLoops::kBest);
 
 // Throws unless `box` is a non-empty part of a height x width image.
 void check_box(const CropBox& box, int height, int width);

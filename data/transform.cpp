@@ -12,7 +12,9 @@
 namespace riffle {
 namespace {
 
-size_t row_bytes(const Image& image) { return static_cast<size_t>(image.width) * static_cast<size_t>(image.channels); }
+size_t row_bytes(const Image& image) {
+  return static_cast<size_t>(image.width) * static_cast<size_t>(image.channels);
+}
 
 // Python's round() of a half-integer n/2: to the even neighbour.
 int round_half(int n) {
@@ -102,9 +104,10 @@ CropBox draw_crop(const RandomResizedCrop& parameters, int height, int width, Ra
 
 Image TrainTransform::apply(const Image& image, RandomStream& random) const {
   RIFFLE_CHECK(size > 0 && pad >= 0, "size ", size, ", pad ", pad);
-  Image out = crop == TrainCrop::kPadAndCrop
-                  ? pad_and_crop(image, pad, size, random)
-                  : resize_bilinear(image, draw_crop(random_resized_crop, image.height, image.width, random), size, size);
+  Image out =
+      crop == TrainCrop::kPadAndCrop
+          ? pad_and_crop(image, pad, size, random)
+          : resize_bilinear(image, draw_crop(random_resized_crop, image.height, image.width, random), size, size);
   if (random.flip(flip_probability)) flip_horizontal(out);
   return out;
 }

@@ -1,5 +1,5 @@
-// What happens to an image between decoder and batch: geometry in 8-bit pixels, so that training and evaluation read the
-// same values as torchvision on Pillow images. Normalisation runs on the device (Backend::normalize).
+// What happens to an image between decoder and batch: geometry in 8-bit pixels, so that training and evaluation read
+// the same values as torchvision on Pillow images. Normalisation runs on the device (Backend::normalize).
 #pragma once
 
 #include <cstdint>
@@ -40,10 +40,10 @@ enum class TrainCrop { kRandomResizedCrop, kPadAndCrop };
 
 // Training augmentation, a pure function of (image, stream).
 struct TrainTransform {
-  int size = 224;                                 // output height and width
+  int size = 224;  // output height and width
   TrainCrop crop = TrainCrop::kRandomResizedCrop;
   RandomResizedCrop random_resized_crop;
-  int pad = 4;                                    // kPadAndCrop: zeros on each side, then a random size x size window
+  int pad = 4;  // kPadAndCrop: zeros on each side, then a random size x size window
   double flip_probability = 0.5;
 
   Image apply(const Image& image, RandomStream& random) const;

@@ -42,15 +42,15 @@ Variable BatchNorm2d::forward(const Context& context, const Variable& x, bool re
   const Variable output(y, context.tape != nullptr);
   if (!context.tape) return output;
   Parameter &weight = *weight_, &bias = *bias_;
-  context.tape->record(path(), output, [&backend, &weight, &bias, x, mean, var, relu, batch_statistics](const Tensor& dy) {
-    const Write write = weight.next_write();
-    bias.next_write();  // the two are always written together
-    const auto backward =
-        batch_statistics ? &Backend::batch_norm_backward : &Backend::batch_norm_backward_frozen;
-    (backend.*backward)(x.value(), dy, mean, var, weight.value, bias.value, kEps, relu, write, dy, weight.grad,
-                        bias.grad);
-    give_grad(backend, x, dy);
-  });
+  context.tape->record(
+      path(), output, [&backend, &weight, &bias, x, mean, var, relu, batch_statistics](const Tensor& dy) {
+        const Write write = weight.next_write();
+        bias.next_write();  // the two are always written together
+        const auto backward = batch_statistics ? &Backend::batch_norm_backward : &Backend::batch_norm_backward_frozen;
+        (backend.*backward)(x.value(), dy, mean, var, weight.value, bias.value, kEps, relu, write, dy, weight.grad,
+                            bias.grad);
+        give_grad(backend, x, dy);
+      });
   return output;
 }
 

@@ -28,8 +28,7 @@ Conv2d::Conv2d(Backend& backend, const Conv2dConfig& config) : Convolution(confi
                " groups");
   weight_ = &add_parameter(backend, "weight", ParameterKind::kDenseFilter,
                            {config.outputs, config.kernel, config.kernel, config.inputs / config.groups}, true);
-  if (config.bias)
-    bias_ = &add_parameter(backend, "bias", ParameterKind::kVector, vector_shape(config.outputs), false);
+  if (config.bias) bias_ = &add_parameter(backend, "bias", ParameterKind::kVector, vector_shape(config.outputs), false);
 }
 
 Window Conv2d::window(const Shape& input) const {

@@ -18,8 +18,8 @@ class Convolution : public Module {
   // Without a tape, with other weights of the same shape, a bias and optionally ReLU: a folded batch norm.
   virtual Tensor infer(Backend& backend, const Tensor& x, const Tensor& weight, const Epilogue& epilogue) const = 0;
   virtual Shape output_shape(const Shape& input) const = 0;
-  virtual std::string kind() const = 0;             // "depthwise 3x3 /2"
-  virtual int64_t inputs_per_output() const = 0;    // multiply-accumulates for one output element
+  virtual std::string kind() const = 0;           // "depthwise 3x3 /2"
+  virtual int64_t inputs_per_output() const = 0;  // multiply-accumulates for one output element
 
   Parameter& weight() { return *weight_; }
   const Parameter& weight() const { return *weight_; }
@@ -36,8 +36,7 @@ class Convolution : public Module {
 // The published network's convolutions have no bias: batch norm follows each of them.
 std::unique_ptr<Convolution> make_conv2d(Backend& backend, int64_t inputs, int64_t outputs, int64_t kernel,
                                          int64_t stride, int64_t groups, Dialect dialect);
-std::unique_ptr<Convolution> make_depthwise_conv2d(Backend& backend, int64_t channels, int64_t stride,
-                                                   Dialect dialect);
+std::unique_ptr<Convolution> make_depthwise_conv2d(Backend& backend, int64_t channels, int64_t stride, Dialect dialect);
 std::unique_ptr<Convolution> make_pointwise_conv2d(Backend& backend, int64_t inputs, int64_t outputs);
 
 }  // namespace riffle

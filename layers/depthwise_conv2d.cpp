@@ -33,8 +33,7 @@ Variable DepthwiseConv2d::forward(const Context& context, const Variable& x) {
   return depthwise_conv2d(context, path(), x, *weight_, window(x.shape()));
 }
 
-Tensor DepthwiseConv2d::infer(Backend& backend, const Tensor& x, const Tensor& weight,
-                              const Epilogue& epilogue) const {
+Tensor DepthwiseConv2d::infer(Backend& backend, const Tensor& x, const Tensor& weight, const Epilogue& epilogue) const {
   const Tensor y = backend.empty(output_shape(x.shape()));
   backend.depthwise(x, weight, window(x.shape()), epilogue, y);
   return y;

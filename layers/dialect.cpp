@@ -9,9 +9,12 @@ namespace riffle {
 
 const char* name_of(Dialect dialect) {
   switch (dialect) {
-    case Dialect::kTorchvision: return "torchvision";
-    case Dialect::kMegvii: return "megvii";
-    case Dialect::kTensorpack: return "tensorpack";
+    case Dialect::kTorchvision:
+      return "torchvision";
+    case Dialect::kMegvii:
+      return "megvii";
+    case Dialect::kTensorpack:
+      return "tensorpack";
   }
   fail("unknown dialect ", static_cast<int>(dialect));
 }

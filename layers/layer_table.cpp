@@ -10,8 +10,7 @@ Shape append_rows(const ConvBnSequence& sequence, Shape shape, std::vector<Layer
     const Convolution& conv = block->conv();
     shape = conv.output_shape(shape);
     rows.push_back({conv.path(), conv.kind() + (block->relu() ? " + BN + ReLU" : " + BN"), shape,
-                    conv.weight().value.elements() + 2 * conv.outputs(),
-                    shape.elements() * conv.inputs_per_output()});
+                    conv.weight().value.elements() + 2 * conv.outputs(), shape.elements() * conv.inputs_per_output()});
   }
   return shape;
 }
@@ -39,8 +38,11 @@ std::vector<LayerRow> ShuffleNetV2::layer_table(int64_t height, int64_t width) c
   shape = append_rows(head_, shape, rows);
   rows.push_back({"globalpool", "average-pool", {1, 1, 1, shape.c}, 0, 0});
   const int64_t weights = classifier_->weight().value.elements();
-  rows.push_back({classifier_->path(), "linear", {1, 1, 1, config_.classes},
-                  weights + (classifier_->bias() ? config_.classes : 0), weights});
+  rows.push_back({classifier_->path(),
+                  "linear",
+                  {1, 1, 1, config_.classes},
+                  weights + (classifier_->bias() ? config_.classes : 0),
+                  weights});
   return rows;
 }
 

@@ -14,7 +14,7 @@ class Linear : public Module {
 
   Parameter& weight() { return *weight_; }
   const Parameter& weight() const { return *weight_; }
-  Parameter* bias() { return bias_; }              // null without
+  Parameter* bias() { return bias_; }  // null without
   const Parameter* bias() const { return bias_; }
 
  private:

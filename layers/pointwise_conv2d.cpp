@@ -13,9 +13,8 @@ Variable pointwise_conv2d(const Context& context, const std::string& name, const
   context.tape->record(name, output, [&backend, &weight, bias, x](const Tensor& dy) {
     if (!weight.frozen) backend.pointwise_backward_weights(x.value(), dy, weight.next_write(), weight.grad);
     if (bias && !bias->frozen) backend.channel_sums(dy, bias->next_write(), bias->grad);
-    write_grad(backend, x, [&](const Tensor& dx, Write write) {
-      backend.pointwise_backward_data(dy, weight.value, write, dx);
-    });
+    write_grad(backend, x,
+               [&](const Tensor& dx, Write write) { backend.pointwise_backward_data(dy, weight.value, write, dx); });
   });
   return output;
 }
@@ -28,8 +27,7 @@ Variable PointwiseConv2d::forward(const Context& context, const Variable& x) {
   return pointwise_conv2d(context, path(), x, *weight_, nullptr);
 }
 
-Tensor PointwiseConv2d::infer(Backend& backend, const Tensor& x, const Tensor& weight,
-                              const Epilogue& epilogue) const {
+Tensor PointwiseConv2d::infer(Backend& backend, const Tensor& x, const Tensor& weight, const Epilogue& epilogue) const {
   const Tensor y = backend.empty(output_shape(x.shape()));
   backend.pointwise(x, weight, epilogue, y);
   return y;

@@ -46,8 +46,10 @@ std::pair<Variable, Variable> ShuffleUnit::split(const Context& context, const V
 
 Variable ShuffleUnit::join(const Context& context, const Variable& a, const Variable& b) const {
   switch (dialect_) {
-    case Dialect::kTorchvision: return concat_shuffle(context, path() + ".concat_shuffle", a, b);
-    case Dialect::kMegvii: return concat(context, path() + ".concat", a, b);
+    case Dialect::kTorchvision:
+      return concat_shuffle(context, path() + ".concat_shuffle", a, b);
+    case Dialect::kMegvii:
+      return concat(context, path() + ".concat", a, b);
     case Dialect::kTensorpack: {
       const Variable joined = concat(context, path() + ".concat", a, b);
       return channel_shuffle(context, path() + ".shuffle", joined, joined.shape().c / 2);

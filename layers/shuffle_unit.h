@@ -1,4 +1,5 @@
-// The unit of ShuffleNetV2 (Ma et al., 2018, figure 3 c and d), as the plain composition: split, branch, concat, shuffle.
+// The unit of ShuffleNetV2 (Ma et al., 2018, figure 3 c and d), as the plain composition: split, branch, concat,
+// shuffle.
 #pragma once
 
 #include <memory>

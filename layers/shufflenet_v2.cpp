@@ -43,7 +43,8 @@ ShuffleNetV2Config ShuffleNetV2Config::published(const std::string& width, Diale
     const std::string name = known.name;  // "1.0x" may be written "1.0", "1x" and "1" too
     const std::string number = name.substr(0, 3);
     const bool whole = number.substr(1) == ".0";
-    if (width != name && width != number && !(whole && (width == number.substr(0, 1) || width == number.substr(0, 1) + "x")))
+    if (width != name && width != number &&
+        !(whole && (width == number.substr(0, 1) || width == number.substr(0, 1) + "x")))
       continue;
     ShuffleNetV2Config config;
     config.dialect = dialect;
@@ -72,18 +73,18 @@ bool ShuffleNetV2Config::operator==(const ShuffleNetV2Config& other) const {
 
 ShuffleNetV2::ShuffleNetV2(Backend& backend, const ShuffleNetV2Config& config, uint64_t seed) : config_(config) {
   check(config);
-  stem_.append(backend,
-               make_conv2d(backend, config.input_channels, config.stem_channels, 3, config.stem_stride, 1,
-                           config.dialect),
-               true);
+  stem_.append(
+      backend,
+      make_conv2d(backend, config.input_channels, config.stem_channels, 3, config.stem_stride, 1, config.dialect),
+      true);
   add_module("conv1", stem_);
   int64_t channels = config.stem_channels;
   for (size_t s = 0; s < config.stage_channels.size(); ++s) {
     stages_.push_back(std::make_unique<Stage>());
     Stage& stage = *stages_.back();
     for (int64_t u = 0; u < config.stage_repeats[s]; ++u) {
-      stage.units.push_back(std::make_unique<ShuffleUnit>(backend, channels, config.stage_channels[s], u == 0 ? 2 : 1,
-                                                          config.dialect));
+      stage.units.push_back(
+          std::make_unique<ShuffleUnit>(backend, channels, config.stage_channels[s], u == 0 ? 2 : 1, config.dialect));
       channels = config.stage_channels[s];
       stage.add_module(std::to_string(u), *stage.units.back());
     }
@@ -91,8 +92,8 @@ ShuffleNetV2::ShuffleNetV2(Backend& backend, const ShuffleNetV2Config& config, u
   }
   head_.append(backend, make_pointwise_conv2d(backend, channels, config.head_channels), true);
   add_module("conv5", head_);
-  classifier_ = std::make_unique<Linear>(backend, config.head_channels, config.classes,
-                                         config.dialect != Dialect::kMegvii);
+  classifier_ =
+      std::make_unique<Linear>(backend, config.head_channels, config.classes, config.dialect != Dialect::kMegvii);
   add_module("fc", *classifier_);
   name_tree();
   initialise(backend, seed);

@@ -18,12 +18,12 @@ struct ShuffleNetV2Config {
   std::vector<int64_t> stage_channels{116, 232, 464};  // output channels of stages 2, 3, 4; even
   std::vector<int64_t> stage_repeats{4, 8, 4};         // units of each stage, the stride-2 one included
   int64_t stem_channels = 24;
-  int64_t head_channels = 1024;                        // conv5
+  int64_t head_channels = 1024;  // conv5
   int64_t classes = 1000;
-  int64_t input_channels = 3;                          // 3 or 1
-  int64_t stem_stride = 2;                             // 2, or 1 for small images
-  bool stem_max_pool = true;                           // 3x3, stride 2
-  double dropout = 0;                                  // before the classifier
+  int64_t input_channels = 3;  // 3 or 1
+  int64_t stem_stride = 2;     // 2, or 1 for small images
+  bool stem_max_pool = true;   // 3x3, stride 2
+  double dropout = 0;          // before the classifier
 
   // The published network of a width: "0.5x", "1.0x", "1.5x" or "2.0x" ("0.5" and "1" too). Anything else throws.
   static ShuffleNetV2Config published(const std::string& width, Dialect dialect);
@@ -34,11 +34,11 @@ struct ShuffleNetV2Config {
 
 // One row of the layer table.
 struct LayerRow {
-  std::string name;     // "stage2.0.branch1.0"
-  std::string kind;     // "depthwise 3x3 /2"
-  Shape output;         // for one image
+  std::string name;        // "stage2.0.branch1.0"
+  std::string kind;        // "depthwise 3x3 /2"
+  Shape output;            // for one image
   int64_t parameters = 0;  // of the convolution and the norm after it
-  int64_t macs = 0;     // multiply-accumulates of convolutions and the classifier, for one image
+  int64_t macs = 0;        // multiply-accumulates of convolutions and the classifier, for one image
 };
 
 class ShuffleNetV2 : public Module {

@@ -53,6 +53,7 @@ inline std::string file_bytes(const std::string& path) {
 }
 
 inline void write_bytes(const std::string& path, const std::string& bytes) {
+  std::filesystem::remove(path);  // ext4 waits for the disk when a file is truncated and rewritten
   std::ofstream out(path, std::ios::binary);
   out << bytes;
   ASSERT_TRUE(out.flush().good()) << path;

@@ -227,6 +227,18 @@ TEST(ImageFolder, MissingEmptyOrNoFolder) {
   expect_error([&] { open_image_folder(folder.path() + "/a.jpg", 3); }, {"a.jpg", "not a folder"});
 }
 
+TEST(FashionMnist, AsDebianShipsIt) {
+  const std::string folder = "/usr/share/datasets/fashion-mnist";  // of the package dataset-fashion-mnist
+  if (!fs::is_directory(folder)) GTEST_SKIP() << folder << " is not installed";
+  const auto data = open_dataset(folder, "val", 1, {});
+  ASSERT_EQ(data->size(), 10000);
+  std::vector<int> counts(10);
+  for (int64_t i = 0; i < data->size(); ++i) ++counts.at(static_cast<size_t>(data->label(i)));
+  EXPECT_EQ(counts, std::vector<int>(10, 1000));
+  EXPECT_EQ(data->load(9999).pixels.size(), 784u);
+  EXPECT_EQ(open_dataset(folder, "train", 1, {})->size(), 60000);
+}
+
 class OpenDataset : public testing::Test {
  protected:
   std::unique_ptr<Dataset> open(const std::string& prefix, const std::string& split) {

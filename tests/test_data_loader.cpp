@@ -1,5 +1,5 @@
-// Loader: batches are a pure function of (seed, epoch, batch number), bad images are counted and replaced, and it can be
-// stopped at any moment.
+// Loader: batches are a pure function of (seed, epoch, batch number), bad images are counted and replaced, and it can
+// be stopped at any moment.
 #include <algorithm>
 #include <atomic>
 #include <chrono>
@@ -26,6 +26,7 @@ class SyntheticDataset : public Dataset {
   Image load(int64_t index) const override {
     ++loads;
     if (delay.count() > 0) std::this_thread::sleep_for(delay * (1 + index % 3));
+    if (index == slow) std::this_thread::sleep_for(std::chrono::milliseconds(30));
     if (bad_.count(index) != 0) fail(name(index), ": broken on purpose");
     Image image(8, 8, 3);
     RandomStream random(1, RandomPurpose::kTest, static_cast<uint64_t>(index));
@@ -34,6 +35,7 @@ class SyntheticDataset : public Dataset {
   }
 
   std::chrono::microseconds delay{0};
+  int64_t slow = -1;  // one image that is finished long after those beside it
   mutable std::atomic<int64_t> loads{0};
 
  private:
@@ -225,7 +227,7 @@ TEST(LoaderMemory, SlotsComeFromTheGivenAllocator) {
   };
   loader.start_epoch(0);
   for (Batch batch; loader.next(batch);) {
-    EXPECT_TRUE(inside(batch.images, 8 * 192));
+    EXPECT_TRUE(inside(batch.images, size_t{8} * 192));
     EXPECT_TRUE(inside(batch.labels, 8 * sizeof(int32_t)));
     EXPECT_TRUE(inside(batch.indices, 8 * sizeof(int64_t)));
   }
@@ -281,7 +283,8 @@ TEST(LoaderBadImages, AreNamedOnceAndOnlyWhenTheirBatchWasGivenOut) {
 
 TEST(LoaderBadImages, MoreThanTheLimitIsAnErrorWhateverTheThreads) {
   const auto order = random_permutation(40, 42, RandomPurpose::kShuffleEpoch, 0);
-  const SyntheticDataset data(40, {order[3], order[14], order[16]});
+  SyntheticDataset data(40, {order[3], order[14], order[16]});
+  data.slow = order[14];  // reported after order[16], yet counted before it
   for (const int threads : {1, 4}) {
     LoaderOptions options = training_options(10, threads);
     options.max_bad_images = 2;
@@ -290,7 +293,8 @@ TEST(LoaderBadImages, MoreThanTheLimitIsAnErrorWhateverTheThreads) {
     Batch batch;
     ASSERT_TRUE(loader.next(batch));
     for (int i = 0; i < 2; ++i)  // the error stays
-      expect_error([&] { loader.next(batch); }, {"3 unreadable images", "2 allowed", data.name(order[16]), "on purpose"});
+      expect_error([&] { loader.next(batch); },
+                   {"3 unreadable images", "2 allowed", data.name(order[16]), "on purpose"});
     EXPECT_EQ(batch.count, 0);
     loader.start_epoch(0);
     EXPECT_TRUE(loader.next(batch));
@@ -302,12 +306,14 @@ TEST(LoaderBadImages, AllBad) {
   LoaderOptions options = training_options(2);
   for (const int64_t limit : {0, 2, 100}) {
     options.max_bad_images = limit;
-    expect_error([&] { whole_epoch(data, options, 0); }, {limit < 4 ? "more than the " : "no readable image", "image["});
+    expect_error([&] { whole_epoch(data, options, 0); },
+                 {limit < 4 ? "more than the " : "no readable image", "image["});
   }
 }
 
 TEST(LoaderBadImages, AreAnErrorInEvaluation) {
-  const SyntheticDataset data(40, {13, 17, 35});
+  SyntheticDataset data(40, {13, 17, 35});
+  data.slow = 13;
   for (const int threads : {1, 4}) {
     LoaderOptions options = evaluation_options(10, threads);
     options.max_bad_images = 100;

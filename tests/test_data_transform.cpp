@@ -97,6 +97,17 @@ TEST(Resize, WindowIsResizeThenCrop) {
   }
 }
 
+// On a CPU with AVX2 nothing else would run the other loops.
+TEST(Resize, InstructionSetsAgree) {
+  for (const int channels : {1, 3})
+    for (const int width : {1, 2, 5, 30, 64, 200}) {
+      const Image image = random_image(57, 64, channels, static_cast<uint64_t>(width));
+      const CropBox all{0, 0, 57, 64}, window{0, 0, 33, width};
+      EXPECT_EQ(resize_bilinear_window(image, all, 33, width, window, ResizeLoops::kBaseline).pixels,
+                resize_bilinear_window(image, all, 33, width, window, ResizeLoops::kBest).pixels);
+    }
+}
+
 TEST(Resize, ConstantImagesStayConstant) {
   for (const int value : {0, 1, 254, 255})
     for (const int size : {1, 7, 50, 333}) {

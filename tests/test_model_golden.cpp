@@ -16,8 +16,8 @@
 namespace riffle {
 namespace {
 
-// Bounds of relative_error(). In f32 about ten times what PyTorch's own float32 run is off its float64 run. In f64 what
-// storing the goldens as f32 leaves.
+// Bounds of relative_error(). In f32 five to ten times what PyTorch's own float32 run is off its float64 run. In f64
+// what storing the goldens as f32 leaves.
 struct Tolerance {
   double logits, loss, gradient, update, running;
 };

@@ -1,5 +1,5 @@
-// Batch normalisation. Statistics: each chunk of rows gives shifted sums, merged in order and in double by the formula of
-// Chan, Golub and LeVeque (1983), so neither a large mean nor the number of threads harms the variance.
+// Batch normalisation. Statistics: each chunk of rows gives shifted sums, merged in order and in double by the formula
+// of Chan, Golub and LeVeque (1983), so neither a large mean nor the number of threads harms the variance.
 #include <cmath>
 #include <vector>
 
@@ -127,8 +127,8 @@ void CpuBackend::norm_backward(const Tensor& x, const Tensor& dy, const NormCoef
 }
 
 void CpuBackend::batch_norm_backward(const Tensor& x, const Tensor& dy, const Tensor& mean, const Tensor& var,
-                                     const Tensor& gamma, const Tensor& beta, double eps, bool relu,
-                                     Write write_params, const Tensor& dx, const Tensor& dgamma, const Tensor& dbeta) {
+                                     const Tensor& gamma, const Tensor& beta, double eps, bool relu, Write write_params,
+                                     const Tensor& dx, const Tensor& dgamma, const Tensor& dbeta) {
   check_same_shape(x, dy, "batch_norm_backward");
   check_same_shape(x, dx, "batch_norm_backward");
   check_vectors({&mean, &var, &gamma, &beta, &dgamma, &dbeta}, x.channels(), "batch_norm_backward");

@@ -70,15 +70,13 @@ void with_types(DType host_dtype, DType dtype, Host* host, const Tensor& tensor,
 }  // namespace
 
 void CpuBackend::upload(const void* host, DType host_dtype, const Tensor& y) {
-  with_types(host_dtype, y.dtype(), host, y, [&](const auto* from, auto* to) {
-    copy_rows(from, y.channels(), y.pixels(), y.channels(), to, y.ld());
-  });
+  with_types(host_dtype, y.dtype(), host, y,
+             [&](const auto* from, auto* to) { copy_rows(from, y.channels(), y.pixels(), y.channels(), to, y.ld()); });
 }
 
 void CpuBackend::download(const Tensor& x, DType host_dtype, void* host) {
-  with_types(host_dtype, x.dtype(), host, x, [&](auto* to, const auto* from) {
-    copy_rows(from, x.ld(), x.pixels(), x.channels(), to, x.channels());
-  });
+  with_types(host_dtype, x.dtype(), host, x,
+             [&](auto* to, const auto* from) { copy_rows(from, x.ld(), x.pixels(), x.channels(), to, x.channels()); });
 }
 
 void CpuBackend::fill(double value, const Tensor& y) {
@@ -91,10 +89,14 @@ void CpuBackend::fill(double value, const Tensor& y) {
     });
   };
   switch (y.dtype()) {
-    case DType::kF32: return fill_rows(y.data<float>());
-    case DType::kU8: return fill_rows(y.data<uint8_t>());
-    case DType::kI32: return fill_rows(y.data<int32_t>());
-    default: fail("the CPU backend cannot fill ", y.dtype());
+    case DType::kF32:
+      return fill_rows(y.data<float>());
+    case DType::kU8:
+      return fill_rows(y.data<uint8_t>());
+    case DType::kI32:
+      return fill_rows(y.data<int32_t>());
+    default:
+      fail("the CPU backend cannot fill ", y.dtype());
   }
 }
 
@@ -126,8 +128,8 @@ void CpuBackend::normalize(const Tensor& images, const Normalisation& normalisat
   std::vector<float> table(static_cast<size_t>(channels) * 256);
   for (size_t c = 0; c < static_cast<size_t>(channels); ++c)
     for (size_t v = 0; v < 256; ++v)
-      table[c * 256 + v] = static_cast<float>(
-          (static_cast<double>(v) * normalisation.scale - normalisation.mean[c]) / normalisation.std[c]);
+      table[c * 256 + v] = static_cast<float>((static_cast<double>(v) * normalisation.scale - normalisation.mean[c]) /
+                                              normalisation.std[c]);
   const uint8_t* from = images.data<uint8_t>();
   float* to = y.data<float>();
   const Chunks chunks{images.pixels(), 4096};
@@ -153,8 +155,7 @@ void CpuBackend::channel_shuffle(const Tensor& x, int64_t groups, const Tensor& 
   const Chunks chunks = row_chunks(x.pixels(), x.channels());
   parallel_(chunks.count(), [&](int64_t i) {
     for (int64_t r = chunks[i].begin; r < chunks[i].end; ++r)
-      for (int64_t c = 0; c < x.channels(); ++c)
-        to[r * y.ld() + c] = from[r * x.ld() + source[static_cast<size_t>(c)]];
+      for (int64_t c = 0; c < x.channels(); ++c) to[r * y.ld() + c] = from[r * x.ld() + source[static_cast<size_t>(c)]];
   });
 }
 

@@ -17,11 +17,11 @@ namespace riffle {
 // on it. poison: empty() fills with NaN (0xCD bytes for integers), so that reading what nobody wrote shows in tests.
 std::unique_ptr<Backend> make_cpu_backend(int threads, bool poison = false);
 
-// "AVX-512", "AVX2" or "baseline": what the inner loops use here. Setting the environment variable RIFFLE_ISA to avx512,
-// avx2 or baseline chooses a lesser one (for tests); one that the processor lacks is an error.
+// "AVX-512", "AVX2" or "baseline": what the inner loops use here. Setting the environment variable RIFFLE_ISA to
+// avx512, avx2 or baseline chooses a lesser one (for tests); one that the processor lacks is an error.
 std::string cpu_isa();
-std::string cpu_model();          // as /proc/cpuinfo names it
-std::string one_dnn_version();    // "2.6.3"
+std::string cpu_model();        // as /proc/cpuinfo names it
+std::string one_dnn_version();  // "2.6.3"
 int default_cpu_threads();
 
 class CpuBackend final : public Backend {
@@ -66,8 +66,8 @@ class CpuBackend final : public Backend {
   void batch_norm_statistics(const Tensor& x, const Tensor& mean, const Tensor& var) override;
   void batch_norm_update_running(const Tensor& mean, const Tensor& var, int64_t pixels, double momentum,
                                  const Tensor& running_mean, const Tensor& running_var) override;
-  void batch_norm_apply(const Tensor& x, const Tensor& mean, const Tensor& var, const Tensor& gamma,
-                        const Tensor& beta, double eps, bool relu, const Tensor& y) override;
+  void batch_norm_apply(const Tensor& x, const Tensor& mean, const Tensor& var, const Tensor& gamma, const Tensor& beta,
+                        double eps, bool relu, const Tensor& y) override;
   void batch_norm_backward(const Tensor& x, const Tensor& dy, const Tensor& mean, const Tensor& var,
                            const Tensor& gamma, const Tensor& beta, double eps, bool relu, Write write_params,
                            const Tensor& dx, const Tensor& dgamma, const Tensor& dbeta) override;

@@ -34,13 +34,13 @@ struct Isa {
 Isa choose_isa() {
   const Isa isas[] = {
 #if RIFFLE_HAVE_X86
-      {"avx512", "AVX-512",
-       __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512dq") &&
-           __builtin_cpu_supports("avx512vl"),
-       &simd_avx512::kTable},
-      {"avx2", "AVX2", __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma"), &simd_avx2::kTable},
+    {"avx512", "AVX-512",
+     __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512dq") &&
+         __builtin_cpu_supports("avx512vl"),
+     &simd_avx512::kTable},
+    {"avx2", "AVX2", __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma"), &simd_avx2::kTable},
 #endif
-      {"baseline", "baseline", true, &simd_baseline::kTable},
+    {"baseline", "baseline", true, &simd_baseline::kTable},
   };
   const char* wanted = std::getenv("RIFFLE_ISA");
   for (const Isa& isa : isas) {
@@ -58,9 +58,13 @@ const Isa& isa() {
 
 }  // namespace
 
-const SimdKernels& simd_kernels() { return *isa().table; }
+const SimdKernels& simd_kernels() {
+  return *isa().table;
+}
 
-std::string cpu_isa() { return isa().name; }
+std::string cpu_isa() {
+  return isa().name;
+}
 
 std::string cpu_model() {
   std::ifstream info("/proc/cpuinfo");
@@ -81,6 +85,8 @@ namespace {
 const int kOmpThreads = omp_get_max_threads();
 }  // namespace
 
-int default_cpu_threads() { return kOmpThreads; }
+int default_cpu_threads() {
+  return kOmpThreads;
+}
 
 }  // namespace riffle

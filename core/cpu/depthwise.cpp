@@ -1,5 +1,5 @@
-// Depthwise convolution: one filter per channel. 3x3 has kernels of its own, vectorised along channels; other sizes take
-// a plain loop, correct and slow (ShuffleNetV2 has none).
+// Depthwise convolution: one filter per channel. 3x3 has kernels of its own, vectorised along channels; other sizes
+// take a plain loop, correct and slow (ShuffleNetV2 has none).
 #include <algorithm>
 #include <vector>
 
@@ -10,11 +10,13 @@ namespace riffle {
 namespace {
 
 RowGeometry row_geometry(const Tensor& x, const Window& window, const Tensor& y) {
-  return {x.shape().h, x.shape().w, y.shape().h, y.shape().w, x.channels(),
+  return {x.shape().h,     x.shape().w,     y.shape().h,   y.shape().w,        x.channels(),
           window.kernel_h, window.kernel_w, window.stride, window.padding.top, window.padding.left};
 }
 
-bool is_3x3(const Window& window) { return window.kernel_h == 3 && window.kernel_w == 3; }
+bool is_3x3(const Window& window) {
+  return window.kernel_h == 3 && window.kernel_w == 3;
+}
 
 // Output rows in pieces, several rows for small images, so that a piece is worth a thread's while.
 Chunks image_rows(int64_t rows, int64_t width, int64_t channels) {

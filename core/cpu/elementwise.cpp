@@ -43,8 +43,7 @@ void CpuBackend::dropout(const Tensor& x, PhiloxKey key, double rate, const Tens
   parallel_(chunks.count(), [&](int64_t i) {
     for (int64_t r = chunks[i].begin; r < chunks[i].end; ++r)
       for (int64_t c = 0; c < x.channels(); ++c)
-        py[r * y.ld() + c] =
-            dropout_keeps(key, r * x.channels() + c, limit) ? px[r * x.ld() + c] * scale : 0.0f;
+        py[r * y.ld() + c] = dropout_keeps(key, r * x.channels() + c, limit) ? px[r * x.ld() + c] * scale : 0.0f;
   });
 }
 
@@ -56,8 +55,8 @@ RowGeometry pool_geometry(const Tensor& x, const Window& window, const Tensor& y
                    p.right < window.kernel_w && window.kernel_h * window.kernel_w <= 256,
                "max_pool: window ", window.kernel_h, "x", window.kernel_w,
                " must be larger than its padding and hold at most 256 taps");
-  return {x.shape().h, x.shape().w, y.shape().h, y.shape().w, x.channels(),
-          window.kernel_h, window.kernel_w, window.stride, p.top, p.left};
+  return {x.shape().h,     x.shape().w,     y.shape().h,   y.shape().w, x.channels(),
+          window.kernel_h, window.kernel_w, window.stride, p.top,       p.left};
 }
 
 }  // namespace

@@ -38,8 +38,8 @@ void CpuBackend::sgd_step(const std::vector<ParameterUpdate>& updates, const Sgd
     const Piece& piece = list[static_cast<size_t>(i)];
     const ParameterUpdate& u = updates[piece.tensor];
     const int64_t at = piece.range.begin;
-    simd_.sgd(u.weight.data<float>() + at, u.grad.data<float>() + at, u.momentum.data<float>() + at,
-              piece.range.size(), static_cast<float>(step.lr * u.lr_multiplier), static_cast<float>(step.momentum),
+    simd_.sgd(u.weight.data<float>() + at, u.grad.data<float>() + at, u.momentum.data<float>() + at, piece.range.size(),
+              static_cast<float>(step.lr * u.lr_multiplier), static_cast<float>(step.momentum),
               static_cast<float>(u.weight_decay), static_cast<float>(step.grad_scale), step.nesterov);
   });
 }

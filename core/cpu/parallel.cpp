@@ -18,12 +18,20 @@ inline void pause() {
 #endif
 }
 
-uint32_t generation_of(uint64_t ticket) { return static_cast<uint32_t>(ticket >> 32); }
+constexpr uint64_t kClosed = 0xFFFFFFFFu;  // a next piece beyond every loop's end
+
+uint32_t generation_of(uint64_t ticket) {
+  return static_cast<uint32_t>(ticket >> 32);
+}
+int64_t piece_of(uint64_t ticket) {
+  return static_cast<int64_t>(ticket & 0xFFFFFFFFu);
+}
 
 }  // namespace
 
 Parallel::Parallel(int threads) {
   RIFFLE_CHECK(threads >= 1 && threads <= 1024, threads, " threads");
+  shares_ = std::make_unique<Share[]>(static_cast<size_t>(threads));
   for (int thread = 1; thread < threads; ++thread) workers_.emplace_back([this, thread] { work(thread); });
 }
 
@@ -37,15 +45,19 @@ Parallel::~Parallel() {
 }
 
 void Parallel::run(int64_t count, Call call, const void* context) {
-  RIFFLE_CHECK(count < (int64_t{1} << 32), count, " pieces");
-  count_.store(count, std::memory_order_relaxed);
-  call_.store(call, std::memory_order_relaxed);
-  context_.store(context, std::memory_order_relaxed);
+  RIFFLE_CHECK(count < static_cast<int64_t>(kClosed), count, " pieces");
+  count_.store(count, std::memory_order_release);
+  call_.store(call, std::memory_order_release);
+  context_.store(context, std::memory_order_release);
   finished_.store(0, std::memory_order_relaxed);
-  const uint32_t generation = generation_of(ticket_.load(std::memory_order_relaxed)) + 1;
-  ticket_.store(static_cast<uint64_t>(generation) << 32);
+  const uint32_t generation = generation_.load(std::memory_order_relaxed) + 1;
+  for (int64_t share = 0; share < threads(); ++share)
+    shares_[share].ticket.store(
+        static_cast<uint64_t>(generation) << 32 | static_cast<uint64_t>(count * share / threads()),
+        std::memory_order_release);
+  generation_.store(generation);
   if (sleepers_.load() > 0) {
-    { std::lock_guard<std::mutex> lock(mutex_); }  // a thread about to sleep has either seen the ticket or is waiting
+    { std::lock_guard<std::mutex> lock(mutex_); }  // a thread about to sleep has seen the loop, or waits
     wake_.notify_all();
   }
   claim_pieces(generation, 0);
@@ -56,6 +68,9 @@ void Parallel::run(int64_t count, Call call, const void* context) {
       std::this_thread::yield();  // whoever holds the last pieces may need this core
     }
   }
+  // Close the shares before the next loop's fields are written: a late thread that read any of those finds them closed.
+  for (int64_t share = 0; share < threads(); ++share)
+    shares_[share].ticket.store(static_cast<uint64_t>(generation) << 32 | kClosed, std::memory_order_release);
   std::exception_ptr error;
   {
     std::lock_guard<std::mutex> lock(mutex_);
@@ -65,25 +80,29 @@ void Parallel::run(int64_t count, Call call, const void* context) {
 }
 
 void Parallel::claim_pieces(uint32_t generation, int thread) {
-  const int64_t count = count_.load(std::memory_order_relaxed);
-  const Call call = call_.load(std::memory_order_relaxed);
-  const void* context = context_.load(std::memory_order_relaxed);
-  uint64_t ticket = ticket_.load(std::memory_order_acquire);
-  while (generation_of(ticket) == generation && static_cast<int64_t>(ticket & 0xFFFFFFFFu) < count) {
-    if (!ticket_.compare_exchange_weak(ticket, ticket + 1, std::memory_order_acq_rel)) continue;
-    try {
-      call(context, static_cast<int64_t>(ticket & 0xFFFFFFFFu), thread);
-    } catch (...) {
-      std::lock_guard<std::mutex> lock(mutex_);
-      if (!error_) error_ = std::current_exception();
+  const int64_t count = count_.load(std::memory_order_acquire), all = threads();
+  const Call call = call_.load(std::memory_order_acquire);
+  const void* context = context_.load(std::memory_order_acquire);
+  for (int64_t i = 0; i < all; ++i) {
+    const int64_t share = (thread + i) % all, end = count * (share + 1) / all;
+    std::atomic<uint64_t>& shared_ticket = shares_[share].ticket;
+    uint64_t ticket = shared_ticket.load(std::memory_order_acquire);
+    while (generation_of(ticket) == generation && piece_of(ticket) < end) {
+      if (!shared_ticket.compare_exchange_weak(ticket, ticket + 1, std::memory_order_acq_rel)) continue;
+      try {
+        call(context, piece_of(ticket), thread);
+      } catch (...) {
+        std::lock_guard<std::mutex> lock(mutex_);
+        if (!error_) error_ = std::current_exception();
+      }
+      finished_.fetch_add(1, std::memory_order_release);
+      ticket = shared_ticket.load(std::memory_order_acquire);
     }
-    finished_.fetch_add(1, std::memory_order_release);
-    ticket = ticket_.load(std::memory_order_acquire);
   }
 }
 
 uint32_t Parallel::wait_for_work(uint32_t seen) {
-  const auto changed = [&] { return generation_of(ticket_.load()) != seen || stop_.load(std::memory_order_relaxed); };
+  const auto changed = [&] { return generation_.load() != seen || stop_.load(std::memory_order_relaxed); };
   const auto deadline = std::chrono::steady_clock::now() + kSpin;
   while (!changed()) {
     for (int i = 0; i < 50; ++i) pause();
@@ -93,7 +112,7 @@ uint32_t Parallel::wait_for_work(uint32_t seen) {
     wake_.wait(lock, changed);
     sleepers_.fetch_sub(1);
   }
-  return generation_of(ticket_.load());
+  return generation_.load();
 }
 
 void Parallel::work(int thread) {

@@ -172,8 +172,8 @@ void interleave(const float* a, int64_t lda, const float* b, int64_t ldb, int64_
     for (; i + 16 <= half; i += 16) {
       const F16 va = load<F16>(a + i), vb = load<F16>(b + i);
       store(y + 2 * i, F16(__builtin_shufflevector(va, vb, 0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23)));
-      store(y + 2 * i + 16, F16(__builtin_shufflevector(va, vb, 8, 24, 9, 25, 10, 26, 11, 27, 12, 28, 13, 29, 14, 30,
-                                                        15, 31)));
+      store(y + 2 * i + 16,
+            F16(__builtin_shufflevector(va, vb, 8, 24, 9, 25, 10, 26, 11, 27, 12, 28, 13, 29, 14, 30, 15, 31)));
     }
     for (; i < half; ++i) {
       y[2 * i] = a[i];
@@ -200,8 +200,12 @@ void deinterleave(const float* x, int64_t ldx, int64_t rows, int64_t half, float
 
 // --- depthwise 3x3 --------------------------------------------------------------------------------------------------
 
-inline int64_t min_of(int64_t a, int64_t b) { return a < b ? a : b; }
-inline int64_t max_of(int64_t a, int64_t b) { return a > b ? a : b; }
+inline int64_t min_of(int64_t a, int64_t b) {
+  return a < b ? a : b;
+}
+inline int64_t max_of(int64_t a, int64_t b) {
+  return a > b ? a : b;
+}
 
 // The taps of a window that starts at `start` and lie inside [0, size): begin <= tap < end.
 struct TapRange {
@@ -230,8 +234,8 @@ inline V depthwise_pixel(const float* x, int64_t ldx, const RowGeometry& g, int6
   return sum;
 }
 
-void depthwise3x3_row(const float* x, int64_t ldx, const RowGeometry& g, int64_t oh, const float* w,
-                      const float* bias, bool relu, bool accumulate, float* y, int64_t ldy) {
+void depthwise3x3_row(const float* x, int64_t ldx, const RowGeometry& g, int64_t oh, const float* w, const float* bias,
+                      bool relu, bool accumulate, float* y, int64_t ldy) {
   const int64_t ih0 = oh * g.stride - g.pad_top;
   const TapRange rows = taps_inside(ih0, 3, g.height);
   TapRange inner = interior(3, g.stride, g.pad_left, g.width, g.out_width);
@@ -269,16 +273,18 @@ void depthwise3x3_row(const float* x, int64_t ldx, const RowGeometry& g, int64_t
   });
 }
 
-// The outputs o and taps t with o*stride - pad + t == i, of which there are at most 3.
+// The outputs o and taps t with o*stride - pad + t == i.
 struct Contribution {
   int64_t output, tap;
 };
-inline int contributions(int64_t i, int64_t stride, int64_t pad, int64_t outputs, Contribution* list) {
+inline int contributions(int64_t i, int64_t taps, int64_t stride, int64_t pad, int64_t outputs, Contribution* list) {
   int count = 0;
-  for (int64_t tap = 0; tap < 3; ++tap) {
+  for (int64_t tap = 0; tap < taps; ++tap) {
     const int64_t position = i + pad - tap;
-    if (position < 0 || position % stride != 0 || position / stride >= outputs) continue;
-    list[count++] = {position / stride, tap};
+    // The strides that occur are spared the division: there is one of these for every pixel.
+    const int64_t output = stride == 1 ? position : stride == 2 ? position >> 1 : position / stride;
+    if (position < 0 || output * stride != position || output >= outputs) continue;
+    list[count++] = {output, tap};
   }
   return count;
 }
@@ -286,9 +292,9 @@ inline int contributions(int64_t i, int64_t stride, int64_t pad, int64_t outputs
 void depthwise3x3_data_row(const float* dy, int64_t lddy, const RowGeometry& g, int64_t ih, const float* w,
                            bool accumulate, float* dx, int64_t lddx) {
   Contribution rows[3], columns[3];
-  const int row_count = contributions(ih, g.stride, g.pad_top, g.out_height, rows);
+  const int row_count = contributions(ih, 3, g.stride, g.pad_top, g.out_height, rows);
   for (int64_t iw = 0; iw < g.width; ++iw) {
-    const int column_count = contributions(iw, g.stride, g.pad_left, g.out_width, columns);
+    const int column_count = contributions(iw, 3, g.stride, g.pad_left, g.out_width, columns);
     float* out = dx + iw * lddx;
     for_lanes(g.channels, [&](auto lane, int64_t c) {
       using V = decltype(lane);
@@ -342,7 +348,8 @@ void depthwise3x3_weights_row(const float* x, int64_t ldx, const float* dy, int6
   });
 }
 
-// --- max pooling ------------------------------------------------------------------------------------------------------
+// --- max pooling
+// ------------------------------------------------------------------------------------------------------
 
 // The winner's tap travels as a float beside the maximum (at most 255, so exact) and is narrowed when stored.
 void max_pool_row(const float* x, int64_t ldx, const RowGeometry& g, int64_t oh, float* y, int64_t ldy,
@@ -376,28 +383,54 @@ void max_pool_row(const float* x, int64_t ldx, const RowGeometry& g, int64_t oh,
   }
 }
 
+// Winners as floats, one for each lane of V.
+inline void load_winners(const uint8_t* p, float* v) {
+  *v = static_cast<float>(*p);
+}
+template <class Bytes, class V>
+inline void load_winner_vector(const uint8_t* p, V* v) {
+  Bytes bytes;
+  __builtin_memcpy(&bytes, p, sizeof bytes);
+  *v = __builtin_convertvector(bytes, V);
+}
+typedef uint8_t U16 __attribute__((vector_size(16)));
+typedef uint8_t U8 __attribute__((vector_size(8)));
+typedef uint8_t U4 __attribute__((vector_size(4)));
+inline void load_winners(const uint8_t* p, F16* v) {
+  load_winner_vector<U16>(p, v);
+}
+inline void load_winners(const uint8_t* p, F8* v) {
+  load_winner_vector<U8>(p, v);
+}
+inline void load_winners(const uint8_t* p, F4* v) {
+  load_winner_vector<U4>(p, v);
+}
+
 void max_pool_data_row(const float* dy, int64_t lddy, const uint8_t* winner, const RowGeometry& g, int64_t ih,
                        float* dx, int64_t lddx) {
+  Contribution rows[256], columns[256];  // a window holds at most 256 taps
+  const int row_count = contributions(ih, g.kernel_h, g.stride, g.pad_top, g.out_height, rows);
   for (int64_t iw = 0; iw < g.width; ++iw) {
-    float* out = dx + iw * lddx;
-    for (int64_t c = 0; c < g.channels; ++c) out[c] = 0;
-    for (int64_t r = 0; r < g.kernel_h; ++r) {
-      const int64_t row = ih + g.pad_top - r;
-      if (row < 0 || row % g.stride != 0 || row / g.stride >= g.out_height) continue;
-      for (int64_t s = 0; s < g.kernel_w; ++s) {
-        const int64_t column = iw + g.pad_left - s;
-        if (column < 0 || column % g.stride != 0 || column / g.stride >= g.out_width) continue;
-        const int64_t pixel = row / g.stride * g.out_width + column / g.stride;
-        const uint8_t tap = static_cast<uint8_t>(r * g.kernel_w + s);
-        const uint8_t* won = winner + pixel * g.channels;
-        const float* gradient = dy + pixel * lddy;
-        for (int64_t c = 0; c < g.channels; ++c) out[c] += won[c] == tap ? gradient[c] : 0.0f;
+    const int column_count = contributions(iw, g.kernel_w, g.stride, g.pad_left, g.out_width, columns);
+    for_lanes(g.channels, [&](auto lane, int64_t c) {
+      using V = decltype(lane);
+      V sum{};
+      for (int i = 0; i < row_count; ++i) {
+        for (int j = 0; j < column_count; ++j) {
+          const int64_t pixel = rows[i].output * g.out_width + columns[j].output;
+          V won;
+          load_winners(winner + pixel * g.channels + c, &won);
+          const V tap = splat<V>(static_cast<float>(rows[i].tap * g.kernel_w + columns[j].tap));
+          sum += won == tap ? load<V>(dy + pixel * lddy + c) : splat<V>(0);
+        }
       }
-    }
+      store(dx + iw * lddx + c, sum);
+    });
   }
 }
 
-// --- optimiser ----------------------------------------------------------------------------------------------------------
+// --- optimiser
+// ----------------------------------------------------------------------------------------------------------
 
 void sgd(float* __restrict w, const float* __restrict grad, float* __restrict velocity, int64_t count, float lr,
          float momentum, float decay, float grad_scale, bool nesterov) {

@@ -1,6 +1,7 @@
 // The CPU's inner loops over rows of f32 channels, behind one table of function pointers for each instruction set. They
-// are single-threaded and know no tensors: CpuBackend splits the work into chunks that depend on shapes only, so results
-// depend on neither thread count nor schedule. All pointers are to the first channel of the first row; ld = row pitch.
+// are single-threaded and know no tensors: CpuBackend splits the work into chunks that depend on shapes only, so
+// results depend on neither thread count nor schedule. All pointers are to the first channel of the first row; ld = row
+// pitch.
 #pragma once
 
 #include <cstdint>
@@ -33,8 +34,8 @@ struct SimdKernels {
   // sum[c] = sum of x.
   void (*column_sums)(const float* x, int64_t ld, int64_t rows, int64_t channels, float* sum);
   // With g = dy, masked by affine(x) > 0 if relu: sum_g[c] = sum g; sum_gx[c] = sum g*(x - mean).
-  void (*norm_backward_sums)(const float* x, int64_t ldx, const float* dy, int64_t lddy, int64_t rows,
-                             int64_t channels, const ChannelAffine& a, bool relu, float* sum_g, float* sum_gx);
+  void (*norm_backward_sums)(const float* x, int64_t ldx, const float* dy, int64_t lddy, int64_t rows, int64_t channels,
+                             const ChannelAffine& a, bool relu, float* sum_g, float* sum_gx);
   // dx = scale*g + from_x*(x - mean) + offset. dx may be dy.
   void (*norm_backward_apply)(const float* x, int64_t ldx, const float* dy, int64_t lddy, int64_t rows,
                               int64_t channels, const ChannelAffine& a, bool relu, const float* from_x,

@@ -8,8 +8,8 @@
 namespace riffle {
 
 struct PhiloxKey {
-  uint32_t k0 = 0, k1 = 0;        // key words
-  uint32_t c2 = 0, c3 = 0;        // upper half of the counter: the stream's coordinates
+  uint32_t k0 = 0, k1 = 0;  // key words
+  uint32_t c2 = 0, c3 = 0;  // upper half of the counter: the stream's coordinates
 };
 
 struct PhiloxBlock {

@@ -177,21 +177,26 @@ std::string_view header_text(const std::vector<uint8_t>& bytes, const std::strin
   return {reinterpret_cast<const char*>(bytes.data()) + begin, length};
 }
 
-// Fortran order stores the first axis densest; we want the last. Walks the source in order.
+// Fortran order stores the first axis densest; we want the last. Walks the source in order, counting like an odometer.
 std::vector<uint8_t> row_major(const uint8_t* source, const std::vector<int64_t>& shape, size_t elements, size_t item) {
+  struct Axis {
+    size_t extent, stride, index;  // stride: of the result, in elements
+  };
+  std::vector<Axis> axes;  // the last one first
+  size_t stride = 1;
+  for (auto extent = shape.rbegin(); extent != shape.rend(); ++extent) {
+    axes.push_back({static_cast<size_t>(*extent), stride, 0});
+    stride *= axes.back().extent;
+  }
   std::vector<uint8_t> result(elements * item);
-  const size_t rank = shape.size();
-  std::vector<size_t> strides(rank, 1);  // of the result, in elements
-  for (size_t axis = rank; axis-- > 1;) strides[axis - 1] = strides[axis] * static_cast<size_t>(shape[axis]);
-  std::vector<int64_t> index(rank, 0);
   size_t target = 0;
   for (size_t i = 0; i < elements; ++i) {
     std::memcpy(result.data() + target * item, source + i * item, item);
-    for (size_t axis = 0; axis < rank; ++axis) {
-      target += strides[axis];
-      if (++index[axis] < shape[axis]) break;
-      target -= strides[axis] * static_cast<size_t>(shape[axis]);
-      index[axis] = 0;
+    for (auto axis = axes.rbegin(); axis != axes.rend(); ++axis) {
+      target += axis->stride;
+      if (++axis->index < axis->extent) break;
+      target -= axis->stride * axis->extent;
+      axis->index = 0;
     }
   }
   return result;
