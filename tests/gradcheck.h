@@ -131,7 +131,7 @@ inline void GradientCheck::add_parameters(Module& module) {
 }
 
 inline Tensor GradientCheck::random_like(const Tensor& x) {
-  const Tensor tensor = backend_->empty(x.shape());
+  Tensor tensor = backend_->empty(x.shape());
   for (int64_t i = 0; i < tensor.elements(); ++i) element(tensor, i) = random_.normal();
   return tensor;
 }

@@ -5,8 +5,8 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cmath>
-#include <cstring>
 #include <functional>
 #include <limits>
 #include <list>
@@ -179,6 +179,13 @@ inline size_t buffer_index(int64_t i, Shape shape, Layout layout) {
   return static_cast<size_t>((shape.h * shape.w + i / shape.c) * ld + layout.left + i % shape.c);
 }
 
+// Equality that holds for a NaN and itself.
+template <class T>
+bool same_bits(const T& a, const T& b) {
+  const auto* bytes = reinterpret_cast<const unsigned char*>(&a);
+  return std::equal(bytes, bytes + sizeof(T), reinterpret_cast<const unsigned char*>(&b));
+}
+
 template <class T>
 T guard_of(Role role) {
   if (std::is_same<T, float>::value && role == Role::kInput) return std::numeric_limits<T>::quiet_NaN();
@@ -197,7 +204,7 @@ Argument Case::place(Shape shape, Layout layout, const std::vector<T>& values, R
   }
   const DType host_dtype = DTypeOf<T>::value;
   const auto upload = [&](Backend& backend, const std::vector<T>& host) {
-    const Tensor buffer = backend.empty(padded, host_dtype == DType::kF32 ? backend.dtype() : host_dtype);
+    Tensor buffer = backend.empty(padded, host_dtype == DType::kF32 ? backend.dtype() : host_dtype);
     backend.upload(host.data(), host_dtype, buffer);
     return buffer;
   };
@@ -221,7 +228,7 @@ void Case::check_untouched(const Tensor& buffer, const std::vector<T>& before, S
     for (int64_t i = 0; i < shape.elements(); ++i) writable[buffer_index(i, shape, layout)] = true;
   const auto ld = static_cast<size_t>(layout.left + shape.c + layout.right);
   for (size_t i = 0; i < before.size(); ++i) {
-    if (writable[i] || std::memcmp(&before[i], &after[i], sizeof(T)) == 0) continue;
+    if (writable[i] || same_bits(before[i], after[i])) continue;
     ADD_FAILURE() << (role == Role::kInput ? "an input" : "memory around an output") << " of shape " << shape
                   << " was changed: row " << static_cast<int64_t>(i / ld) - shape.h * shape.w << ", channel "
                   << static_cast<int64_t>(i % ld) - layout.left << " from " << +before[i] << " to " << +after[i];

@@ -271,7 +271,7 @@ bool passes(const Backward& backward) {
 }
 
 Tensor scaled(Backend& backend, const Tensor& dy, double factor) {
-  const Tensor dx = backend.empty(dy.shape());
+  Tensor dx = backend.empty(dy.shape());
   for (int64_t i = 0; i < dx.elements(); ++i) dx.data<double>()[i] = factor * dy.data<double>()[i];
   return dx;
 }

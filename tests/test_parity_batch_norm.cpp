@@ -69,7 +69,7 @@ struct GradientBounds {
 // Standard bounds: u per rounding, `pixels` roundings for a sum, and the sensitivity above for x - mean.
 GradientBounds gradient_bounds(const Operands& a, bool relu, bool frozen, double accumulated) {
   const size_t channels = a.mean.size();
-  const double pixels = static_cast<double>(a.x.size() / channels), u = kRounding;
+  const double pixels = static_cast<double>(a.x.size()) / static_cast<double>(channels), u = kRounding;
   std::vector<double> dgamma(channels), sum_g(channels), sum_gx(channels), error_gx(channels);
   const auto gradient = [&](size_t i) { return relu && a.output(i) <= 0 ? 0.0 : double{a.dy[i]}; };
   for (size_t i = 0; i < a.x.size(); ++i) {

@@ -109,7 +109,8 @@ def make_pngs():
     for depth in (1, 2, 4):
         save_png(f"gray_{depth}bit.png", gray >> (8 - depth), depth, 0)
     save_png("gray_8bit.png", gray, 8, 0, chunk(b"gAMA", struct.pack(">I", 30000)))
-    save_png("gray_16bit.png", np.arange(17 * 23).reshape(17, 23) * 2, 16, 0)  # on both sides of 255, where it saturates
+    ramp = np.arange(17 * 23).reshape(17, 23) * 2  # on both sides of 255, where Pillow saturates 16-bit gray
+    save_png("gray_16bit.png", ramp, 16, 0)
     save_png("gray_alpha_8bit.png", rgba[..., :2], 8, 4)
     save_png("gray_alpha_16bit.png", rgba[..., :2].astype(int) * 256 + low_bytes[..., :2], 16, 4)
     palette = chunk(b"PLTE", RANDOM.randint(0, 256, 256 * 3).astype(np.uint8).tobytes())
