@@ -9,6 +9,7 @@
 //    adds instead. Outputs do not overlap inputs unless the contract allows it.
 //  * Filters: dense K,R,S,C/groups; depthwise 1,R,S,C; pointwise K,1,1,C. Vectors: 1,1,1,C. All packed.
 //  * Activations have the backend's dtype (f32 on the CPU; f64 on the reference). Parameters likewise for now.
+//  * ReLU, here max(0, y), keeps NaN, so that a diverged network shows.
 //  * Work may be asynchronous; download() and synchronize() wait.
 #pragma once
 

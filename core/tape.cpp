@@ -45,7 +45,7 @@ void overwrite_grads(Backend& backend, const Variable& a, const Variable& b,
   const auto target = [&](const Variable& x) {
     return x.requires_grad() && !x.grad().defined() ? new_grad(backend, x) : backend.empty(x.shape());
   };
-  const Tensor da = target(a), db = target(b);
+  const Tensor da = target(a), db = a.same_as(b) ? backend.empty(b.shape()) : target(b);
   writes(da, db);
   const auto keep = [&](const Variable& x, const Tensor& dx) {
     if (!x.requires_grad()) return;

@@ -18,6 +18,7 @@ class Variable {
   explicit Variable(Tensor value, bool requires_grad = true);
 
   bool defined() const { return state_ != nullptr; }
+  bool same_as(const Variable& other) const { return state_ == other.state_; }
   const Tensor& value() const { return state_->value; }
   const Shape& shape() const { return state_->value.shape(); }
   bool requires_grad() const { return state_->requires_grad; }

@@ -15,6 +15,17 @@ std::vector<double> to_host(Backend& backend, const Tensor& vector) {
   return values;
 }
 
+struct GradTarget {
+  Tensor grad;
+  Write write;
+};
+
+// Where a parameter's gradient goes: a frozen one's to scratch memory, for the operation always computes it.
+GradTarget grad_target(Backend& backend, Parameter& parameter) {
+  if (parameter.frozen) return {backend.empty(parameter.value.shape()), Write::kOverwrite};
+  return {parameter.grad, parameter.next_write()};
+}
+
 }  // namespace
 
 BatchNorm2d::BatchNorm2d(Backend& backend, int64_t channels)
@@ -44,11 +55,13 @@ Variable BatchNorm2d::forward(const Context& context, const Variable& x, bool re
   Parameter &weight = *weight_, &bias = *bias_;
   context.tape->record(
       path(), output, [&backend, &weight, &bias, x, mean, var, relu, batch_statistics](const Tensor& dy) {
-        const Write write = weight.next_write();
-        bias.next_write();  // the two are always written together
+        const GradTarget dgamma = grad_target(backend, weight), dbeta = grad_target(backend, bias);
+        RIFFLE_CHECK(weight.frozen || bias.frozen || dgamma.write == dbeta.write,
+                     "weight and bias of a batch norm must be frozen and zeroed together");
+        const Write write = weight.frozen ? dbeta.write : dgamma.write;
         const auto backward = batch_statistics ? &Backend::batch_norm_backward : &Backend::batch_norm_backward_frozen;
-        (backend.*backward)(x.value(), dy, mean, var, weight.value, bias.value, kEps, relu, write, dy, weight.grad,
-                            bias.grad);
+        (backend.*backward)(x.value(), dy, mean, var, weight.value, bias.value, kEps, relu, write, dy, dgamma.grad,
+                            dbeta.grad);
         give_grad(backend, x, dy);
       });
   return output;

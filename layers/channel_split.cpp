@@ -21,10 +21,17 @@ std::pair<Variable, Variable> channel_split(const Context& context, const std::s
   };
   a.set_grad_home([home, first] { return home(0, first); });
   b.set_grad_home([home, first, second] { return home(first, second); });
-  context.tape->record(name, {a, b}, [&backend, x, whole, first, second](const std::vector<Tensor>& dys) {
-    // A part that nothing depended on has gradient zero.
-    if (!dys[0].defined()) backend.fill(0, whole->channel_slice(0, first));
-    if (!dys[1].defined()) backend.fill(0, whole->channel_slice(first, second));
+  context.tape->record(name, {a, b}, [&backend, x, home, whole, first, second](const std::vector<Tensor>& dys) {
+    const auto bring_home = [&](const Tensor& dy, int64_t begin, int64_t count) {
+      const Tensor part = home(begin, count);
+      if (!dy.defined()) {
+        backend.fill(0, part);  // nothing depended on this part
+      } else if (!dy.shares_storage(part)) {
+        backend.copy(dy, Write::kOverwrite, part);  // a gradient that was set from outside
+      }
+    };
+    bring_home(dys[0], 0, first);
+    bring_home(dys[1], first, second);
     give_grad(backend, x, *whole);
   });
   return {a, b};

@@ -127,7 +127,8 @@ TEST_F(CommandLine, DryRunWritesNothing) {
   const std::string file = config("idx:" + path("idx"), 1);
   const ProcessResult result = run_riffle({"train", file, "--dry-run", "-o", path("run")}, "cd " + folder_.path());
   expect_success(result);
-  expect_contains(result.out, {"images/s", "16 steps", "nothing was written", "weight decay", "lr: 0.1"});
+  expect_contains(result.out, {"images/s", "16 steps", "nothing was written", "weight decay",
+                               "\n  schedule: {kind: cosine, lr: 0.1,"});
   EXPECT_FALSE(std::filesystem::exists(path("run")));
   EXPECT_FALSE(std::filesystem::exists(path("runs")));
 }

@@ -45,8 +45,7 @@ class TrainedOnIdx : public testing::Test {
   static void SetUpTestSuite() {
     folder_ = new TemporaryFolder;
     write_idx_data(path("idx"));
-    std::ofstream(path("tiny.yaml")) << tiny_config("idx:" + path("idx"), 1)
-                                     << "ema: {decay: 0.9}\n";
+    std::ofstream(path("tiny.yaml")) << tiny_config("idx:" + path("idx"), 1) << "ema: {decay: 0.9}\n";
     training_ = run_riffle({"train", path("tiny.yaml"), "-o", path("run"), "train.duration=6ep", "--threads", "2"});
   }
   static void TearDownTestSuite() { delete folder_; }
@@ -77,7 +76,8 @@ TEST_F(TrainedOnIdx, LearnsAndLogsIt) {
   EXPECT_EQ(train.back().at("step"), 48);
   EXPECT_EQ(train.back().at("epoch"), 6.0);
   EXPECT_LT(train.back().at("loss").get<double>(), 0.5 * train.front().at("loss").get<double>());
-  for (const char* key : {"top1", "top5", "lr", "images_per_s", "data_wait_ms"}) EXPECT_TRUE(train[0].contains(key)) << key;
+  for (const char* key : {"top1", "top5", "lr", "images_per_s", "data_wait_ms"})
+    EXPECT_TRUE(train[0].contains(key)) << key;
   EXPECT_EQ(val.back().at("images"), 22);
   EXPECT_GT(val.back().at("best_top1").get<double>(), 0.9);
 }
@@ -120,7 +120,8 @@ TEST_F(TrainedOnIdx, EvaluatesOtherDataByClassName) {
   expect_failure(run_riffle({"eval", checkpoint("best"), "--data", "folder:" + path("other")}), 1,
                  {"4 of its 4 classes are unknown", "'north-east'"});
   expect_failure(run_riffle({"eval", checkpoint("best"), "--data", path("nowhere")}), 1, {path("nowhere")});
-  expect_failure(run_riffle({"eval", checkpoint("best"), "--json", path("nowhere/x.json")}), 1, {path("nowhere/x.json")});
+  expect_failure(run_riffle({"eval", checkpoint("best"), "--json", path("nowhere/x.json")}), 1,
+                 {path("nowhere/x.json")});
 }
 
 TEST_F(TrainedOnIdx, PredictsTestImagesWithTheirTrueClass) {
@@ -135,15 +136,16 @@ TEST_F(TrainedOnIdx, PredictsTestImagesWithTheirTrueClass) {
     EXPECT_EQ(lines[i].at("label").at("index"), i % 4);
     EXPECT_EQ(predictions[0].at("name"), std::to_string(predictions[0].at("index").get<int>()));
     EXPECT_GE(predictions[0].at("probability"), predictions[1].at("probability"));
-    EXPECT_LE(predictions[0].at("probability").get<double>() + predictions[1].at("probability").get<double>(), 1 + 1e-12);
+    EXPECT_LE(predictions[0].at("probability").get<double>() + predictions[1].at("probability").get<double>(),
+              1 + 1e-12);
   }
   expect_contains(run_riffle({"predict", checkpoint("best"), "idx:" + path("idx"), "--limit", "1"}).out,
                   {"t10k-images-idx3-ubyte[0]", "true class: 0", "%"});
 }
 
 TEST_F(TrainedOnIdx, LogitsOfAnArrayAgreeWithPredictions) {
-  expect_failure(run_riffle({"predict", checkpoint("best"), "--tensor", path("absent.npz"), "--logits", path("l.npy")}), 1,
-                 {"absent.npz"});
+  expect_failure(run_riffle({"predict", checkpoint("best"), "--tensor", path("absent.npz"), "--logits", path("l.npy")}),
+                 1, {"absent.npz"});
   HostTensor images;
   images.dtype = DType::kU8;
   images.shape = {22, 32, 32, 1};
@@ -247,7 +249,9 @@ class TrainedOnFolders : public testing::Test {
 TEST_F(TrainedOnFolders, PredictsFilesFoldersAndPatterns) {
   expect_success(train({"train.duration=5ep"}));
   const std::string best = path("run/checkpoints/best.safetensors"), val = path("data/val");
-  const auto predict = [&](const std::string& what) { return run_riffle({"predict", best, what, "--json", "--topk", "1"}); };
+  const auto predict = [&](const std::string& what) {
+    return run_riffle({"predict", best, what, "--json", "--topk", "1"});
+  };
   const std::vector<nlohmann::json> of_folder = json_lines(predict(val).out);
   ASSERT_EQ(of_folder.size(), 12u);
   int correct = 0;

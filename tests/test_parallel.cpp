@@ -57,7 +57,9 @@ TEST_P(ParallelThreads, RethrowsAndGoesOn) {
     ++finished;
   };
   EXPECT_THROW(parallel(40, body), Error);
-  if (GetParam() > 1) EXPECT_EQ(finished, 39);  // the others are not abandoned half-way
+  if (GetParam() > 1) {
+    EXPECT_EQ(finished, 39);  // the others are not abandoned half-way
+  }
   finished = 0;
   parallel(3, body);
   EXPECT_EQ(finished, 3);

@@ -15,14 +15,14 @@ class Maker {
  public:
   explicit Maker(Backend& backend) : backend_(backend) {}
   Tensor operator()(Shape shape) const {
-    const Tensor tensor = backend_.empty(shape);
+    Tensor tensor = backend_.empty(shape);
     backend_.fill(1, tensor);
     return tensor;
   }
   Tensor vector(int64_t size) const { return (*this)(vector_shape(size)); }
   Tensor slice(Shape shape) const { return (*this)(shape.with_channels(shape.c + 3)).channel_slice(1, shape.c); }
   Tensor integers(Shape shape, DType dtype = DType::kI32) const {
-    const Tensor tensor = backend_.empty(shape, dtype);
+    Tensor tensor = backend_.empty(shape, dtype);
     const std::vector<int32_t> zeros(static_cast<size_t>(shape.elements()));
     backend_.upload(zeros.data(), dtype, tensor);
     return tensor;

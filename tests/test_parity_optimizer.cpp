@@ -98,6 +98,7 @@ TEST_P(OptimizerParity, EmaUpdate) {
 TEST_P(OptimizerParity, SquaredNorm) {
   Case test(backend());
   std::vector<Argument> arguments;
+  arguments.reserve(shapes().size());
   for (const Shape& shape : shapes()) arguments.push_back(test.input(shape));
   double got = 0, expected = 0;
   test.run(

@@ -34,20 +34,20 @@ class Recorder {
   Tensor labels(int64_t samples, int64_t classes) {
     std::vector<int32_t> values(static_cast<size_t>(samples));
     for (int32_t& value : values) value = static_cast<int32_t>(random_.below(classes));
-    const Tensor tensor = backend_->empty({samples, 1, 1, 1}, DType::kI32);
+    Tensor tensor = backend_->empty({samples, 1, 1, 1}, DType::kI32);
     backend_->upload(values.data(), DType::kI32, tensor);
     return tensor;
   }
   Tensor images(Shape shape) {
     std::vector<uint8_t> values(static_cast<size_t>(shape.elements()));
     for (uint8_t& value : values) value = static_cast<uint8_t>(random_.below(256));
-    const Tensor tensor = backend_->empty(shape, DType::kU8);
+    Tensor tensor = backend_->empty(shape, DType::kU8);
     backend_->upload(values.data(), DType::kU8, tensor);
     return tensor;
   }
   // Zeros, so that kAccumulate may follow.
   Tensor output(Shape shape) {
-    const Tensor tensor = backend_->empty(shape);
+    Tensor tensor = backend_->empty(shape);
     backend_->fill(0, tensor);
     return tensor;
   }
@@ -65,7 +65,7 @@ class Recorder {
 
  private:
   Tensor uploaded(Shape shape, const std::vector<float>& values) {
-    const Tensor tensor = backend_->empty(shape);
+    Tensor tensor = backend_->empty(shape);
     backend_->upload(values.data(), DType::kF32, tensor);
     return tensor;
   }

@@ -18,7 +18,7 @@ class Reference : public ::testing::Test {
  protected:
   Tensor tensor(Shape shape, const std::vector<double>& values) {
     EXPECT_EQ(shape.elements(), static_cast<int64_t>(values.size()));
-    const Tensor result = backend->empty(shape);
+    Tensor result = backend->empty(shape);
     backend->upload(values.data(), DType::kF64, result);
     return result;
   }
@@ -26,7 +26,7 @@ class Reference : public ::testing::Test {
     return tensor(vector_shape(static_cast<int64_t>(values.size())), values);
   }
   Tensor integers(const std::vector<int32_t>& values) {
-    const Tensor result = backend->empty({static_cast<int64_t>(values.size()), 1, 1, 1}, DType::kI32);
+    Tensor result = backend->empty({static_cast<int64_t>(values.size()), 1, 1, 1}, DType::kI32);
     backend->upload(values.data(), DType::kI32, result);
     return result;
   }

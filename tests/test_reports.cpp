@@ -17,7 +17,9 @@ namespace {
 
 namespace fs = std::filesystem;
 
-bool contains(const std::string& text, const std::string& part) { return text.find(part) != std::string::npos; }
+bool contains(const std::string& text, const std::string& part) {
+  return text.find(part) != std::string::npos;
+}
 
 TEST(Text, Numbers) {
   EXPECT_EQ(format_count(0), "0");
@@ -142,6 +144,18 @@ TEST(RunFolder, AppendsMetricsAndKeepsForeignFiles) {
   expect_error([&] { again.append_metrics({{"step", 3}}); }, {again.metrics(), "No such file"});
 }
 
+TEST(RunFolder, TextFilesReplaceFilesButNeverDevices) {
+  const TemporaryFolder folder;
+  const std::string file = folder.path() + "/a.txt";
+  write_text_file(file, "one");
+  write_text_file(file, "two");
+  EXPECT_EQ(read_file(file), (std::vector<uint8_t>{'t', 'w', 'o'}));
+  write_text_file("/dev/null", "gone");
+  EXPECT_TRUE(fs::is_character_file("/dev/null"));
+  expect_error([] { write_text_file("/dev/full", "x"); }, {"/dev/full", "No space left"});
+  EXPECT_TRUE(fs::is_character_file("/dev/full"));
+}
+
 TEST(RunFolder, DefaultIsNamedAfterTheConfiguration) {
   const std::string name = default_run_folder("configs/fashion.mnist.yaml");
   EXPECT_EQ(name.rfind("runs/fashion.mnist-20", 0), 0u) << name;
@@ -151,7 +165,8 @@ TEST(RunFolder, DefaultIsNamedAfterTheConfiguration) {
 TEST(ImagePaths, FilesFoldersAndPatterns) {
   const TemporaryFolder folder;
   const std::string root = folder.path();
-  for (const char* name : {"b.JPG", "a.png", "notes.txt", ".hidden.png", "deep/er/c.jpeg", ".cache/d.png", "e[1].png"}) {
+  for (const char* name :
+       {"b.JPG", "a.png", "notes.txt", ".hidden.png", "deep/er/c.jpeg", ".cache/d.png", "e[1].png"}) {
     fs::create_directories(fs::path(root + "/" + name).parent_path());
     write_bytes(root + "/" + name, {'x'});
   }

@@ -72,8 +72,11 @@ TEST(LabelMap, MatchesByName) {
   const LabelMap prefix = match_classes({"a"}, {"a", "b"}, "data");
   EXPECT_EQ(prefix.to_network, (std::vector<int32_t>{0}));
   expect_error([&] { fail(prefix.note); }, {"1 of the network's 2 classes"});
-  expect_error([] { match_classes({"tench", "shark"}, {"tench", "sharks"}, "my data"); },
-               {"my data", "1 of its 2 classes", "'shark'", "did you mean 'sharks'?"});
+  expect_error(
+      [] {
+        match_classes({"tench", "shark"}, {"tench", "sharks"}, "my data");
+      },
+      {"my data", "1 of its 2 classes", "'shark'", "did you mean 'sharks'?"});
   expect_error([] { match_classes({"a"}, {"a", "a"}, "data"); }, {"two classes named 'a'"});
 }
 

@@ -27,7 +27,8 @@ const char* const kFooter =
     "  riffle train configs/fashion_mnist.yaml -o runs/fashion\n"
     "  riffle eval runs/fashion/checkpoints/best.safetensors\n"
     "  riffle predict runs/fashion/checkpoints/best.safetensors photo.jpg\n"
-    "'riffle COMMAND --help' explains a command. Exit codes: 0 success, 1 error, 2 wrong command line or configuration.";
+    "'riffle COMMAND --help' explains a command. Exit codes: 0 success, 1 error, 2 wrong command line or "
+    "configuration.";
 
 void add_commands(CLI::App& app) {
   app.set_version_flag("--version", std::string("riffle ") + kVersion);

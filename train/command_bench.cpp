@@ -53,7 +53,7 @@ Tensor random_images(Backend& backend, const Shape& shape) {
   RandomStream random(/*seed=*/1, RandomPurpose::kTest);
   std::vector<float> values(static_cast<size_t>(shape.elements()));
   std::generate(values.begin(), values.end(), [&random] { return static_cast<float>(random.normal()); });
-  const Tensor images = backend.empty(shape);
+  Tensor images = backend.empty(shape);
   backend.upload(values.data(), DType::kF32, images);
   return images;
 }
@@ -61,7 +61,7 @@ Tensor random_images(Backend& backend, const Shape& shape) {
 Tensor counted_labels(Backend& backend, int64_t batch) {
   std::vector<int32_t> values(static_cast<size_t>(batch));
   for (size_t i = 0; i < values.size(); ++i) values[i] = static_cast<int32_t>(i % kClasses);
-  const Tensor labels = backend.empty({batch, 1, 1, 1}, DType::kI32);
+  Tensor labels = backend.empty({batch, 1, 1, 1}, DType::kI32);
   backend.upload(values.data(), DType::kI32, labels);
   return labels;
 }

@@ -13,13 +13,13 @@ namespace riffle {
 namespace {
 
 void run_devices() {
-  struct sysinfo memory{};
+  struct sysinfo memory {};
   if (sysinfo(&memory) != 0) fail("cannot ask the system for its memory");
   const double unit = memory.mem_unit;
   std::cout << "riffle  " << kVersion << '\n'
             << "cpu     " << cpu_model() << '\n'
-            << "        instruction set " << cpu_isa() << ", " << default_cpu_threads() << " threads by default, oneDNN "
-            << one_dnn_version() << '\n'
+            << "        instruction set " << cpu_isa() << ", " << default_cpu_threads()
+            << " threads by default, oneDNN " << one_dnn_version() << '\n'
             << "        memory " << format_bytes(static_cast<double>(memory.totalram) * unit) << ", free "
             << format_bytes(static_cast<double>(memory.freeram + memory.bufferram) * unit) << '\n'
             << "cuda    not used: " << why_no_cuda() << '\n'

@@ -16,7 +16,8 @@ namespace riffle {
 namespace {
 
 const char* const kFooter =
-    "Every image of the data is used exactly once, with the checkpoint's own preprocessing. Labels are matched by class\n"
+    "Every image of the data is used exactly once, with the checkpoint's own preprocessing. Labels are matched by "
+    "class\n"
     "name; the data may have fewer classes than the network.\n"
     "JSON keys: images, top1_correct, top5_correct, top1, top5 (fractions from 0 to 1), loss (mean cross-entropy),\n"
     "images_per_s, device.\n"
@@ -47,8 +48,7 @@ void run_eval(const EvalOptions& options) {
   std::ostream& log = options.json == "-" ? std::cerr : std::cout;
   const DeviceChoice device = options.device.open(log);
   const LoadedModel model = load_for_inference(*device.backend, options.checkpoint);
-  const std::unique_ptr<Dataset> data =
-      open_evaluation_data(model.metadata, model.path, options.data, options.split);
+  const std::unique_ptr<Dataset> data = open_evaluation_data(model.metadata, model.path, options.data, options.split);
   const LabelMap labels = match_classes(data->classes(), model.metadata.classes, data->description());
   log << "data        " << data->description() << '\n';
   if (!labels.identity()) log << "            " << labels.note << '\n';

@@ -53,7 +53,8 @@ Subject from_config(const std::string& path, const std::vector<std::string>& ove
   const Config config = read_config(path, overrides);
   auto classes = static_cast<int64_t>(config.data.class_names.size());
   if (config.model.classes == 0 && classes == 0) {
-    if (config.data.source.empty()) fail_usage(path, ": neither model.classes nor data.source is set; add model.classes=N");
+    if (config.data.source.empty())
+      fail_usage(path, ": neither model.classes nor data.source is set; add model.classes=N");
     classes = static_cast<int64_t>(open_train_data(config).classes.size());
   }
   return {config.network(classes), config.eval.crop, nullptr};
@@ -120,8 +121,7 @@ void print_metadata(const nlohmann::json& metadata) {
 void run_inspect(const InspectOptions& options) {
   const bool checkpoint = is_checkpoint(options.file);
   if (checkpoint && !options.overrides.empty()) fail_usage("overrides are for a configuration, not for a checkpoint");
-  const Subject subject =
-      checkpoint ? from_checkpoint(options.file) : from_config(options.file, options.overrides);
+  const Subject subject = checkpoint ? from_checkpoint(options.file) : from_config(options.file, options.overrides);
   const DeviceChoice device = make_backend("cpu", 1);
   const ShuffleNetV2 network(*device.backend, subject.model, /*seed=*/0);
   const std::vector<LayerRow> rows = network.layer_table(subject.size, subject.size);

@@ -19,10 +19,13 @@ namespace {
 const char* const kFooter =
     "PATH is an image, a folder (searched recursively), a pattern such as 'photos/*.jpg', or a data set: idx:DIR or\n"
     "folder:DIR, whose validation images are shown with their true labels.\n"
-    "--json prints one object a line: {\"path\", \"predictions\": [{\"index\", \"name\", \"probability\"}, ...]}, with\n"
-    "\"label\": {\"index\", \"name\"} for a data set. An unreadable image is reported on standard error; the others are\n"
+    "--json prints one object a line: {\"path\", \"predictions\": [{\"index\", \"name\", \"probability\"}, ...]}, "
+    "with\n"
+    "\"label\": {\"index\", \"name\"} for a data set. An unreadable image is reported on standard error; the others "
+    "are\n"
     "predicted, and the exit code is 1.\n"
-    "--tensor verifies conversions: 'images' is u8 RGB (N,H,W,3), normalised as the checkpoint says but never resized.\n"
+    "--tensor verifies conversions: 'images' is u8 RGB (N,H,W,3), normalised as the checkpoint says but never "
+    "resized.\n"
     "Examples:\n"
     "  riffle predict best.safetensors photo.jpg holidays/ --topk 3\n"
     "  riffle predict best.safetensors idx:/usr/share/datasets/fashion-mnist --limit 5\n"
@@ -36,7 +39,9 @@ struct PredictOptions {
   DeviceOptions device;
 };
 
-bool is_data_spec(const std::string& word) { return word.rfind("idx:", 0) == 0 || word.rfind("folder:", 0) == 0; }
+bool is_data_spec(const std::string& word) {
+  return word.rfind("idx:", 0) == 0 || word.rfind("folder:", 0) == 0;
+}
 
 // The images to predict, with the data sets that some of them live in and those data sets' labels.
 struct Inputs {
@@ -91,8 +96,9 @@ void print_text(const std::string& path, const PredictionOutput& output, int64_t
   std::cout << '\n';
   for (const Prediction& p : output.classes) {
     const std::string percent = format_percent(p.probability), index = std::to_string(p.index);
-    std::cout << std::string(9 - percent.size(), ' ') << percent << std::string(index.size() < 6 ? 6 - index.size() : 1, ' ')
-              << index << "  " << names[static_cast<size_t>(p.index)] << '\n';
+    std::cout << std::string(9 - percent.size(), ' ') << percent
+              << std::string(index.size() < 6 ? 6 - index.size() : 1, ' ') << index << "  "
+              << names[static_cast<size_t>(p.index)] << '\n';
   }
 }
 
@@ -175,8 +181,8 @@ void add_predict_command(CLI::App& app) {
       ->check(CLI::Range(1, 1 << 30))
       ->type_name("N");
   command->add_flag("--json", options->json, "One JSON object a line");
-  CLI::Option* tensor =
-      command->add_option("--tensor", options->tensor, "Raw images, array 'images' of an .npz file")->type_name("IN.npz");
+  CLI::Option* tensor = command->add_option("--tensor", options->tensor, "Raw images, array 'images' of an .npz file")
+                            ->type_name("IN.npz");
   CLI::Option* logits =
       command->add_option("--logits", options->logits, "Where the logits of --tensor go, f32 (N,classes)")
           ->type_name("OUT.npy");

@@ -38,9 +38,9 @@ struct TrainOptions {
 void print_config(const std::string& yaml) {
   std::cout << "configuration\n";
   for (const auto& section : YAML::Load(yaml)) {
-    YAML::Emitter line;
-    line << YAML::Flow << section.second;
-    std::cout << "  " << section.first.as<std::string>() << ": " << line.c_str() << '\n';
+    YAML::Node values = section.second;
+    values.SetStyle(YAML::EmitterStyle::Flow);
+    std::cout << "  " << section.first.as<std::string>() << ": " << values << '\n';
   }
 }
 

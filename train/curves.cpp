@@ -16,18 +16,19 @@ constexpr double kPlotWidth = kPanelWidth - kLeft - kRight, kPlotHeight = kPanel
 constexpr int kTargetTicks = 5;
 constexpr int kCoordinateDecimals = 1;
 
+// Plain colours, not CSS variables, which few programs other than browsers understand.
 const char* const kStyle = R"(<style>
-  :root { --paper: #ffffff; --ink: #24292f; --grid: #d0d7de; --train: #6e7781; --val: #0969da; --ema: #bc4c00; }
-  @media (prefers-color-scheme: dark) {
-    :root { --paper: #0d1117; --ink: #c9d1d9; --grid: #30363d; --train: #8b949e; --val: #58a6ff; --ema: #f0883e; }
-  }
-  text { fill: var(--ink); font: 12px sans-serif; }
+  text { fill: #24292f; font: 12px sans-serif; }
   .title { font-size: 14px; font-weight: bold; }
-  .paper { fill: var(--paper); }
-  .grid { stroke: var(--grid); stroke-width: 1; }
-  .axis { stroke: var(--ink); stroke-width: 1; }
+  .paper { fill: #ffffff; }
+  .grid { stroke: #d0d7de; stroke-width: 1; }
+  .axis { stroke: #24292f; stroke-width: 1; }
   .curve { fill: none; stroke-width: 1.8; stroke-linejoin: round; }
-  .train { stroke: var(--train); } .val { stroke: var(--val); } .ema { stroke: var(--ema); }
+  .train { stroke: #6e7781; } .val { stroke: #0969da; } .ema { stroke: #bc4c00; }
+  @media (prefers-color-scheme: dark) {
+    text { fill: #c9d1d9; } .paper { fill: #0d1117; } .grid { stroke: #30363d; } .axis { stroke: #c9d1d9; }
+    .train { stroke: #8b949e; } .val { stroke: #58a6ff; } .ema { stroke: #f0883e; }
+  }
 </style>
 )";
 
@@ -35,16 +36,25 @@ std::string escaped(const std::string& text) {
   std::string out;
   for (const char c : text) {
     switch (c) {
-      case '<': out += "&lt;"; break;
-      case '>': out += "&gt;"; break;
-      case '&': out += "&amp;"; break;
-      default: out += c;
+      case '<':
+        out += "&lt;";
+        break;
+      case '>':
+        out += "&gt;";
+        break;
+      case '&':
+        out += "&amp;";
+        break;
+      default:
+        out += c;
     }
   }
   return out;
 }
 
-std::string coordinate(double value) { return format_fixed(value, kCoordinateDecimals); }
+std::string coordinate(double value) {
+  return format_fixed(value, kCoordinateDecimals);
+}
 
 // One axis: a range widened to round numbers, with its ticks.
 struct Axis {
@@ -70,7 +80,9 @@ struct Axis {
   std::string label(int index) const { return format_significant(low + tick * index, 6); }
 };
 
-bool finite(const Curve::Point& point) { return std::isfinite(point.x) && std::isfinite(point.y); }
+bool finite(const Curve::Point& point) {
+  return std::isfinite(point.x) && std::isfinite(point.y);
+}
 
 struct Range {
   double low = INFINITY, high = -INFINITY;

@@ -8,7 +8,8 @@ namespace riffle {
 void DeviceOptions::add_to(CLI::App& command) {
   command.add_option("--device", device, "auto, cpu, cuda or cuda:N; auto takes a GPU where one can be used")
       ->capture_default_str();
-  command.add_option("--threads", threads, "CPU threads; 0: OMP_NUM_THREADS, or every CPU. Results do not depend on it")
+  command
+      .add_option("--threads", threads, "CPU threads; 0: OMP_NUM_THREADS, or every CPU. Results do not depend on it")
       ->capture_default_str();
 }
 

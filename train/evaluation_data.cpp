@@ -19,9 +19,8 @@ bool are_numbers_in_order(const std::vector<std::string>& names) {
 }
 
 bool contains_all(const std::vector<std::string>& all, const std::vector<std::string>& some) {
-  return std::all_of(some.begin(), some.end(), [&all](const std::string& name) {
-    return std::find(all.begin(), all.end(), name) != all.end();
-  });
+  return std::all_of(some.begin(), some.end(),
+                     [&all](const std::string& name) { return std::find(all.begin(), all.end(), name) != all.end(); });
 }
 
 DataSection trained_on(const CheckpointMetadata& metadata, const std::string& path) {

@@ -14,7 +14,9 @@ namespace {
 
 namespace fs = std::filesystem;
 
-bool hidden(const fs::path& path) { return path.filename().string().rfind('.', 0) == 0; }
+bool hidden(const fs::path& path) {
+  return path.filename().string().rfind('.', 0) == 0;
+}
 
 void add_folder(const std::string& folder, std::vector<std::string>& images) {
   std::vector<std::string> found;

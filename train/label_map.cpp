@@ -49,7 +49,8 @@ LabelMap match_classes(const std::vector<std::string>& data_classes, const std::
   }
   if (!same_order) {
     map.note = join("labels matched by class name: the data has ", data_classes.size(), " of the network's ",
-                    network_classes.size(), " classes", data_classes.size() == network_classes.size() ? ", in another order" : "");
+                    network_classes.size(), " classes",
+                    data_classes.size() == network_classes.size() ? ", in another order" : "");
   }
   return map;
 }

@@ -15,14 +15,15 @@ bool names_cuda(const std::string& device) {
   if (device == "cuda") return true;
   if (device.rfind("cuda:", 0) != 0) return false;
   const std::string index = device.substr(5);
-  return !index.empty() && index.size() <= 4 && std::all_of(index.begin(), index.end(), [](char c) {
-    return c >= '0' && c <= '9';
-  });
+  return !index.empty() && index.size() <= 4 &&
+         std::all_of(index.begin(), index.end(), [](char c) { return c >= '0' && c <= '9'; });
 }
 
 }  // namespace
 
-std::string why_no_cuda() { return "this build of riffle has no CUDA backend"; }
+std::string why_no_cuda() {
+  return "this build of riffle has no CUDA backend";
+}
 
 DeviceChoice make_backend(const std::string& device, int threads) {
   if (threads < 0 || threads > kMaxThreads) {

@@ -1,5 +1,5 @@
-// SGD over all parameters of a network in one call, with weight decay by group and clipping of the global gradient norm;
-// and the exponential moving average of the parameters.
+// SGD over all parameters of a network in one call, with weight decay by group and clipping of the global gradient
+// norm; and the exponential moving average of the parameters.
 #pragma once
 
 #include <string>
@@ -37,8 +37,8 @@ class Optimizer {
   std::vector<Tensor> grads_;
 };
 
-// average = d * average + (1 - d) * value after each step t = 1, 2, ..., with d = min(decay, (1 + t) / (10 + t)), so that
-// a short run is not dominated by its initial weights. The average starts as the network's weights.
+// average = d * average + (1 - d) * value after each step t = 1, 2, ..., with d = min(decay, (1 + t) / (10 + t)), so
+// that a short run is not dominated by its initial weights. The average starts as the network's weights.
 class WeightAverage {
  public:
   WeightAverage(Backend& backend, ShuffleNetV2& network, double decay);

@@ -23,9 +23,8 @@ std::vector<Prediction> most_probable(const float* logits, int64_t classes, int6
   std::vector<int64_t> order(static_cast<size_t>(classes));
   std::iota(order.begin(), order.end(), 0);
   const auto shown = static_cast<std::ptrdiff_t>(std::min(count, classes));
-  std::partial_sort(order.begin(), order.begin() + shown, order.end(), [logits](int64_t a, int64_t b) {
-    return logits[a] != logits[b] ? logits[a] > logits[b] : a < b;
-  });
+  std::partial_sort(order.begin(), order.begin() + shown, order.end(),
+                    [logits](int64_t a, int64_t b) { return logits[a] != logits[b] ? logits[a] > logits[b] : a < b; });
   const double largest = logits[order.front()];
   double sum = 0;
   for (int64_t c = 0; c < classes; ++c) sum += std::exp(static_cast<double>(logits[c]) - largest);

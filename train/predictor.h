@@ -28,7 +28,7 @@ struct PredictionInput {
 };
 
 struct PredictionOutput {
-  std::string error;                 // what was wrong with the image; empty if nothing was
+  std::string error;  // what was wrong with the image; empty if nothing was
   std::vector<Prediction> classes;
 };
 

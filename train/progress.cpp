@@ -27,11 +27,11 @@ bool set_and_not_empty(const char* variable) {
 }  // namespace
 
 std::string describe(const TrainProgress& p) {
-  std::string text = join("epoch ", p.epoch, "/", p.epochs, "  step ", p.step, "/", p.steps, "  ETA ",
-                          format_duration(p.eta_s), "  loss ", format_fixed(p.loss, 4), "  top-1 ",
-                          format_percent(p.top1), "  top-5 ", format_percent(p.top5), "  lr ",
-                          format_significant(p.lr, 4), "  ", format_fixed(p.images_per_s, 0), " images/s  data wait ",
-                          format_fixed(100 * p.data_wait_fraction, 0), "%");
+  std::string text =
+      join("epoch ", p.epoch, "/", p.epochs, "  step ", p.step, "/", p.steps, "  ETA ", format_duration(p.eta_s),
+           "  loss ", format_fixed(p.loss, 4), "  top-1 ", format_percent(p.top1), "  top-5 ", format_percent(p.top5),
+           "  lr ", format_significant(p.lr, 4), "  ", format_fixed(p.images_per_s, 0), " images/s  data wait ",
+           format_fixed(100 * p.data_wait_fraction, 0), "%");
   if (p.grad_norm > 0) text += "  grad norm " + format_significant(p.grad_norm, 3);
   return text;
 }
@@ -75,6 +75,8 @@ void Progress::line(const std::string& text) {
   out_ << text << '\n' << std::flush;
 }
 
-void Progress::highlight(const std::string& text) { line(colour_ ? "\x1b[1m" + text + "\x1b[0m" : text); }
+void Progress::highlight(const std::string& text) {
+  line(colour_ ? "\x1b[1m" + text + "\x1b[0m" : text);
+}
 
 }  // namespace riffle

@@ -11,12 +11,12 @@
 namespace riffle {
 
 struct TrainProgress {
-  int64_t epoch = 0, epochs = 0;  // epoch from 1
-  int64_t step = 0, steps = 0;    // finished, in all
+  int64_t epoch = 0, epochs = 0;        // epoch from 1
+  int64_t step = 0, steps = 0;          // finished, in all
   double loss = 0, top1 = 0, top5 = 0;  // of training images since the last log line, as augmented
   double lr = 0;
   double images_per_s = 0, data_wait_fraction = 0;
-  double grad_norm = 0;           // 0: not clipped, not shown
+  double grad_norm = 0;  // 0: not clipped, not shown
   double eta_s = 0;
 };
 

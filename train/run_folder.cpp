@@ -65,9 +65,18 @@ std::string default_run_folder(const std::string& config_path) {
 }
 
 void write_text_file(const std::string& path, const std::string& text) {
-  AtomicFile file(path);
-  file.write(text.data(), text.size());
-  file.commit();
+  std::error_code error;
+  const fs::file_type type = fs::status(path, error).type();
+  if (type == fs::file_type::regular || type == fs::file_type::not_found) {
+    AtomicFile file(path);
+    file.write(text.data(), text.size());
+    file.commit();
+    return;
+  }
+  errno = 0;
+  std::ofstream out(path);
+  out << text << std::flush;
+  if (!out) fail("cannot write ", path, ": ", std::strerror(errno));
 }
 
 }  // namespace riffle

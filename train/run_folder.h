@@ -30,6 +30,7 @@ class RunFolder {
 // "runs/<stem of the configuration>-<YYYYmmdd-HHMMSS>", local time.
 std::string default_run_folder(const std::string& config_path);
 
-void write_text_file(const std::string& path, const std::string& text);  // atomically
+// Replaces a file atomically; what is not a file (a pipe, /dev/stderr) is written to instead.
+void write_text_file(const std::string& path, const std::string& text);
 
 }  // namespace riffle

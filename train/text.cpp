@@ -31,11 +31,17 @@ std::string format_count(int64_t value) {
   return digits;
 }
 
-std::string format_fixed(double value, int decimals) { return print("%.*f", decimals, value); }
+std::string format_fixed(double value, int decimals) {
+  return print("%.*f", decimals, value);
+}
 
-std::string format_significant(double value, int digits) { return print("%.*g", digits, value); }
+std::string format_significant(double value, int digits) {
+  return print("%.*g", digits, value);
+}
 
-std::string format_percent(double fraction) { return format_fixed(100 * fraction, 2) + "%"; }
+std::string format_percent(double fraction) {
+  return format_fixed(100 * fraction, 2) + "%";
+}
 
 std::string format_duration(double seconds) {
   if (!std::isfinite(seconds) || seconds < 0) return "?";

@@ -6,11 +6,11 @@
 
 namespace riffle {
 
-std::string format_count(int64_t value);                  // thousands separated by commas
-std::string format_fixed(double value, int decimals);     // "0.512"
+std::string format_count(int64_t value);                   // thousands separated by commas
+std::string format_fixed(double value, int decimals);      // "0.512"
 std::string format_significant(double value, int digits);  // "0.0001875", "1.2e-07"
-std::string format_percent(double fraction);              // 0.9213 -> "92.13%"
-std::string format_duration(double seconds);              // "48s", "4m12s", "3h05m", "2d04h"
-std::string format_bytes(double bytes);                   // "5.2 MiB"
+std::string format_percent(double fraction);               // 0.9213 -> "92.13%"
+std::string format_duration(double seconds);               // "48s", "4m12s", "3h05m", "2d04h"
+std::string format_bytes(double bytes);                    // "5.2 MiB"
 
 }  // namespace riffle

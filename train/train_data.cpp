@@ -8,8 +8,9 @@ namespace riffle {
 TrainData open_train_data(const Config& config) {
   const DataSection& section = config.data;
   if (section.source.empty()) {
-    fail_usage("data.source is not set; name the data, such as data.source=folder:/data/imagenet or "
-               "data.source=idx:/data/fashion-mnist");
+    fail_usage(
+        "data.source is not set; name the data, such as data.source=folder:/data/imagenet or "
+        "data.source=idx:/data/fashion-mnist");
   }
   const auto channels = static_cast<int>(config.model.input_channels);
   TrainData data;

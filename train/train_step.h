@@ -14,9 +14,9 @@ namespace riffle {
 struct TrainStepOptions {
   OptimizerSection optimizer;
   double label_smoothing = 0;
-  double ema_decay = 0;         // 0: no moving average
-  uint64_t seed = 0;            // of dropout
-  int64_t batch = 1;            // images a forward pass
+  double ema_decay = 0;  // 0: no moving average
+  uint64_t seed = 0;     // of dropout
+  int64_t batch = 1;     // images a forward pass
   int64_t steps_between_reads = 1;
 };
 
@@ -24,8 +24,8 @@ class TrainStep {
  public:
   TrainStep(Backend& backend, ShuffleNetV2& network, const TrainStepOptions& options);
 
-  // One of the optimizer.accumulate batches of a step. x (N,H,W,C), labels i32 (N,1,1,1). The gradient of a step is that
-  // of the mean over all its images.
+  // One of the optimizer.accumulate batches of a step. x (N,H,W,C), labels i32 (N,1,1,1). The gradient of a step is
+  // that of the mean over all its images.
   void forward_backward(const Variable& x, const Tensor& labels);
   // Ends the step. Returns the gradient norm before clipping, 0 where clipping is off.
   double update(double lr);

@@ -103,9 +103,8 @@ Trainer::Trainer(Backend& backend, const Config& config, const TrainData& data, 
       data_(data),
       progress_(progress),
       network_(backend, config.network(static_cast<int64_t>(data.train->classes().size())), config.train.seed),
-      averaged_(config.ema.decay > 0
-                    ? std::make_unique<ShuffleNetV2>(backend, network_.config(), config.train.seed)
-                    : nullptr),
+      averaged_(config.ema.decay > 0 ? std::make_unique<ShuffleNetV2>(backend, network_.config(), config.train.seed)
+                                     : nullptr),
       loader_(*data.train, train_loader_options(config, loader_threads(config, cpu_threads))),
       steps_per_epoch_(count_steps_per_epoch(loader_, config.optimizer.accumulate)),
       total_steps_(count_total_steps(config.train.duration, steps_per_epoch_)),
@@ -188,7 +187,6 @@ void Trainer::run(const RunFolder& folder) {
 
 // A log line every so many steps, after the first step, and at the end of each epoch.
 void Trainer::report(const RunFolder& folder) {
-  
   const bool due = step() % config_.train.log_every_steps == 0 || step() == 1 || step() % steps_per_epoch_ == 0 ||
                    step() == total_steps_;
   TrainProgress& progress = last_progress_;
@@ -235,8 +233,8 @@ void Trainer::log(const RunFolder& folder, TrainProgress& progress) {
 void Trainer::check_finite(const MetricSums& sums) const {
   if (sums.not_finite == 0) return;
   const int64_t bad_step = window_.first_step + sums.first_not_finite_batch / config_.optimizer.accumulate;
-  fail("the loss is not finite at step ", bad_step + 1, " (epoch ", bad_step / steps_per_epoch_ + 1,
-       ", learning rate ", format_significant(learning_rate_.at(bad_step), 4),
+  fail("the loss is not finite at step ", bad_step + 1, " (epoch ", bad_step / steps_per_epoch_ + 1, ", learning rate ",
+       format_significant(learning_rate_.at(bad_step), 4),
        "): training has diverged; lower schedule.lr, lengthen schedule.warmup or set optimizer.clip_norm");
 }
 
@@ -249,8 +247,9 @@ void Trainer::finish_epoch(const RunFolder& folder) {
 void Trainer::report_bad_images() {
   const std::vector<Loader::BadImage> bad = loader_.bad_images();
   if (bad.empty()) return;
-  progress_.line(join("warning: ", bad.size(), " unreadable images were skipped in epoch ", epoch(), " (the limit is ",
-                      config_.data.max_bad_images, ", data.max_bad_images):"));
+  progress_.line(join("warning: ", bad.size(), bad.size() == 1 ? " unreadable image was" : " unreadable images were",
+                      " skipped in epoch ", epoch(), " (the limit is ", config_.data.max_bad_images,
+                      ", data.max_bad_images):"));
   for (size_t i = 0; i < std::min(bad.size(), kBadImagesShown); ++i) progress_.line("  " + bad[i].reason);
   if (bad.size() > kBadImagesShown) progress_.line(join("  and ", bad.size() - kBadImagesShown, " more"));
 }
@@ -262,8 +261,7 @@ void Trainer::evaluate(const RunFolder& folder) {
   progress_.highlight(where + "validation  " + describe(raw));
   val_loss_.points.push_back({epochs_done(), raw.sums.loss()});
   val_top1_.points.push_back({epochs_done(), 100 * raw.sums.top1()});
-  nlohmann::json record{
-      {"type", "val"}, {"step", step()}, {"epoch", epochs_done()}, {"images", raw.sums.images}};
+  nlohmann::json record{{"type", "val"}, {"step", step()}, {"epoch", epochs_done()}, {"images", raw.sums.images}};
   record.update(eval_record(raw, ""));
 
   bool averaged_wins = false;
@@ -321,8 +319,8 @@ double Trainer::remaining_seconds() const {
   const auto left = static_cast<double>(total_steps_ - step());
   const double training = (training_seconds_ + window_.clock.seconds()) / static_cast<double>(step()) * left;
   if (evaluations_ == 0) return training;
-  const auto evaluations_left = static_cast<double>((epochs() - epoch()) / config_.eval.every_epochs + 1);
-  return training + evaluation_seconds_ / static_cast<double>(evaluations_) * evaluations_left;
+  const int64_t evaluations_left = (epochs() - epoch()) / config_.eval.every_epochs + 1;
+  return training + evaluation_seconds_ / static_cast<double>(evaluations_) * static_cast<double>(evaluations_left);
 }
 
 }  // namespace riffle

@@ -12,15 +12,18 @@ namespace riffle {
 
 #if RIFFLE_HAVE_X86
 namespace simd_avx512 {
-extern const SimdKernels kTable;
-}
+extern const RowKernels kRowKernels;
+extern const WindowKernels kWindowKernels;
+}  // namespace simd_avx512
 namespace simd_avx2 {
-extern const SimdKernels kTable;
-}
+extern const RowKernels kRowKernels;
+extern const WindowKernels kWindowKernels;
+}  // namespace simd_avx2
 #endif
 namespace simd_baseline {
-extern const SimdKernels kTable;
-}
+extern const RowKernels kRowKernels;
+extern const WindowKernels kWindowKernels;
+}  // namespace simd_baseline
 
 namespace {
 
@@ -28,19 +31,23 @@ struct Isa {
   const char* option;  // value of RIFFLE_ISA
   const char* name;
   bool available;
-  const SimdKernels* table;
+  SimdKernels kernels;
 };
 
 Isa choose_isa() {
   const Isa isas[] = {
 #if RIFFLE_HAVE_X86
-    {"avx512", "AVX-512",
+    {"avx512",
+     "AVX-512",
      __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512dq") &&
          __builtin_cpu_supports("avx512vl"),
-     &simd_avx512::kTable},
-    {"avx2", "AVX2", __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma"), &simd_avx2::kTable},
+     {simd_avx512::kRowKernels, simd_avx512::kWindowKernels}},
+    {"avx2",
+     "AVX2",
+     __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma"),
+     {simd_avx2::kRowKernels, simd_avx2::kWindowKernels}},
 #endif
-    {"baseline", "baseline", true, &simd_baseline::kTable},
+    {"baseline", "baseline", true, {simd_baseline::kRowKernels, simd_baseline::kWindowKernels}},
   };
   const char* wanted = std::getenv("RIFFLE_ISA");
   for (const Isa& isa : isas) {
@@ -59,7 +66,7 @@ const Isa& isa() {
 }  // namespace
 
 const SimdKernels& simd_kernels() {
-  return *isa().table;
+  return isa().kernels;
 }
 
 std::string cpu_isa() {

@@ -45,7 +45,7 @@ void plain_row(const float* x, int64_t ldx, const RowGeometry& g, int64_t oh, co
       for (int64_t c = 0; c < g.channels; ++c) out[c] += x[pixel * ldx + c] * w[tap * g.channels + c];
     });
     if (relu)
-      for (int64_t c = 0; c < g.channels; ++c) out[c] = std::max(out[c], 0.0f);
+      for (int64_t c = 0; c < g.channels; ++c) out[c] = out[c] < 0 ? 0 : out[c];
   }
 }
 

@@ -15,7 +15,7 @@ void CpuBackend::relu(const Tensor& x, const Tensor& y) {
     for (int64_t r = chunks[i].begin; r < chunks[i].end; ++r)
       for (int64_t c = 0; c < x.channels(); ++c) {
         const float v = px[r * x.ld() + c];
-        py[r * y.ld() + c] = v > 0 ? v : 0;
+        py[r * y.ld() + c] = v < 0 ? 0 : v;
       }
   });
 }

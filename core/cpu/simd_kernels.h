@@ -1,4 +1,4 @@
-// The CPU's inner loops over rows of f32 channels, behind one table of function pointers for each instruction set. They
+// The CPU's inner loops over rows of f32 channels, behind tables of function pointers for each instruction set. They
 // are single-threaded and know no tensors: CpuBackend splits the work into chunks that depend on shapes only, so
 // results depend on neither thread count nor schedule. All pointers are to the first channel of the first row; ld = row
 // pitch.
@@ -23,7 +23,7 @@ struct RowGeometry {
   int64_t kernel_h, kernel_w, stride, pad_top, pad_left;
 };
 
-struct SimdKernels {
+struct RowKernels {
   // y = max(0, y + bias); bias may be null, relu is optional.
   void (*bias_relu)(float* y, int64_t ld, int64_t rows, int64_t channels, const float* bias, bool relu);
   // y = (x - mean)*scale + shift, then ReLU. y may be x.
@@ -49,6 +49,13 @@ struct SimdKernels {
   void (*deinterleave)(const float* x, int64_t ldx, int64_t rows, int64_t half, float* a, int64_t lda, float* b,
                        int64_t ldb);
 
+  // g' = g*grad_scale + decay*w; v = momentum*v + g'; w -= lr*(nesterov ? g' + momentum*v : v).
+  void (*sgd)(float* w, const float* grad, float* velocity, int64_t count, float lr, float momentum, float decay,
+              float grad_scale, bool nesterov);
+  void (*ema)(float* average, const float* value, int64_t count, float decay);
+};
+
+struct WindowKernels {
   // Output row `oh` of one image; x is the image, w is (R*S, C). 3x3 windows.
   void (*depthwise3x3_row)(const float* x, int64_t ldx, const RowGeometry& g, int64_t oh, const float* w,
                            const float* bias, bool relu, bool accumulate, float* y, int64_t ldy);
@@ -64,14 +71,11 @@ struct SimdKernels {
   // Input row `ih` of dx of one image; dy and winner (packed) are images.
   void (*max_pool_data_row)(const float* dy, int64_t lddy, const uint8_t* winner, const RowGeometry& g, int64_t ih,
                             float* dx, int64_t lddx);
-
-  // g' = g*grad_scale + decay*w; v = momentum*v + g'; w -= lr*(nesterov ? g' + momentum*v : v).
-  void (*sgd)(float* w, const float* grad, float* velocity, int64_t count, float lr, float momentum, float decay,
-              float grad_scale, bool nesterov);
-  void (*ema)(float* average, const float* value, int64_t count, float decay);
 };
 
-// The best table this processor can run, chosen once.
+struct SimdKernels : RowKernels, WindowKernels {};
+
+// The best that this processor can run, chosen once.
 const SimdKernels& simd_kernels();
 
 }  // namespace riffle

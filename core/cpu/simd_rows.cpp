@@ -1,0 +1,191 @@
+// Kernels over rows of channels. Compiled once for each instruction set: see simd_vector.h and core/CMakeLists.txt.
+#include "core/cpu/simd_kernels.h"
+#include "core/cpu/simd_vector.h"
+
+namespace riffle::RIFFLE_SIMD_NAMESPACE {
+namespace {
+
+void bias_relu(float* y, int64_t ld, int64_t rows, int64_t channels, const float* bias, bool relu) {
+  for (int64_t r = 0; r < rows; ++r, y += ld) {
+    for_lanes(channels, [&](auto lane, int64_t c) {
+      using V = decltype(lane);
+      V v = load<V>(y + c);
+      if (bias) v = v + load<V>(bias + c);
+      store(y + c, relu ? relu_of(v) : v);
+    });
+  }
+}
+
+template <class V>
+inline V affine_of(V x, const ChannelAffine& a, int64_t c) {
+  return (x - load<V>(a.mean + c)) * load<V>(a.scale + c) + load<V>(a.shift + c);
+}
+
+void affine(const float* x, int64_t ldx, int64_t rows, int64_t channels, const ChannelAffine& a, bool relu, float* y,
+            int64_t ldy) {
+  for (int64_t r = 0; r < rows; ++r, x += ldx, y += ldy) {
+    for_lanes(channels, [&](auto lane, int64_t c) {
+      using V = decltype(lane);
+      const V v = affine_of(load<V>(x + c), a, c);
+      store(y + c, relu ? relu_of(v) : v);
+    });
+  }
+}
+
+// Sums over rows keep two accumulators each: shorter dependency chains and smaller rounding errors.
+void shifted_moments(const float* x, int64_t ld, int64_t rows, int64_t channels, float* sum, float* squares) {
+  for_lanes(channels, [&](auto lane, int64_t c) {
+    using V = decltype(lane);
+    const V first = load<V>(x + c);
+    V sum0{}, sum1{}, squares0{}, squares1{};
+    int64_t r = 0;
+    for (; r + 2 <= rows; r += 2) {
+      const V d0 = load<V>(x + r * ld + c) - first, d1 = load<V>(x + (r + 1) * ld + c) - first;
+      sum0 += d0;
+      sum1 += d1;
+      squares0 += d0 * d0;
+      squares1 += d1 * d1;
+    }
+    if (r < rows) {
+      const V d0 = load<V>(x + r * ld + c) - first;
+      sum0 += d0;
+      squares0 += d0 * d0;
+    }
+    store(sum + c, V(sum0 + sum1));
+    store(squares + c, V(squares0 + squares1));
+  });
+}
+
+void column_sums(const float* x, int64_t ld, int64_t rows, int64_t channels, float* sum) {
+  for_lanes(channels, [&](auto lane, int64_t c) {
+    using V = decltype(lane);
+    V sum0{}, sum1{};
+    int64_t r = 0;
+    for (; r + 2 <= rows; r += 2) {
+      sum0 += load<V>(x + r * ld + c);
+      sum1 += load<V>(x + (r + 1) * ld + c);
+    }
+    if (r < rows) sum0 += load<V>(x + r * ld + c);
+    store(sum + c, V(sum0 + sum1));
+  });
+}
+
+void norm_backward_sums(const float* x, int64_t ldx, const float* dy, int64_t lddy, int64_t rows, int64_t channels,
+                        const ChannelAffine& a, bool relu, float* sum_g, float* sum_gx) {
+  for_lanes(channels, [&](auto lane, int64_t c) {
+    using V = decltype(lane);
+    const V mean = load<V>(a.mean + c), scale = load<V>(a.scale + c), shift = load<V>(a.shift + c);
+    V g_sum{}, gx_sum{};
+    for (int64_t r = 0; r < rows; ++r) {
+      const V centred = load<V>(x + r * ldx + c) - mean;
+      V g = load<V>(dy + r * lddy + c);
+      if (relu) g = centred * scale + shift > splat<V>(0) ? g : splat<V>(0);
+      g_sum += g;
+      gx_sum += g * centred;
+    }
+    store(sum_g + c, g_sum);
+    store(sum_gx + c, gx_sum);
+  });
+}
+
+void norm_backward_apply(const float* x, int64_t ldx, const float* dy, int64_t lddy, int64_t rows, int64_t channels,
+                         const ChannelAffine& a, bool relu, const float* from_x, const float* offset, float* dx,
+                         int64_t lddx) {
+  for (int64_t r = 0; r < rows; ++r, x += ldx, dy += lddy, dx += lddx) {
+    for_lanes(channels, [&](auto lane, int64_t c) {
+      using V = decltype(lane);
+      const V scale = load<V>(a.scale + c);
+      const V centred = load<V>(x + c) - load<V>(a.mean + c);
+      V g = load<V>(dy + c);
+      if (relu) g = centred * scale + load<V>(a.shift + c) > splat<V>(0) ? g : splat<V>(0);
+      store(dx + c, V(scale * g + load<V>(from_x + c) * centred + load<V>(offset + c)));
+    });
+  }
+}
+
+void relu_backward(const float* y, int64_t ldy, const float* dy, int64_t lddy, int64_t rows, int64_t channels,
+                   float* dx, int64_t lddx) {
+  for (int64_t r = 0; r < rows; ++r, y += ldy, dy += lddy, dx += lddx) {
+    for_lanes(channels, [&](auto lane, int64_t c) {
+      using V = decltype(lane);
+      store(dx + c, load<V>(y + c) > splat<V>(0) ? load<V>(dy + c) : splat<V>(0));
+    });
+  }
+}
+
+void add(const float* x, int64_t ldx, int64_t rows, int64_t channels, float* y, int64_t ldy) {
+  for (int64_t r = 0; r < rows; ++r, x += ldx, y += ldy) {
+    for_lanes(channels, [&](auto lane, int64_t c) {
+      using V = decltype(lane);
+      store(y + c, V(load<V>(y + c) + load<V>(x + c)));
+    });
+  }
+}
+
+void interleave(const float* a, int64_t lda, const float* b, int64_t ldb, int64_t rows, int64_t half, float* y,
+                int64_t ldy) {
+  for (int64_t r = 0; r < rows; ++r, a += lda, b += ldb, y += ldy) {
+    int64_t i = 0;
+    for (; i + 16 <= half; i += 16) {
+      const F16 va = load<F16>(a + i), vb = load<F16>(b + i);
+      store(y + 2 * i, F16(__builtin_shufflevector(va, vb, 0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23)));
+      store(y + 2 * i + 16,
+            F16(__builtin_shufflevector(va, vb, 8, 24, 9, 25, 10, 26, 11, 27, 12, 28, 13, 29, 14, 30, 15, 31)));
+    }
+    for (; i < half; ++i) {
+      y[2 * i] = a[i];
+      y[2 * i + 1] = b[i];
+    }
+  }
+}
+
+void deinterleave(const float* x, int64_t ldx, int64_t rows, int64_t half, float* a, int64_t lda, float* b,
+                  int64_t ldb) {
+  for (int64_t r = 0; r < rows; ++r, x += ldx, a += lda, b += ldb) {
+    int64_t i = 0;
+    for (; i + 16 <= half; i += 16) {
+      const F16 low = load<F16>(x + 2 * i), high = load<F16>(x + 2 * i + 16);
+      store(a + i, F16(__builtin_shufflevector(low, high, 0, 2, 4, 6, 8, 10, 12, 14, 16, 18, 20, 22, 24, 26, 28, 30)));
+      store(b + i, F16(__builtin_shufflevector(low, high, 1, 3, 5, 7, 9, 11, 13, 15, 17, 19, 21, 23, 25, 27, 29, 31)));
+    }
+    for (; i < half; ++i) {
+      a[i] = x[2 * i];
+      b[i] = x[2 * i + 1];
+    }
+  }
+}
+
+// --- optimiser
+// ----------------------------------------------------------------------------------------------------------
+
+void sgd(float* __restrict w, const float* __restrict grad, float* __restrict velocity, int64_t count, float lr,
+         float momentum, float decay, float grad_scale, bool nesterov) {
+  for (int64_t i = 0; i < count; ++i) {
+    const float g = grad[i] * grad_scale + decay * w[i];
+    const float v = momentum * velocity[i] + g;
+    velocity[i] = v;
+    w[i] -= lr * (nesterov ? g + momentum * v : v);
+  }
+}
+
+void ema(float* __restrict average, const float* __restrict value, int64_t count, float decay) {
+  for (int64_t i = 0; i < count; ++i) average[i] = decay * average[i] + (1.0f - decay) * value[i];
+}
+
+}  // namespace
+
+extern const RowKernels kRowKernels;
+const RowKernels kRowKernels = {bias_relu,
+                                affine,
+                                shifted_moments,
+                                column_sums,
+                                norm_backward_sums,
+                                norm_backward_apply,
+                                relu_backward,
+                                add,
+                                interleave,
+                                deinterleave,
+                                sgd,
+                                ema};
+
+}  // namespace riffle::RIFFLE_SIMD_NAMESPACE
