@@ -74,7 +74,7 @@ class Backend {
  public:
   virtual ~Backend() = default;
 
-  // --- identity and memory -------------------------------------------------------------------------------------------
+  // --- identity and memory ---
   virtual Device device() const = 0;
   virtual DType dtype() const = 0;              // of activations and parameters
   virtual std::string description() const = 0;  // one line for people: "CPU: 2 threads, AVX-512, oneDNN 2.6.3"
@@ -84,7 +84,7 @@ class Backend {
   virtual MemoryStatistics memory() const = 0;
   virtual void synchronize() = 0;
 
-  // --- movement ------------------------------------------------------------------------------------------------------
+  // --- movement ---
   // Host memory (packed, of `host_dtype`) to y and back; f32 <-> f64 converts, otherwise dtypes must be equal.
   virtual void upload(const void* host, DType host_dtype, const Tensor& y) = 0;
   virtual void download(const Tensor& x, DType host_dtype, void* host) = 0;
@@ -94,18 +94,17 @@ class Backend {
   // images: u8 (N,H,W,C) packed -> y (N,H,W,C).
   virtual void normalize(const Tensor& images, const Normalisation& normalisation, const Tensor& y) = 0;
 
-  // --- channel permutations
-  // -------------------------------------------------------------------------------------------- y[j*groups + i] =
-  // x[i*(C/groups) + j]; see core/kernels/channel_shuffle.h. C is a multiple of groups.
+  // --- channel permutations ---
+  // y[j*groups + i] = x[i*(C/groups) + j]; see core/kernels/channel_shuffle.h. C is a multiple of groups.
   virtual void channel_shuffle(const Tensor& x, int64_t groups, const Tensor& y) = 0;
   // y[2i] = a[i], y[2i+1] = b[i]: concat and torchvision's shuffle in one pass. a, b: (N,H,W,C/2); y: (N,H,W,C).
   virtual void interleave(const Tensor& a, const Tensor& b, const Tensor& y) = 0;
   // a[i] = x[2i], b[i] = x[2i+1]: the inverse; Megvii's shuffle and split in one pass.
   virtual void deinterleave(const Tensor& x, const Tensor& a, const Tensor& b) = 0;
 
-  // --- convolutions (cross-correlation, as everywhere in the field)
-  // ---------------------------------------------------- x (N,H,W,C), w (K,R,S,C/groups), y (N,OH,OW,K). x, y, dx and
-  // dy packed.
+  // --- convolutions (cross-correlation, as everywhere in the field) ---
+  // Strides are positive, padding is not negative, and no window is larger than its padded input.
+  // x (N,H,W,C), w (K,R,S,C/groups), y (N,OH,OW,K). x, y, dx and dy packed.
   virtual void conv2d(const Tensor& x, const Tensor& w, const Window& window, int64_t groups, const Epilogue& epilogue,
                       const Tensor& y) = 0;
   virtual void conv2d_backward_data(const Tensor& dy, const Tensor& w, const Window& window, int64_t groups,
@@ -126,9 +125,8 @@ class Backend {
   // sums[c] = sum over pixels of x[., c]: the gradient of a bias.
   virtual void channel_sums(const Tensor& x, Write write, const Tensor& sums) = 0;
 
-  // --- batch normalisation (Ioffe and Szegedy, 2015)
-  // ------------------------------------------------------------------- mean[c] and biased variance var[c] over the P
-  // pixels. Accurate where |mean| >> sqrt(var).
+  // --- batch normalisation (Ioffe and Szegedy, 2015) ---
+  // mean[c] and biased variance var[c] over the P pixels. Accurate where |mean| >> sqrt(var).
   virtual void batch_norm_statistics(const Tensor& x, const Tensor& mean, const Tensor& var) = 0;
   // running = (1 - momentum) * running + momentum * batch, with var * P/(P-1) (unbiased; var itself where P = 1).
   virtual void batch_norm_update_running(const Tensor& mean, const Tensor& var, int64_t pixels, double momentum,
@@ -148,11 +146,11 @@ class Backend {
                                           Write write_params, const Tensor& dx, const Tensor& dgamma,
                                           const Tensor& dbeta) = 0;
 
-  // --- elementwise and pooling
-  // -----------------------------------------------------------------------------------------
-  virtual void relu(const Tensor& x, const Tensor& y) = 0;  // y may be x
-  virtual void relu_backward(const Tensor& y, const Tensor& dy,
-                             const Tensor& dx) = 0;  // dx = y > 0 ? dy : 0; dx may be dy
+  // --- elementwise and pooling ---
+  // y may be x.
+  virtual void relu(const Tensor& x, const Tensor& y) = 0;
+  // dx = y > 0 ? dy : 0. dx may be dy.
+  virtual void relu_backward(const Tensor& y, const Tensor& dy, const Tensor& dx) = 0;
   // y = x * keep / (1 - rate), keep from dropout_keeps(key, packed element index, rate). Its own backward. y may be x.
   virtual void dropout(const Tensor& x, PhiloxKey key, double rate, const Tensor& y) = 0;
   // Padding never wins. winner: u8 (N,OH,OW,C), packed: r*S + s of the maximum (the first one on ties; NaN wins).
@@ -162,18 +160,17 @@ class Backend {
   virtual void global_average_pool(const Tensor& x, const Tensor& y) = 0;
   virtual void global_average_pool_backward(const Tensor& dy, const Tensor& dx) = 0;
 
-  // --- loss and metrics
-  // -------------------------------------------------------------------------------------------------- logits
-  // (N,1,1,K), labels i32 (N,1,1,1) in 0..K-1. The target is (1 - smoothing)*onehot + smoothing/K. loss (N,1,1,1) per
-  // sample. dlogits, if defined: gradient of grad_scale * sum of losses (grad_scale = 1/N: the mean).
+  // --- loss and metrics ---
+  // Labels, losses and ranks are packed.
+  // logits (N,1,1,K), labels i32 (N,1,1,1) in 0..K-1. The target is (1 - smoothing)*onehot + smoothing/K.
+  // loss (N,1,1,1), of each image. dlogits, if defined: gradient of grad_scale * sum of losses (1/N: of the mean).
   virtual void softmax_cross_entropy(const Tensor& logits, const Tensor& labels, double smoothing, double grad_scale,
                                      const Tensor& loss, const Tensor& dlogits) = 0;
   // rank i32 (N,1,1,1): how many classes score above the label; of equal scores, the lower index counts as above.
   // A row with any NaN gets rank K (never correct). Correct at k means rank < k.
   virtual void label_rank(const Tensor& logits, const Tensor& labels, const Tensor& rank) = 0;
 
-  // --- optimiser: one call over all parameters
-  // ---------------------------------------------------------------------------
+  // --- optimiser: one call over all parameters ---
   virtual void sgd_step(const std::vector<ParameterUpdate>& updates, const SgdStep& step) = 0;
   // Sum of squares over all tensors, in double and a fixed order. Waits for the result; NaN or Inf show in it.
   virtual double squared_norm(const std::vector<Tensor>& tensors) = 0;

@@ -16,7 +16,7 @@ struct Context {
   uint64_t seed = 0;      // of the run
   uint64_t step = 0;      // of training; with the seed and a layer's number it fixes dropout's mask
 
-  // Whether an operation without parameters has anything to record.
+  // Whether an operation without parameters has anything to record; core/module.h has the same for those with some.
   bool records(const Variable& x) const { return tape != nullptr && x.requires_grad(); }
 };
 

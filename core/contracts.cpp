@@ -14,11 +14,45 @@ void check_vectors(std::initializer_list<const Tensor*> vectors, int64_t channel
                  channels, ", got ", vector->shape());
 }
 
+namespace {
+
+// Views of one storage. With equal row pitches they can lie side by side, as channel slices do.
+bool overlap(const Tensor& a, const Tensor& b) {
+  const auto address = [](const Tensor& t) { return reinterpret_cast<intptr_t>(t.raw()); };
+  const auto bytes = [](const Tensor& t) {
+    return ((t.pixels() - 1) * t.ld() + t.channels()) * static_cast<int64_t>(size_of(t.dtype()));
+  };
+  if (address(a) + bytes(a) <= address(b) || address(b) + bytes(b) <= address(a)) return false;
+  const auto pitch = [](const Tensor& t) { return t.ld() * static_cast<int64_t>(size_of(t.dtype())); };
+  if (pitch(a) != pitch(b)) return true;
+  const int64_t row = pitch(a);
+  const int64_t offset = ((address(b) - address(a)) % row + row) % row;  // of b's row behind a's
+  const int64_t a_width = a.channels() * static_cast<int64_t>(size_of(a.dtype()));
+  const int64_t b_width = b.channels() * static_cast<int64_t>(size_of(b.dtype()));
+  return offset < a_width || offset + b_width > row;
+}
+
+}  // namespace
+
+void check_no_overlap(const Tensor& output, std::initializer_list<const Tensor*> inputs, const char* operation) {
+  for (const Tensor* input : inputs)
+    RIFFLE_CHECK(!input->defined() || !output.defined() || !overlap(output, *input), operation, ": the output ",
+                 output.shape(), " overlaps an input, ", input->shape());
+}
+
+void check_window_fits(const Window& window, const Shape& input, const char* operation) {
+  const Padding& p = window.padding;
+  RIFFLE_CHECK(window.stride > 0 && window.kernel_h > 0 && window.kernel_w > 0 && p.top >= 0 && p.bottom >= 0 &&
+                   p.left >= 0 && p.right >= 0,
+               operation, ": window ", window.kernel_h, "x", window.kernel_w, ", stride ", window.stride, ", padding ",
+               p.top, ",", p.bottom, ",", p.left, ",", p.right);
+  RIFFLE_CHECK(input.h + p.top + p.bottom >= window.kernel_h && input.w + p.left + p.right >= window.kernel_w,
+               operation, ": input ", input, " is smaller than its ", window.kernel_h, "x", window.kernel_w, " window");
+}
+
 void check_window(const Tensor& x, const Window& window, const Tensor& y, int64_t channels, const char* operation) {
-  const int64_t out_h = window.out_h(x.shape().h), out_w = window.out_w(x.shape().w);
-  RIFFLE_CHECK(window.stride > 0 && out_h > 0 && out_w > 0, operation, ": input ", x.shape(), " is smaller than its ",
-               window.kernel_h, "x", window.kernel_w, " window");
-  const Shape expected{x.shape().n, out_h, out_w, channels};
+  check_window_fits(window, x.shape(), operation);
+  const Shape expected{x.shape().n, window.out_h(x.shape().h), window.out_w(x.shape().w), channels};
   RIFFLE_CHECK(y.shape() == expected, operation, ": input ", x.shape(), " gives ", expected, ", got ", y.shape());
 }
 
@@ -44,10 +78,10 @@ void check_pointwise(const Tensor& x, const Tensor& w, const Tensor& y) {
   RIFFLE_CHECK(y.shape() == expected, "pointwise: expected ", expected, ", got ", y.shape());
 }
 
-void check_halves(const Tensor& a, const Tensor& b, const Tensor& whole) {
-  check_same_shape(a, b, "interleave");
+void check_halves(const Tensor& a, const Tensor& b, const Tensor& whole, const char* operation) {
+  check_same_shape(a, b, operation);
   const Shape expected = a.shape().with_channels(2 * a.channels());
-  RIFFLE_CHECK(whole.shape() == expected, "interleave: halves ", a.shape(), " make ", expected, ", got ",
+  RIFFLE_CHECK(whole.shape() == expected, operation, ": halves ", a.shape(), " make ", expected, ", got ",
                whole.shape());
 }
 
@@ -56,6 +90,7 @@ void check_labels(const Tensor& logits, const Tensor& labels) {
   RIFFLE_CHECK(s.h == 1 && s.w == 1, "logits must be (N,1,1,K), got ", s);
   RIFFLE_CHECK(labels.dtype() == DType::kI32 && labels.shape() == (Shape{s.n, 1, 1, 1}), "labels must be i32 ",
                (Shape{s.n, 1, 1, 1}), ", got ", labels.dtype(), " ", labels.shape());
+  RIFFLE_CHECK(labels.packed(), "labels must be packed");
 }
 
 }  // namespace riffle

@@ -1,6 +1,8 @@
 // Checks of the contracts in core/backend.h that every backend shares: shapes and dtypes of an operation's arguments.
 #pragma once
 
+#include <initializer_list>
+
 #include "core/backend.h"
 
 namespace riffle {
@@ -8,12 +10,16 @@ namespace riffle {
 void check_same_shape(const Tensor& a, const Tensor& b, const char* operation);
 // Each of `vectors` is a packed (1,1,1,channels).
 void check_vectors(std::initializer_list<const Tensor*> vectors, int64_t channels, const char* operation);
+// `window` fits an input of this size.
+void check_window_fits(const Window& window, const Shape& input, const char* operation);
+// `output` shares no element with any of `inputs`, absent ones aside. Channel slices of one tensor may be disjoint.
+void check_no_overlap(const Tensor& output, std::initializer_list<const Tensor*> inputs, const char* operation);
 // y is what `window` makes of x, with `channels` channels.
 void check_window(const Tensor& x, const Window& window, const Tensor& y, int64_t channels, const char* operation);
 void check_depthwise(const Tensor& x, const Tensor& w, const Window& window, const Tensor& y);
 void check_conv2d(const Tensor& x, const Tensor& w, const Window& window, int64_t groups, const Tensor& y);
 void check_pointwise(const Tensor& x, const Tensor& w, const Tensor& y);
-void check_halves(const Tensor& a, const Tensor& b, const Tensor& whole);
+void check_halves(const Tensor& a, const Tensor& b, const Tensor& whole, const char* operation);
 void check_labels(const Tensor& logits, const Tensor& labels);
 
 }  // namespace riffle

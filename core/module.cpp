@@ -12,7 +12,15 @@ std::string dotted(const std::string& prefix, const std::string& name) {
 
 }  // namespace
 
+bool records(const Context& context, const Variable& x, std::initializer_list<const Parameter*> parameters) {
+  if (!context.tape) return false;
+  bool wanted = x.requires_grad();
+  for (const Parameter* parameter : parameters) wanted = wanted || (parameter && !parameter->frozen);
+  return wanted;
+}
+
 Parameter& Module::add_parameter(Backend& backend, std::string name, ParameterKind kind, Shape shape, bool decay) {
+  for (const auto& other : parameters_) RIFFLE_CHECK(other->name != name, "two parameters are called ", name);
   auto parameter = std::make_unique<Parameter>();
   parameter->name = std::move(name);
   parameter->kind = kind;
@@ -31,6 +39,7 @@ Buffer& Module::add_buffer(Backend& backend, std::string name, int64_t size, dou
 }
 
 void Module::add_module(std::string name, Module& child) {
+  for (const Child& other : children_) RIFFLE_CHECK(other.name != name, "two modules are called ", name);
   children_.push_back({std::move(name), &child});
 }
 

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <functional>
+#include <initializer_list>
 #include <memory>
 #include <string>
 #include <vector>
@@ -34,6 +35,9 @@ struct Parameter {
     return write;
   }
 };
+
+// Whether an operation with these parameters (absent ones null) has anything to record: a gradient somebody wants.
+bool records(const Context& context, const Variable& x, std::initializer_list<const Parameter*> parameters);
 
 struct Buffer {
   std::string name;

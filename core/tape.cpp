@@ -5,18 +5,15 @@
 
 namespace riffle {
 
-Variable::Variable(Tensor value, bool requires_grad)
-    : state_(std::make_shared<State>(State{std::move(value), Tensor{}, requires_grad, {}})) {}
-
 namespace {
 
-Tensor new_grad(Backend& backend, const Variable& x) {
+Tensor new_grad(Backend& backend, const GradSlot& x) {
   return x.grad_home() ? x.grad_home()() : backend.empty(x.shape());
 }
 
 }  // namespace
 
-void write_grad(Backend& backend, const Variable& x, const std::function<void(const Tensor&, Write)>& writes) {
+void write_grad(Backend& backend, const GradSlot& x, const std::function<void(const Tensor&, Write)>& writes) {
   if (!x.requires_grad()) return;
   if (x.grad().defined()) {
     writes(x.grad(), Write::kAccumulate);
@@ -27,7 +24,7 @@ void write_grad(Backend& backend, const Variable& x, const std::function<void(co
   x.set_grad(dx);
 }
 
-void overwrite_grad(Backend& backend, const Variable& x, const std::function<void(const Tensor&)>& writes) {
+void overwrite_grad(Backend& backend, const GradSlot& x, const std::function<void(const Tensor&)>& writes) {
   if (!x.requires_grad()) return;
   if (x.grad().defined()) {
     const Tensor dx = backend.empty(x.shape());
@@ -40,14 +37,14 @@ void overwrite_grad(Backend& backend, const Variable& x, const std::function<voi
   }
 }
 
-void overwrite_grads(Backend& backend, const Variable& a, const Variable& b,
+void overwrite_grads(Backend& backend, const GradSlot& a, const GradSlot& b,
                      const std::function<void(const Tensor&, const Tensor&)>& writes) {
-  const auto target = [&](const Variable& x) {
+  const auto target = [&](const GradSlot& x) {
     return x.requires_grad() && !x.grad().defined() ? new_grad(backend, x) : backend.empty(x.shape());
   };
   const Tensor da = target(a), db = a.same_as(b) ? backend.empty(b.shape()) : target(b);
   writes(da, db);
-  const auto keep = [&](const Variable& x, const Tensor& dx) {
+  const auto keep = [&](const GradSlot& x, const Tensor& dx) {
     if (!x.requires_grad()) return;
     if (x.grad().defined()) {
       backend.copy(dx, Write::kAccumulate, x.grad());
@@ -59,7 +56,7 @@ void overwrite_grads(Backend& backend, const Variable& a, const Variable& b,
   keep(b, db);
 }
 
-void give_grad(Backend& backend, const Variable& x, const Tensor& dx) {
+void give_grad(Backend& backend, const GradSlot& x, const Tensor& dx) {
   if (!x.requires_grad()) return;
   RIFFLE_CHECK(dx.shape() == x.shape(), "gradient of ", x.shape(), " has shape ", dx.shape());
   if (x.grad().defined()) {
@@ -73,13 +70,13 @@ void give_grad(Backend& backend, const Variable& x, const Tensor& dx) {
   }
 }
 
-void Tape::record(std::string name, const Variable& output, BackwardFunction backward) {
+void Tape::record(std::string name, const GradSlot& output, BackwardFunction backward) {
   nodes_.push_back({std::move(name), {output}, [backward = std::move(backward)](const std::vector<Tensor>& dys) {
                       backward(dys.front());
                     }});
 }
 
-void Tape::record(std::string name, std::vector<Variable> outputs, MultiBackwardFunction backward) {
+void Tape::record(std::string name, std::vector<GradSlot> outputs, MultiBackwardFunction backward) {
   nodes_.push_back({std::move(name), std::move(outputs), std::move(backward)});
 }
 
@@ -89,7 +86,7 @@ void Tape::backward(const Observer& observer) {
     nodes_.pop_back();
     std::vector<Tensor> dys;
     bool any = false;
-    for (const Variable& output : node.outputs) {
+    for (const GradSlot& output : node.outputs) {
       dys.push_back(output.grad());
       // The gradient is the node's alone from here on: in-place backward passes reuse its buffer.
       output.clear_grad();

@@ -6,24 +6,26 @@
 #include <functional>
 #include <memory>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "core/backend.h"
 
 namespace riffle {
 
-class Variable {
+// The gradient of one value: a cheap handle. Backward functions keep this, and not the value, of the tensors whose values
+// they do not need; so those are freed early.
+class GradSlot {
  public:
-  Variable() = default;
-  explicit Variable(Tensor value, bool requires_grad = true);
+  GradSlot() = default;
+  GradSlot(const Shape& shape, bool requires_grad) : state_(std::make_shared<State>(State{shape, requires_grad})) {}
 
   bool defined() const { return state_ != nullptr; }
-  bool same_as(const Variable& other) const { return state_ == other.state_; }
-  const Tensor& value() const { return state_->value; }
-  const Shape& shape() const { return state_->value.shape(); }
+  bool same_as(const GradSlot& other) const { return state_ == other.state_; }
+  const Shape& shape() const { return state_->shape; }
   bool requires_grad() const { return state_->requires_grad; }
 
-  // Undefined until something wrote it. A gradient belongs to one Variable: backward passes may overwrite it in place.
+  // Undefined until something wrote it. A gradient belongs to one slot: backward passes may overwrite it in place.
   const Tensor& grad() const { return state_->grad; }
   void set_grad(Tensor grad) const { state_->grad = std::move(grad); }
   void clear_grad() const { state_->grad = Tensor{}; }
@@ -35,26 +37,47 @@ class Variable {
 
  private:
   struct State {
-    Tensor value;
-    Tensor grad;
+    Shape shape;
     bool requires_grad;
-    GradHome grad_home;
+    Tensor grad{};
+    GradHome grad_home{};
   };
   std::shared_ptr<State> state_;
+};
+
+// A value with the slot of its gradient.
+class Variable {
+ public:
+  Variable() = default;
+  explicit Variable(Tensor value, bool requires_grad = true)
+      : value_(std::move(value)), slot_(value_.shape(), requires_grad) {}
+
+  bool defined() const { return slot_.defined(); }
+  const Tensor& value() const { return value_; }
+  const Shape& shape() const { return value_.shape(); }
+  const GradSlot& slot() const { return slot_; }
+  bool requires_grad() const { return slot_.requires_grad(); }
+  const Tensor& grad() const { return slot_.grad(); }
+  void set_grad(Tensor grad) const { slot_.set_grad(std::move(grad)); }
+  void clear_grad() const { slot_.clear_grad(); }
+
+ private:
+  Tensor value_;
+  GradSlot slot_;
 };
 
 // Gives a backward function the place to write dx of `x`. `writes(dx, write)` is called with an allocated tensor and
 // kOverwrite if this is the first gradient of x, with x's gradient and kAccumulate otherwise. Does nothing if x needs
 // no gradient.
-void write_grad(Backend& backend, const Variable& x, const std::function<void(const Tensor& dx, Write write)>& writes);
+void write_grad(Backend& backend, const GradSlot& x, const std::function<void(const Tensor& dx, Write write)>& writes);
 // The same for operations that can only overwrite: a later gradient goes through a temporary and is added.
-void overwrite_grad(Backend& backend, const Variable& x, const std::function<void(const Tensor& dx)>& writes);
+void overwrite_grad(Backend& backend, const GradSlot& x, const std::function<void(const Tensor& dx)>& writes);
 // The same for an operation that writes two gradients in one pass. One that is not wanted goes to scratch memory.
-void overwrite_grads(Backend& backend, const Variable& a, const Variable& b,
+void overwrite_grads(Backend& backend, const GradSlot& a, const GradSlot& b,
                      const std::function<void(const Tensor& da, const Tensor& db)>& writes);
 // Hands a finished gradient over: it becomes x's, or is added to it. An operation whose dx may be dy
 // (BackwardFunction's) writes dx there and gives dy: nothing is allocated.
-void give_grad(Backend& backend, const Variable& x, const Tensor& dx);
+void give_grad(Backend& backend, const GradSlot& x, const Tensor& dx);
 
 class Tape {
  public:
@@ -64,8 +87,8 @@ class Tape {
   using MultiBackwardFunction = std::function<void(const std::vector<Tensor>& dys)>;
 
   // `name` appears in error messages and profiles. Nodes whose outputs never received a gradient are skipped.
-  void record(std::string name, const Variable& output, BackwardFunction backward);
-  void record(std::string name, std::vector<Variable> outputs, MultiBackwardFunction backward);
+  void record(std::string name, const GradSlot& output, BackwardFunction backward);
+  void record(std::string name, std::vector<GradSlot> outputs, MultiBackwardFunction backward);
 
   // Replays all nodes, from whatever gradients were set. The tape is empty afterwards. `observer`, if given, sees each
   // node's name and output gradient before it runs (for finding the first non-finite one).
@@ -78,7 +101,7 @@ class Tape {
  private:
   struct Node {
     std::string name;
-    std::vector<Variable> outputs;
+    std::vector<GradSlot> outputs;
     MultiBackwardFunction backward;
   };
   std::vector<Node> nodes_;

@@ -82,6 +82,7 @@ class Tensor {
   void* raw() const { return data_; }
   template <class T>
   T* data() const {
+    RIFFLE_CHECK(defined(), "an undefined tensor was passed where one is needed");
     RIFFLE_CHECK(DTypeOf<T>::value == dtype_, "tensor ", shape_, " holds ", dtype_, ", asked for ", DTypeOf<T>::value);
     return static_cast<T*>(data_);
   }

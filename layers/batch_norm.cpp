@@ -50,19 +50,21 @@ Variable BatchNorm2d::forward(const Context& context, const Variable& x, bool re
   }
   const Tensor y = backend.empty(x.shape());
   backend.batch_norm_apply(x.value(), mean, var, weight_->value, bias_->value, kEps, relu, y);
-  const Variable output(y, context.tape != nullptr);
-  if (!context.tape) return output;
+  const bool recorded = records(context, x, {weight_, bias_});
+  const Variable output(y, recorded);
+  if (!recorded) return output;
   Parameter &weight = *weight_, &bias = *bias_;
   context.tape->record(
-      path(), output, [&backend, &weight, &bias, x, mean, var, relu, batch_statistics](const Tensor& dy) {
+      path(), output.slot(),
+      [&backend, &weight, &bias, x = x.value(), dx_slot = x.slot(), mean, var, relu,
+       batch_statistics](const Tensor& dy) {
         const GradTarget dgamma = grad_target(backend, weight), dbeta = grad_target(backend, bias);
         RIFFLE_CHECK(weight.frozen || bias.frozen || dgamma.write == dbeta.write,
                      "weight and bias of a batch norm must be frozen and zeroed together");
         const Write write = weight.frozen ? dbeta.write : dgamma.write;
         const auto backward = batch_statistics ? &Backend::batch_norm_backward : &Backend::batch_norm_backward_frozen;
-        (backend.*backward)(x.value(), dy, mean, var, weight.value, bias.value, kEps, relu, write, dy, dgamma.grad,
-                            dbeta.grad);
-        give_grad(backend, x, dy);
+        (backend.*backward)(x, dy, mean, var, weight.value, bias.value, kEps, relu, write, dy, dgamma.grad, dbeta.grad);
+        give_grad(backend, dx_slot, dy);
       });
   return output;
 }

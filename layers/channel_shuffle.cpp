@@ -9,8 +9,9 @@ Variable channel_shuffle(const Context& context, const std::string& name, const 
   backend.channel_shuffle(x.value(), groups, y);
   const Variable output(y, context.records(x));
   if (!context.records(x)) return output;
-  context.tape->record(name, output, [&backend, x, groups](const Tensor& dy) {
-    overwrite_grad(backend, x, [&](const Tensor& dx) { backend.channel_shuffle(dy, dx.channels() / groups, dx); });
+  context.tape->record(name, output.slot(), [&backend, dx_slot = x.slot(), groups](const Tensor& dy) {
+    overwrite_grad(backend, dx_slot,
+                   [&](const Tensor& dx) { backend.channel_shuffle(dy, dx.channels() / groups, dx); });
   });
   return output;
 }
@@ -22,7 +23,7 @@ Variable concat_shuffle(const Context& context, const std::string& name, const V
   const bool records = context.records(a) || context.records(b);
   const Variable output(y, records);
   if (!records) return output;
-  context.tape->record(name, output, [&backend, a, b](const Tensor& dy) {
+  context.tape->record(name, output.slot(), [&backend, a = a.slot(), b = b.slot()](const Tensor& dy) {
     overwrite_grads(backend, a, b, [&](const Tensor& da, const Tensor& db) { backend.deinterleave(dy, da, db); });
   });
   return output;
@@ -37,16 +38,17 @@ std::pair<Variable, Variable> shuffle_split(const Context& context, const std::s
   const bool records = context.records(x);
   const Variable a(even, records), b(odd, records);
   if (!records) return {a, b};
-  context.tape->record(name, {a, b}, [&backend, x, half](const std::vector<Tensor>& dys) {
-    const auto or_zero = [&](const Tensor& dy) {
-      if (dy.defined()) return dy;
-      const Tensor zero = backend.empty(half);
-      backend.fill(0, zero);
-      return zero;
-    };
-    const Tensor da = or_zero(dys[0]), db = or_zero(dys[1]);
-    overwrite_grad(backend, x, [&](const Tensor& dx) { backend.interleave(da, db, dx); });
-  });
+  context.tape->record(name, {a.slot(), b.slot()},
+                       [&backend, dx_slot = x.slot(), half](const std::vector<Tensor>& dys) {
+                         const auto or_zero = [&](const Tensor& dy) {
+                           if (dy.defined()) return dy;
+                           const Tensor zero = backend.empty(half);
+                           backend.fill(0, zero);
+                           return zero;
+                         };
+                         const Tensor da = or_zero(dys[0]), db = or_zero(dys[1]);
+                         overwrite_grad(backend, dx_slot, [&](const Tensor& dx) { backend.interleave(da, db, dx); });
+                       });
   return {a, b};
 }
 

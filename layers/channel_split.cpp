@@ -19,21 +19,22 @@ std::pair<Variable, Variable> channel_split(const Context& context, const std::s
     if (!whole->defined()) *whole = backend.empty(shape);
     return whole->channel_slice(begin, count);
   };
-  a.set_grad_home([home, first] { return home(0, first); });
-  b.set_grad_home([home, first, second] { return home(first, second); });
-  context.tape->record(name, {a, b}, [&backend, x, home, whole, first, second](const std::vector<Tensor>& dys) {
-    const auto bring_home = [&](const Tensor& dy, int64_t begin, int64_t count) {
-      const Tensor part = home(begin, count);
-      if (!dy.defined()) {
-        backend.fill(0, part);  // nothing depended on this part
-      } else if (!dy.shares_storage(part)) {
-        backend.copy(dy, Write::kOverwrite, part);  // a gradient that was set from outside
-      }
-    };
-    bring_home(dys[0], 0, first);
-    bring_home(dys[1], first, second);
-    give_grad(backend, x, *whole);
-  });
+  a.slot().set_grad_home([home, first] { return home(0, first); });
+  b.slot().set_grad_home([home, first, second] { return home(first, second); });
+  context.tape->record(name, {a.slot(), b.slot()},
+                       [&backend, dx_slot = x.slot(), home, whole, first, second](const std::vector<Tensor>& dys) {
+                         const auto bring_home = [&](const Tensor& dy, int64_t begin, int64_t count) {
+                           const Tensor part = home(begin, count);
+                           if (!dy.defined()) {
+                             backend.fill(0, part);  // nothing depended on this part
+                           } else if (!dy.shares_storage(part)) {
+                             backend.copy(dy, Write::kOverwrite, part);  // a gradient that was set from outside
+                           }
+                         };
+                         bring_home(dys[0], 0, first);
+                         bring_home(dys[1], first, second);
+                         give_grad(backend, dx_slot, *whole);
+                       });
   return {a, b};
 }
 

@@ -1,24 +1,29 @@
 // Conv2d.
 #include "layers/conv2d.h"
 
+#include "core/contracts.h"
+
 namespace riffle {
 
 Variable conv2d(const Context& context, const std::string& name, const Variable& x, Parameter& weight, Parameter* bias,
                 const Window& window, int64_t groups) {
   Backend& backend = context.backend;
   const Shape& in = x.shape();
+  check_window_fits(window, in, name.c_str());
   const Tensor y = backend.empty({in.n, window.out_h(in.h), window.out_w(in.w), weight.value.shape().n});
   backend.conv2d(x.value(), weight.value, window, groups, {bias ? bias->value : Tensor{}, false}, y);
-  const Variable output(y, context.tape != nullptr);
-  if (!context.tape) return output;
-  context.tape->record(name, output, [&backend, &weight, bias, x, window, groups](const Tensor& dy) {
-    if (!weight.frozen)
-      backend.conv2d_backward_weights(x.value(), dy, window, groups, weight.next_write(), weight.grad);
-    if (bias && !bias->frozen) backend.channel_sums(dy, bias->next_write(), bias->grad);
-    write_grad(backend, x, [&](const Tensor& dx, Write write) {
-      backend.conv2d_backward_data(dy, weight.value, window, groups, write, dx);
-    });
-  });
+  const bool recorded = records(context, x, {&weight, bias});
+  const Variable output(y, recorded);
+  if (!recorded) return output;
+  context.tape->record(name, output.slot(),
+                       [&backend, &weight, bias, x = x.value(), dx_slot = x.slot(), window, groups](const Tensor& dy) {
+                         if (!weight.frozen)
+                           backend.conv2d_backward_weights(x, dy, window, groups, weight.next_write(), weight.grad);
+                         if (bias && !bias->frozen) backend.channel_sums(dy, bias->next_write(), bias->grad);
+                         write_grad(backend, dx_slot, [&](const Tensor& dx, Write write) {
+                           backend.conv2d_backward_data(dy, weight.value, window, groups, write, dx);
+                         });
+                       });
   return output;
 }
 
@@ -51,7 +56,8 @@ Shape Conv2d::output_shape(const Shape& input) const {
 }
 
 std::string Conv2d::kind() const {
-  return join("conv ", config_.kernel, "x", config_.kernel, config_.stride > 1 ? join(" /", config_.stride) : "");
+  return join("conv ", config_.kernel, "x", config_.kernel, config_.stride > 1 ? join(" /", config_.stride) : "",
+              config_.groups > 1 ? join(", ", config_.groups, " groups") : "");
 }
 
 int64_t Conv2d::inputs_per_output() const {

@@ -24,6 +24,7 @@ class Conv2d : public Convolution {
   Shape output_shape(const Shape& input) const override;
   std::string kind() const override;
   int64_t inputs_per_output() const override;
+  bool has_bias() const override { return config_.bias; }
 
  private:
   Window window(const Shape& input) const;

@@ -6,7 +6,9 @@
 namespace riffle {
 
 ConvBn::ConvBn(Backend& backend, std::unique_ptr<Convolution> conv, bool relu)
-    : conv_(std::move(conv)), norm_(backend, conv_->outputs()), relu_(relu) {}
+    : conv_(std::move(conv)), norm_(backend, conv_->outputs()), relu_(relu) {
+  RIFFLE_CHECK(!conv_->has_bias(), "a convolution before batch norm needs no bias: the norm subtracts it again");
+}
 
 Variable ConvBn::forward(const Context& context, const Variable& x) {
   if (!folded_weight_.defined()) return norm_.forward(context, conv_->forward(context, x), relu_);

@@ -16,7 +16,8 @@ class ConvBn {
   ConvBn(Backend& backend, std::unique_ptr<Convolution> conv, bool relu);
 
   Variable forward(const Context& context, const Variable& x);
-  // Later forward passes compute relu(conv(x, w * scale) + shift); idempotent. Parameters stay as they are.
+  // Later forward passes compute relu(conv(x, w * scale) + shift); idempotent. Parameters stay as they are;
+  // ones that are loaded later do not show.
   void fold(Backend& backend);
 
   Convolution& conv() { return *conv_; }

@@ -21,6 +21,7 @@ class Convolution : public Module {
   virtual std::string kind() const = 0;           // "depthwise 3x3 /2"
   virtual int64_t inputs_per_output() const = 0;  // multiply-accumulates for one output element
 
+  virtual bool has_bias() const { return false; }
   Parameter& weight() { return *weight_; }
   const Parameter& weight() const { return *weight_; }
   int64_t outputs() const { return outputs_; }

@@ -1,22 +1,28 @@
 // DepthwiseConv2d.
 #include "layers/depthwise_conv2d.h"
 
+#include "core/contracts.h"
+
 namespace riffle {
 
 Variable depthwise_conv2d(const Context& context, const std::string& name, const Variable& x, Parameter& weight,
                           const Window& window) {
   Backend& backend = context.backend;
   const Shape& in = x.shape();
+  check_window_fits(window, in, name.c_str());
   const Tensor y = backend.empty({in.n, window.out_h(in.h), window.out_w(in.w), in.c});
   backend.depthwise(x.value(), weight.value, window, {}, y);
-  const Variable output(y, context.tape != nullptr);
-  if (!context.tape) return output;
-  context.tape->record(name, output, [&backend, &weight, x, window](const Tensor& dy) {
-    if (!weight.frozen) backend.depthwise_backward_weights(x.value(), dy, window, weight.next_write(), weight.grad);
-    write_grad(backend, x, [&](const Tensor& dx, Write write) {
-      backend.depthwise_backward_data(dy, weight.value, window, write, dx);
-    });
-  });
+  const bool recorded = records(context, x, {&weight});
+  const Variable output(y, recorded);
+  if (!recorded) return output;
+  context.tape->record(name, output.slot(),
+                       [&backend, &weight, x = x.value(), dx_slot = x.slot(), window](const Tensor& dy) {
+                         if (!weight.frozen)
+                           backend.depthwise_backward_weights(x, dy, window, weight.next_write(), weight.grad);
+                         write_grad(backend, dx_slot, [&](const Tensor& dx, Write write) {
+                           backend.depthwise_backward_data(dy, weight.value, window, write, dx);
+                         });
+                       });
   return output;
 }
 

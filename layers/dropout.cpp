@@ -13,9 +13,9 @@ Variable dropout(const Context& context, const std::string& name, const Variable
   backend.dropout(x.value(), key, rate, y);
   const Variable output(y, context.records(x));
   if (!context.records(x)) return output;
-  context.tape->record(name, output, [&backend, x, key, rate](const Tensor& dy) {
+  context.tape->record(name, output.slot(), [&backend, dx_slot = x.slot(), key, rate](const Tensor& dy) {
     backend.dropout(dy, key, rate, dy);
-    give_grad(backend, x, dy);
+    give_grad(backend, dx_slot, dy);
   });
   return output;
 }

@@ -8,14 +8,18 @@ Variable pointwise_conv2d(const Context& context, const std::string& name, const
   Backend& backend = context.backend;
   const Tensor y = backend.empty(x.shape().with_channels(weight.value.shape().n));
   backend.pointwise(x.value(), weight.value, {bias ? bias->value : Tensor{}, false}, y);
-  const Variable output(y, context.tape != nullptr);
-  if (!context.tape) return output;
-  context.tape->record(name, output, [&backend, &weight, bias, x](const Tensor& dy) {
-    if (!weight.frozen) backend.pointwise_backward_weights(x.value(), dy, weight.next_write(), weight.grad);
-    if (bias && !bias->frozen) backend.channel_sums(dy, bias->next_write(), bias->grad);
-    write_grad(backend, x,
-               [&](const Tensor& dx, Write write) { backend.pointwise_backward_data(dy, weight.value, write, dx); });
-  });
+  const bool recorded = records(context, x, {&weight, bias});
+  const Variable output(y, recorded);
+  if (!recorded) return output;
+  context.tape->record(name, output.slot(),
+                       [&backend, &weight, bias, x = x.value(), dx_slot = x.slot()](const Tensor& dy) {
+                         if (!weight.frozen)
+                           backend.pointwise_backward_weights(x, dy, weight.next_write(), weight.grad);
+                         if (bias && !bias->frozen) backend.channel_sums(dy, bias->next_write(), bias->grad);
+                         write_grad(backend, dx_slot, [&](const Tensor& dx, Write write) {
+                           backend.pointwise_backward_data(dy, weight.value, write, dx);
+                         });
+                       });
   return output;
 }
 

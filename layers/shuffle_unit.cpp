@@ -10,7 +10,7 @@
 namespace riffle {
 
 ShuffleUnit::ShuffleUnit(Backend& backend, int64_t inputs, int64_t outputs, int64_t stride, Dialect dialect)
-    : stride_(stride), dialect_(dialect) {
+    : dialect_(dialect) {
   RIFFLE_CHECK(outputs % 2 == 0 && (stride == 2 || inputs == outputs), "a unit of stride ", stride, " cannot map ",
                inputs, " to ", outputs, " channels");
   const int64_t half = outputs / 2;

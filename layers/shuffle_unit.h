@@ -3,6 +3,7 @@
 #pragma once
 
 #include <memory>
+#include <utility>
 
 #include "layers/conv_bn.h"
 
@@ -28,7 +29,6 @@ class ShuffleUnit : public Module {
   std::pair<Variable, Variable> split(const Context& context, const Variable& x) const;
   Variable join(const Context& context, const Variable& a, const Variable& b) const;
 
-  int64_t stride_;
   Dialect dialect_;
   std::unique_ptr<ConvBnSequence> projection_;
   ConvBnSequence main_;

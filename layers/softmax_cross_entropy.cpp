@@ -11,7 +11,7 @@ Tensor softmax_cross_entropy(const Context& context, const Variable& logits, con
   const Tensor dlogits = context.records(logits) ? backend.empty(logits.shape()) : Tensor{};
   backend.softmax_cross_entropy(logits.value(), labels, smoothing, grad_scale / static_cast<double>(images), loss,
                                 dlogits);
-  if (dlogits.defined()) give_grad(backend, logits, dlogits);
+  if (dlogits.defined()) give_grad(backend, logits.slot(), dlogits);
   return loss;
 }
 

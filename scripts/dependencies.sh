@@ -21,10 +21,11 @@ install_packages() {
   fi
   echo "== installing ${missing[*]}"
   "${sudo[@]}" apt-get update -qq
-  DEBIAN_FRONTEND=noninteractive "${sudo[@]}" apt-get install -y -qq --no-install-recommends "${missing[@]}" >/dev/null
+  "${sudo[@]}" env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "${missing[@]}" >/dev/null
 }
 
 # What the program needs to be built. docs/architecture.md says what each one is for.
 build_packages=(g++ cmake ninja-build libdnnl-dev libyaml-cpp-dev libcli11-dev nlohmann-json3-dev libzip-dev
                 libjpeg-dev libpng-dev zlib1g-dev)
 test_packages=(libgtest-dev dataset-fashion-mnist)
+benchmark_packages=(libbenchmark-dev)

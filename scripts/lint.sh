@@ -1,11 +1,15 @@
 #!/usr/bin/env bash
-# clang-format and clang-tidy over every source file, or over those given. Slow (minutes): not part of scripts/test.sh.
+# clang-format and clang-tidy (both of version 14: others lay code out differently), over every source file or those
+# given. `scripts/lint.sh --format` only checks the layout. clang-tidy takes minutes: not part of scripts/test.sh.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 source scripts/dependencies.sh
 
-install_packages "${build_packages[@]}" "${test_packages[@]}" clang-format clang-tidy libomp-dev
-mapfile -t files < <(if [ $# -gt 0 ]; then printf '%s\n' "$@"; else git ls-files '*.cpp'; fi)
-git ls-files '*.h' '*.cpp' '*.cu' | xargs clang-format --dry-run --Werror
-cmake --preset release >/dev/null
-printf '%s\n' "${files[@]}" | xargs -P "$(nproc)" -n 1 clang-tidy --quiet --warnings-as-errors='*' -p build/release
+install_packages git clang-format-14
+git ls-files '*.h' '*.cpp' | xargs clang-format-14 --dry-run --Werror
+[ "${1:-}" = --format ] && exit 0
+
+install_packages "${build_packages[@]}" "${test_packages[@]}" "${benchmark_packages[@]}" clang-tidy-14
+cmake --preset test -DRIFFLE_BENCHMARKS=ON >/dev/null
+if [ $# -gt 0 ]; then files=("$@"); else mapfile -t files < <(git ls-files '*.cpp'); fi
+printf '%s\n' "${files[@]}" | xargs -P "$(nproc)" -n 1 clang-tidy-14 --quiet --warnings-as-errors='*' -p build/test

@@ -1,14 +1,14 @@
 #!/usr/bin/env bash
 # From nothing to a trained network: installs what is missing, builds build/release/riffle, trains ShuffleNetV2 0.5x on
 # Fashion-MNIST (60,000 + 10,000 real images, a Debian package), evaluates it and predicts a few test images.
-# Run again, it goes on where it stopped: what is built is not built again, what is trained is not trained again.
+# Run again, it repeats nothing that is finished: what is built is not built again, what is trained not trained again.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 source scripts/dependencies.sh
 
 install_packages "${build_packages[@]}" dataset-fashion-mnist
 echo "== building build/release/riffle"
-cmake --preset release -DRIFFLE_TESTS=OFF >/dev/null
+cmake --preset release >/dev/null
 cmake --build --preset release --target riffle
 
 riffle=build/release/riffle

@@ -27,7 +27,8 @@ struct BackendUnderTest {
 
 // The one list of backends: a new one is added here.
 inline std::vector<BackendUnderTest> backends_under_test() {
-  return {{"CpuOneThread", [] { return make_cpu_backend(1); }}, {"CpuTwoThreads", [] { return make_cpu_backend(2); }}};
+  return {{"CpuOneThread", [] { return make_cpu_backend(1, /*poison=*/true); }},
+          {"CpuTwoThreads", [] { return make_cpu_backend(2, /*poison=*/true); }}};
 }
 
 inline std::ostream& operator<<(std::ostream& out, const BackendUnderTest& backend) {

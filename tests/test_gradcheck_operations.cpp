@@ -246,7 +246,7 @@ TEST(GradientOf, SoftmaxCrossEntropy) {
 // -------------------------------------------------------------------------------------------------
 
 // y = 2x with a backward function of the caller's.
-using Backward = std::function<void(Backend& backend, const Variable& x, const Tensor& dy)>;
+using Backward = std::function<void(Backend& backend, const GradSlot& x, const Tensor& dy)>;
 
 bool passes(const Backward& backward) {
   ::testing::TestPartResultArray failures;
@@ -261,9 +261,9 @@ bool passes(const Backward& backward) {
       context.backend.copy(in[0].value(), Write::kAccumulate, y);
       const Variable output(y);
       if (context.tape)
-        context.tape->record("double", output, [&backend = context.backend, x = in[0], backward](const Tensor& dy) {
-          backward(backend, x, dy);
-        });
+        context.tape->record(
+            "double", output.slot(),
+            [&backend = context.backend, x = in[0].slot(), backward](const Tensor& dy) { backward(backend, x, dy); });
       return {output};
     });
   }
@@ -277,13 +277,13 @@ Tensor scaled(Backend& backend, const Tensor& dy, double factor) {
 }
 
 TEST(GradientCheckItself, TellsRightFromWrong) {
-  EXPECT_TRUE(passes([](Backend& b, const Variable& x, const Tensor& dy) { give_grad(b, x, scaled(b, dy, 2)); }));
+  EXPECT_TRUE(passes([](Backend& b, const GradSlot& x, const Tensor& dy) { give_grad(b, x, scaled(b, dy, 2)); }));
   EXPECT_FALSE(
-      passes([](Backend& b, const Variable& x, const Tensor& dy) { give_grad(b, x, scaled(b, dy, 2.00001)); }));
-  EXPECT_FALSE(passes([](Backend&, const Variable&, const Tensor&) {})) << "no gradient at all";
-  EXPECT_FALSE(passes([](Backend& b, const Variable& x, const Tensor& dy) { x.set_grad(scaled(b, dy, 2)); }))
+      passes([](Backend& b, const GradSlot& x, const Tensor& dy) { give_grad(b, x, scaled(b, dy, 2.00001)); }));
+  EXPECT_FALSE(passes([](Backend&, const GradSlot&, const Tensor&) {})) << "no gradient at all";
+  EXPECT_FALSE(passes([](Backend& b, const GradSlot& x, const Tensor& dy) { x.set_grad(scaled(b, dy, 2)); }))
       << "existing gradients overwritten";
-  EXPECT_FALSE(passes([](Backend& b, const Variable& x, const Tensor& dy) {
+  EXPECT_FALSE(passes([](Backend& b, const GradSlot& x, const Tensor& dy) {
     const Tensor dx = scaled(b, dy, 2);
     dx.data<double>()[5] = b.empty(dy.shape()).data<double>()[5];
     give_grad(b, x, dx);

@@ -67,7 +67,9 @@ TEST_P(ParallelThreads, RethrowsAndGoesOn) {
 
 INSTANTIATE_TEST_SUITE_P(Threads, ParallelThreads, testing::Values(1, 2, 3, 8));
 
-TEST(Parallel, RefusesNoThreads) { EXPECT_THROW(Parallel(0), Error); }
+TEST(Parallel, RefusesNoThreads) {
+  EXPECT_THROW(Parallel(0), Error);
+}
 
 TEST(Chunks, CoverTheItems) {
   for (int64_t items : {1, 15, 16, 17, 100}) {

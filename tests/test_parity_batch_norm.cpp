@@ -127,6 +127,20 @@ TEST_P(BatchNormParity, Statistics) {
   });
 }
 
+// The first pixel must not be the yardstick for the others: far off, it would cost their squares all digits.
+TEST_P(BatchNormParity, AnOutlierCostsNoDigits) {
+  Case test(backend());
+  const Shape shape{4, 9, 9, 29};
+  std::vector<float> data = draw_normal(test, shape.elements(), 0, 1);
+  std::fill_n(data.begin(), shape.c, 1000.0f);
+  const Argument x = test.input(shape, kPacked, data);
+  const Argument mean = test.output(vector_shape(29)), var = test.output(vector_shape(29));
+  test.run([&](Backend& b, Side side) { b.batch_norm_statistics(x[side], mean[side], var[side]); });
+  std::vector<double> bounds = test.expected(var);
+  for (double& bound : bounds) bound *= static_cast<double>(shape.pixels()) * kRounding;
+  test.expect_within(var, bounds);
+}
+
 TEST_P(BatchNormParity, ConstantInputHasExactStatistics) {
   Case test(backend());
   const Shape shape{2, 7, 7, 29};

@@ -36,6 +36,7 @@ const std::vector<Problem>& problems() {
       {{1, 5, 5, 116}, 116, 4, {3, 3, 2, Padding::all(1)}},
       {{3, 7, 4, 6}, 3, 3, {3, 5, 1, {2, 0, 1, 3}}},
       {{1, 4, 4, 232}, 29, 29, {3, 3, 1, kSame}},
+      {{40, 9, 7, 3}, 6, 1, {3, 3, 1, Padding::all(1)}},  // more pieces than partial sums
   };
   return all;
 }

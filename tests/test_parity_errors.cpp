@@ -55,6 +55,21 @@ const std::vector<Mistake>& movement_mistakes() {
          float value = 0;
          b.download(t.integers({1, 1, 1, 1}), DType::kF32, &value);
        }},
+      {"channel_shuffle onto its input",
+       [](Backend& b, const Maker& t) {
+         const Tensor x = t(kX);
+         b.channel_shuffle(x, 2, x);
+       }},
+      {"interleave over one half",
+       [](Backend& b, const Maker& t) {
+         const Tensor y = t(kX);
+         b.interleave(y.channel_slice(0, 4), t(kX.with_channels(4)), y);
+       }},
+      {"copy onto an overlapping slice",
+       [](Backend& b, const Maker& t) {
+         const Tensor x = t(kX);
+         b.copy(x.channel_slice(0, 5), kOver, x.channel_slice(3, 5));
+       }},
       {"normalize of floats",
        [](Backend& b, const Maker& t) {
          b.normalize(t({1, 2, 2, 3}), {}, t({1, 2, 2, 3}));
@@ -123,6 +138,31 @@ const std::vector<Mistake>& convolution_mistakes() {
       {"conv2d smaller than its window",
        [](Backend& b, const Maker& t) {
          b.conv2d(t({1, 2, 2, 1}), t({1, 7, 7, 1}), {7, 7, 1, {}}, 1, {}, t({1, 1, 1, 1}));
+       }},
+      {"conv2d smaller than its window, stride 2",
+       [](Backend& b, const Maker& t) {
+         b.conv2d(t({1, 2, 2, 1}), t({1, 3, 3, 1}), {3, 3, 2, {}}, 1, {}, t({1, 1, 1, 1}));
+       }},
+      {"conv2d with stride 0",
+       [](Backend& b, const Maker& t) {
+         b.conv2d(t({1, 5, 5, 1}), t({1, 3, 3, 1}), {3, 3, 0, {}}, 1, {}, t({1, 3, 3, 1}));
+       }},
+      {"conv2d with negative padding",
+       [](Backend& b, const Maker& t) {
+         b.conv2d(t({1, 5, 5, 1}), t({1, 3, 3, 1}), {3, 3, 1, {-1, 0, 0, 0}}, 1, {}, t({1, 2, 3, 1}));
+       }},
+      {"depthwise smaller than its window, stride 2",
+       [](Backend& b, const Maker& t) {
+         b.depthwise(t({1, 2, 2, 8}), t({1, 3, 3, 8}), {3, 3, 2, {}}, {}, t({1, 1, 1, 8}));
+       }},
+      {"pointwise onto its input",
+       [](Backend& b, const Maker& t) {
+         const Tensor x = t(kX);
+         b.pointwise(x, t({8, 1, 1, 8}), {}, x);
+       }},
+      {"pointwise to nothing",
+       [](Backend& b, const Maker& t) {
+         b.pointwise(t({1, 1, 1, 3}), t({1, 1, 1, 3}), {}, Tensor{});
        }},
       {"conv2d_backward_data of a wrong size",
        [](Backend& b, const Maker& t) {

@@ -84,6 +84,26 @@ TEST_P(LossParity, HugeLogitsStayFinite) {
     }
 }
 
+// A class that is ruled out does not rule out the others.
+TEST_P(LossParity, MinusInfinityIsAProbabilityOfZero) {
+  const std::unique_ptr<Backend> reference = make_reference_backend();
+  const std::vector<float> values{-std::numeric_limits<float>::infinity(), 1, 2};
+  const int32_t label = 1;
+  for (Backend* b : {&backend(), reference.get()}) {
+    const Tensor logits = b->empty({1, 1, 1, 3}), loss = b->empty({1, 1, 1, 1}), dlogits = b->empty({1, 1, 1, 3});
+    const Tensor labels = b->empty({1, 1, 1, 1}, DType::kI32);
+    const std::vector<double> wide(values.begin(), values.end());
+    b->upload(wide.data(), DType::kF64, logits);
+    b->upload(&label, DType::kI32, labels);
+    b->softmax_cross_entropy(logits, labels, 0, 1, loss, dlogits);
+    double got = 0, gradient[3];
+    b->download(loss, DType::kF64, &got);
+    b->download(dlogits, DType::kF64, gradient);
+    EXPECT_NEAR(got, std::log1p(std::exp(1.0)), 1e-6);
+    EXPECT_EQ(gradient[0], 0);
+  }
+}
+
 TEST_P(LossParity, NanStaysInItsRow) {
   Case source(backend());
   Batch batch = draw_batch(source, 3, 10);

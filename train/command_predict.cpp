@@ -102,9 +102,9 @@ void print_text(const std::string& path, const PredictionOutput& output, int64_t
   }
 }
 
-void predict_images(const PredictOptions& options, Backend& backend, const LoadedModel& model) {
+void predict_images(const PredictOptions& options, const DeviceChoice& device, const LoadedModel& model) {
   const Inputs inputs = find_inputs(options, model);
-  Predictor predictor(backend, model, options.top_k);
+  Predictor predictor(*device.backend, model, options.top_k, device.threads);
   const std::vector<std::string>& names = model.metadata.classes;
   size_t unreadable = 0;
   for (size_t begin = 0; begin < inputs.images.size(); begin += Predictor::kBatch) {
@@ -161,7 +161,7 @@ void run_predict(const PredictOptions& options) {
   const DeviceChoice device = options.device.open(std::cerr);
   const LoadedModel model = load_for_inference(*device.backend, options.checkpoint);
   if (options.tensor.empty()) {
-    predict_images(options, *device.backend, model);
+    predict_images(options, device, model);
   } else {
     predict_tensor(options, *device.backend, model);
   }

@@ -38,7 +38,7 @@ struct DataSection {
   std::string source;  // "idx:DIR", "folder:DIR" or DIR; see open_dataset()
   std::string train_split = "train", val_split = "val";
   std::vector<std::string> class_names;  // empty: the data's own
-  int loader_threads = 0;                // 0: as many as CPU threads
+  int loader_threads = 0;                // 0: half the CPU threads
   int prefetch = 4;
   int64_t max_bad_images = 100;  // an epoch, in training
 };

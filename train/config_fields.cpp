@@ -106,7 +106,7 @@ void add_data(DataSection& section, std::vector<Field>& fields) {
   table.add("class_names", class_names, anything(),
             "Names of the classes, in order of their labels. Empty: the data's.");
   table.add("loader_threads", loader_threads, at_least(0),
-            "Threads that decode and augment. 0: as many as compute on the CPU. Changes no result.");
+            "Threads that decode and augment. 0: half as many as compute on the CPU. Changes no result.");
   table.add("prefetch", prefetch, at_least(1), "Batches prepared ahead. Changes no result.");
   table.add("max_bad_images", max_bad_images, at_least(0),
             "Unreadable images that an epoch of training skips, and names, before it gives up.");

@@ -35,10 +35,11 @@ std::vector<Prediction> most_probable(const float* logits, int64_t classes, int6
   return predictions;
 }
 
-Predictor::Predictor(Backend& backend, const LoadedModel& model, int64_t top_k)
+Predictor::Predictor(Backend& backend, const LoadedModel& model, int64_t top_k, int threads)
     : backend_(backend),
       model_(model),
       top_k_(top_k),
+      decoders_(threads),
       input_(backend, model.metadata.normalisation,
              {kBatch, model.metadata.preprocessing.crop, model.metadata.preprocessing.crop,
               model.metadata.model.input_channels}) {}
@@ -49,14 +50,14 @@ std::vector<PredictionOutput> Predictor::predict(const std::vector<PredictionInp
   const auto channels = static_cast<int>(model_.metadata.model.input_channels);
   std::vector<PredictionOutput> outputs(inputs.size());
   std::vector<Image> images(inputs.size());
-#pragma omp parallel for schedule(dynamic)
-  for (size_t i = 0; i < inputs.size(); ++i) {
+  decoders_(count, [&](int64_t i) {
+    const auto at = static_cast<size_t>(i);
     try {
-      images[i] = model_.metadata.preprocessing.apply(load(inputs[i], channels));
-    } catch (const std::exception& error) {  // an exception may not leave a parallel loop
-      outputs[i].error = error.what();
+      images[at] = model_.metadata.preprocessing.apply(load(inputs[at], channels));
+    } catch (const Error& error) {
+      outputs[at].error = error.what();
     }
-  }
+  });
 
   std::vector<size_t> readable;
   std::vector<uint8_t> pixels;

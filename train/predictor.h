@@ -6,6 +6,7 @@
 #include <string>
 #include <vector>
 
+#include "core/cpu/parallel.h"
 #include "data/dataset.h"
 #include "train/loaded_model.h"
 #include "train/network_input.h"
@@ -36,8 +37,8 @@ class Predictor {
  public:
   static constexpr int64_t kBatch = 32;
 
-  // The model must outlive the predictor.
-  Predictor(Backend& backend, const LoadedModel& model, int64_t top_k);
+  // The model must outlive the predictor. threads: for decoding.
+  Predictor(Backend& backend, const LoadedModel& model, int64_t top_k, int threads);
 
   // Decodes, preprocesses as the checkpoint demands, and predicts. At most kBatch inputs. An image that cannot be read
   // gets an error of its own; logits that are not finite throw, for then the network is broken.
@@ -47,6 +48,7 @@ class Predictor {
   Backend& backend_;
   const LoadedModel& model_;
   int64_t top_k_;
+  Parallel decoders_;
   NetworkInput input_;
 };
 

@@ -20,6 +20,7 @@ class CachingAllocator : public std::enable_shared_from_this<CachingAllocator> {
   MemoryStatistics statistics() const;
 
  private:
+  void* allocate_from_system(size_t size);  // with the mutex held
   void release(void* block, size_t size);
 
   mutable std::mutex mutex_;

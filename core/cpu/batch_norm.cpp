@@ -13,12 +13,13 @@ void CpuBackend::batch_norm_statistics(const Tensor& x, const Tensor& mean, cons
   check_vectors({&mean, &var}, channels, "batch_norm_statistics");
   const float* px = x.data<float>();
   const Chunks chunks = row_chunks(x.pixels(), channels);
-  const Tensor partial = scratch(2 * chunks.count() * channels);
-  float* sums = partial.data<float>();
+  const Tensor partial = scratch(3 * chunks.count() * channels);
+  float* centres = partial.data<float>();
+  float* sums = centres + chunks.count() * channels;
   float* squares = sums + chunks.count() * channels;
   parallel_(chunks.count(), [&](int64_t i) {
-    simd_.shifted_moments(px + chunks[i].begin * x.ld(), x.ld(), chunks[i].size(), channels, sums + i * channels,
-                          squares + i * channels);
+    simd_.moments(px + chunks[i].begin * x.ld(), x.ld(), chunks[i].size(), channels, centres + i * channels,
+                  sums + i * channels, squares + i * channels);
   });
   float *pmean = mean.data<float>(), *pvar = var.data<float>();
   const Chunks columns{channels, 64};
@@ -28,7 +29,7 @@ void CpuBackend::batch_norm_statistics(const Tensor& x, const Tensor& mean, cons
       for (int64_t i = 0; i < chunks.count(); ++i) {
         const double n = static_cast<double>(chunks[i].size());
         const double sum = sums[i * channels + c];
-        const double chunk_mean = px[chunks[i].begin * x.ld() + c] + sum / n;
+        const double chunk_mean = centres[i * channels + c] + sum / n;
         const double delta = chunk_mean - total_mean;
         m2 += squares[i * channels + c] - sum * sum / n + delta * delta * count * n / (count + n);
         total_mean += delta * n / (count + n);

@@ -99,6 +99,7 @@ void gather(const Geometry& g, const float* x, Range rows, int64_t group, float*
 void CpuBackend::conv2d(const Tensor& x, const Tensor& w, const Window& window, int64_t groups,
                         const Epilogue& epilogue, const Tensor& y) {
   check_conv2d(x, w, window, groups, y);
+  check_no_overlap(y, {&x, &w, &epilogue.bias}, "conv2d");
   const Geometry g(x, window, groups, y);
   if (epilogue.bias.defined()) check_vectors({&epilogue.bias}, g.outputs, "conv2d");
   const float *px = x.data<float>(), *pw = w.data<float>();
@@ -124,6 +125,7 @@ void CpuBackend::conv2d(const Tensor& x, const Tensor& w, const Window& window, 
 void CpuBackend::conv2d_backward_data(const Tensor& dy, const Tensor& w, const Window& window, int64_t groups,
                                       Write write, const Tensor& dx) {
   check_conv2d(dx, w, window, groups, dy);
+  check_no_overlap(dx, {&dy, &w}, "conv2d_backward_data");
   const Geometry g(dx, window, groups, dy);
   const float *pdy = dy.data<float>(), *pw = w.data<float>();
   float* pdx = dx.data<float>();
@@ -152,6 +154,7 @@ void CpuBackend::conv2d_backward_data(const Tensor& dy, const Tensor& w, const W
 void CpuBackend::conv2d_backward_weights(const Tensor& x, const Tensor& dy, const Window& window, int64_t groups,
                                          Write write, const Tensor& dw) {
   check_conv2d(x, dw, window, groups, dy);
+  check_no_overlap(dw, {&x, &dy}, "conv2d_backward_weights");
   const Geometry g(x, window, groups, dy);
   const float *px = x.data<float>(), *pdy = dy.data<float>();
   // At most 16 partial sums, added in order.

@@ -28,13 +28,16 @@ std::string CpuBackend::description() const {
 
 Tensor CpuBackend::empty(Shape shape, DType dtype) {
   RIFFLE_CHECK(shape.n > 0 && shape.h > 0 && shape.w > 0 && shape.c > 0, "empty tensor of shape ", shape);
-  const size_t bytes = static_cast<size_t>(shape.elements()) * size_of(dtype);
-  Tensor tensor(allocator_->allocate(bytes), device(), dtype, shape, shape.c);
+  int64_t bytes = static_cast<int64_t>(size_of(dtype));
+  bool overflow = false;
+  for (int64_t size : {shape.n, shape.h, shape.w, shape.c}) overflow |= __builtin_mul_overflow(bytes, size, &bytes);
+  RIFFLE_CHECK(!overflow, "a tensor of shape ", shape, " is larger than any memory");
+  Tensor tensor(allocator_->allocate(static_cast<size_t>(bytes)), device(), dtype, shape, shape.c);
   if (poison_) {
     if (dtype == DType::kF32) {
       std::fill_n(tensor.data<float>(), shape.elements(), std::numeric_limits<float>::quiet_NaN());
     } else {
-      std::memset(tensor.raw(), 0xCD, bytes);
+      std::memset(tensor.raw(), 0xCD, static_cast<size_t>(bytes));
     }
   }
   return tensor;
@@ -102,6 +105,7 @@ void CpuBackend::fill(double value, const Tensor& y) {
 
 void CpuBackend::copy(const Tensor& x, Write write, const Tensor& y) {
   check_same_shape(x, y, "copy");
+  check_no_overlap(y, {&x}, "copy");
   const float* from = x.data<float>();
   float* to = y.data<float>();
   const Chunks chunks = row_chunks(x.pixels(), x.channels());
@@ -145,6 +149,7 @@ void CpuBackend::normalize(const Tensor& images, const Normalisation& normalisat
 
 void CpuBackend::channel_shuffle(const Tensor& x, int64_t groups, const Tensor& y) {
   check_same_shape(x, y, "channel_shuffle");
+  check_no_overlap(y, {&x}, "channel_shuffle");
   RIFFLE_CHECK(groups > 0 && x.channels() % groups == 0, "channel_shuffle: ", x.channels(),
                " channels cannot be split into ", groups, " groups");
   const ChannelShuffle map{x.channels(), groups};
@@ -160,7 +165,8 @@ void CpuBackend::channel_shuffle(const Tensor& x, int64_t groups, const Tensor& 
 }
 
 void CpuBackend::interleave(const Tensor& a, const Tensor& b, const Tensor& y) {
-  check_halves(a, b, y);
+  check_halves(a, b, y, "interleave");
+  check_no_overlap(y, {&a, &b}, "interleave");
   const float *pa = a.data<float>(), *pb = b.data<float>();
   float* py = y.data<float>();
   const Chunks chunks = row_chunks(y.pixels(), y.channels());
@@ -172,7 +178,9 @@ void CpuBackend::interleave(const Tensor& a, const Tensor& b, const Tensor& y) {
 }
 
 void CpuBackend::deinterleave(const Tensor& x, const Tensor& a, const Tensor& b) {
-  check_halves(a, b, x);
+  check_halves(a, b, x, "deinterleave");
+  check_no_overlap(x, {&a, &b}, "deinterleave");
+  check_no_overlap(a, {&b}, "deinterleave");
   const float* px = x.data<float>();
   float *pa = a.data<float>(), *pb = b.data<float>();
   const Chunks chunks = row_chunks(x.pixels(), x.channels());

@@ -29,6 +29,7 @@ namespace {
 
 struct Isa {
   const char* option;  // value of RIFFLE_ISA
+  dnnl_cpu_isa_t one_dnn_limit;
   const char* name;
   bool available;
   SimdKernels kernels;
@@ -38,21 +39,26 @@ Isa choose_isa() {
   const Isa isas[] = {
 #if RIFFLE_HAVE_X86
     {"avx512",
+     dnnl_cpu_isa_all,
      "AVX-512",
      __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512dq") &&
          __builtin_cpu_supports("avx512vl"),
      {simd_avx512::kRowKernels, simd_avx512::kWindowKernels}},
     {"avx2",
+     dnnl_cpu_isa_avx2,
      "AVX2",
      __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma"),
      {simd_avx2::kRowKernels, simd_avx2::kWindowKernels}},
 #endif
-    {"baseline", "baseline", true, {simd_baseline::kRowKernels, simd_baseline::kWindowKernels}},
+    {"baseline", dnnl_cpu_isa_sse41, "baseline", true, {simd_baseline::kRowKernels, simd_baseline::kWindowKernels}},
   };
   const char* wanted = std::getenv("RIFFLE_ISA");
   for (const Isa& isa : isas) {
     if (wanted && std::strcmp(wanted, isa.option) != 0) continue;
-    if (isa.available) return isa;
+    if (isa.available) {
+      if (wanted) dnnl_set_max_cpu_isa(isa.one_dnn_limit);  // has an effect before oneDNN's first primitive only
+      return isa;
+    }
     if (wanted) fail_usage("RIFFLE_ISA=", wanted, ": this processor lacks it");
   }
   fail_usage("RIFFLE_ISA=", wanted, " is unknown; use avx512, avx2 or baseline");

@@ -62,6 +62,7 @@ std::vector<float> turned_filter(const float* w, int64_t taps, int64_t channels)
 void CpuBackend::depthwise(const Tensor& x, const Tensor& w, const Window& window, const Epilogue& epilogue,
                            const Tensor& y) {
   check_depthwise(x, w, window, y);
+  check_no_overlap(y, {&x, &w, &epilogue.bias}, "depthwise");
   const RowGeometry g = row_geometry(x, window, y);
   if (epilogue.bias.defined()) check_vectors({&epilogue.bias}, g.channels, "depthwise");
   const float *px = x.data<float>(), *pw = w.data<float>();
@@ -84,6 +85,7 @@ void CpuBackend::depthwise(const Tensor& x, const Tensor& w, const Window& windo
 void CpuBackend::depthwise_backward_data(const Tensor& dy, const Tensor& w, const Window& window, Write write,
                                          const Tensor& dx) {
   check_depthwise(dx, w, window, dy);
+  check_no_overlap(dx, {&dy, &w}, "depthwise_backward_data");
   const RowGeometry g = row_geometry(dx, window, dy);
   const float *pdy = dy.data<float>(), *pw = w.data<float>();
   float* pdx = dx.data<float>();
@@ -125,6 +127,7 @@ void CpuBackend::depthwise_backward_data(const Tensor& dy, const Tensor& w, cons
 void CpuBackend::depthwise_backward_weights(const Tensor& x, const Tensor& dy, const Window& window, Write write,
                                             const Tensor& dw) {
   check_depthwise(x, dw, window, dy);
+  check_no_overlap(dw, {&x, &dy}, "depthwise_backward_weights");
   const RowGeometry g = row_geometry(x, window, dy);
   const float *px = x.data<float>(), *pdy = dy.data<float>();
   const int64_t rows = dy.shape().n * g.out_height, size = dw.elements();

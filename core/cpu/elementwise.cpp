@@ -64,6 +64,7 @@ RowGeometry pool_geometry(const Tensor& x, const Window& window, const Tensor& y
 void CpuBackend::max_pool(const Tensor& x, const Window& window, const Tensor& y, const Tensor& winner) {
   check_window(x, window, y, x.channels(), "max_pool");
   check_same_shape(y, winner, "max_pool");
+  check_no_overlap(y, {&x}, "max_pool");
   RIFFLE_CHECK(winner.packed(), "max_pool: winner must be packed");
   const RowGeometry g = pool_geometry(x, window, y);
   const float* px = x.data<float>();
@@ -78,6 +79,7 @@ void CpuBackend::max_pool(const Tensor& x, const Window& window, const Tensor& y
 void CpuBackend::max_pool_backward(const Tensor& dy, const Tensor& winner, const Window& window, const Tensor& dx) {
   check_window(dx, window, dy, dx.channels(), "max_pool_backward");
   check_same_shape(dy, winner, "max_pool_backward");
+  check_no_overlap(dx, {&dy}, "max_pool_backward");
   RIFFLE_CHECK(winner.packed(), "max_pool_backward: winner must be packed");
   const RowGeometry g = pool_geometry(dx, window, dy);
   const float* pdy = dy.data<float>();
@@ -94,6 +96,7 @@ void CpuBackend::max_pool_backward(const Tensor& dy, const Tensor& winner, const
 void CpuBackend::global_average_pool(const Tensor& x, const Tensor& y) {
   const Shape expected{x.shape().n, 1, 1, x.channels()};
   RIFFLE_CHECK(y.shape() == expected, "global_average_pool: expected ", expected, ", got ", y.shape());
+  check_no_overlap(y, {&x}, "global_average_pool");
   const int64_t pixels = x.shape().h * x.shape().w;
   const float* px = x.data<float>();
   float* py = y.data<float>();
@@ -107,6 +110,7 @@ void CpuBackend::global_average_pool(const Tensor& x, const Tensor& y) {
 void CpuBackend::global_average_pool_backward(const Tensor& dy, const Tensor& dx) {
   const Shape expected{dx.shape().n, 1, 1, dx.channels()};
   RIFFLE_CHECK(dy.shape() == expected, "global_average_pool_backward: expected ", expected, ", got ", dy.shape());
+  check_no_overlap(dx, {&dy}, "global_average_pool_backward");
   const int64_t pixels = dx.shape().h * dx.shape().w;
   const float* pdy = dy.data<float>();
   float* pdx = dx.data<float>();

@@ -19,7 +19,8 @@ int64_t checked_label(const int32_t* labels, int64_t n, int64_t classes) {
 void CpuBackend::softmax_cross_entropy(const Tensor& logits, const Tensor& labels, double smoothing, double grad_scale,
                                        const Tensor& loss, const Tensor& dlogits) {
   check_labels(logits, labels);
-  RIFFLE_CHECK(loss.shape() == labels.shape(), "loss must be ", labels.shape(), ", got ", loss.shape());
+  RIFFLE_CHECK(loss.shape() == labels.shape() && loss.packed(), "loss must be a packed ", labels.shape(), ", got ",
+               loss.shape(), " with row pitch ", loss.ld());
   if (dlogits.defined()) check_same_shape(logits, dlogits, "softmax_cross_entropy");
   const int64_t classes = logits.channels();
   const float* x = logits.data<float>();
@@ -36,8 +37,9 @@ void CpuBackend::softmax_cross_entropy(const Tensor& logits, const Tensor& label
       total += row[k];
     }
     const double lse = largest + std::log(sum);
-    out[n * loss.ld()] =
-        static_cast<float>(lse - (1 - smoothing) * row[target] - smoothing * total / static_cast<double>(classes));
+    // Without smoothing the sum of all logits must not count: 0 times an infinite one is not 0.
+    const double smooth = smoothing > 0 ? smoothing * total / static_cast<double>(classes) : 0;
+    out[n] = static_cast<float>(lse - (1 - smoothing) * row[target] - smooth);
     if (!dlogits.defined()) return;
     float* gradient = dlogits.data<float>() + n * dlogits.ld();
     const double off_target = smoothing / static_cast<double>(classes);
@@ -50,8 +52,8 @@ void CpuBackend::softmax_cross_entropy(const Tensor& logits, const Tensor& label
 
 void CpuBackend::label_rank(const Tensor& logits, const Tensor& labels, const Tensor& rank) {
   check_labels(logits, labels);
-  RIFFLE_CHECK(rank.dtype() == DType::kI32 && rank.shape() == labels.shape(), "rank must be i32 ", labels.shape(),
-               ", got ", rank.dtype(), " ", rank.shape());
+  RIFFLE_CHECK(rank.dtype() == DType::kI32 && rank.shape() == labels.shape() && rank.packed(),
+               "rank must be a packed i32 ", labels.shape(), ", got ", rank.dtype(), " ", rank.shape());
   const int64_t classes = logits.channels();
   const float* x = logits.data<float>();
   const int32_t* label = labels.data<int32_t>();

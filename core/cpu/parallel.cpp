@@ -2,6 +2,8 @@
 #include "core/cpu/parallel.h"
 
 #include <chrono>
+#include <system_error>
+#include <utility>
 
 #include "core/check.h"
 
@@ -29,23 +31,36 @@ int64_t piece_of(uint64_t ticket) {
 
 }  // namespace
 
-Parallel::Parallel(int threads) {
-  RIFFLE_CHECK(threads >= 1 && threads <= 1024, threads, " threads");
+Parallel::Parallel(int threads) : threads_(threads) {
+  RIFFLE_CHECK(threads >= 1, threads, " threads");
   shares_ = std::make_unique<Share[]>(static_cast<size_t>(threads));
-  for (int thread = 1; thread < threads; ++thread) workers_.emplace_back([this, thread] { work(thread); });
+  for (int thread = 1; thread < threads; ++thread) {
+    try {
+      workers_.emplace_back([this, thread] { work(thread); });
+    } catch (const std::system_error& error) {
+      join();
+      fail("cannot start thread ", thread + 1, " of ", threads, ": ", error.what(), "; use fewer");
+    }
+  }
 }
 
 Parallel::~Parallel() {
+  join();
+}
+
+void Parallel::join() {
   {
     std::lock_guard<std::mutex> lock(mutex_);
     stop_ = true;
   }
   wake_.notify_all();
   for (std::thread& worker : workers_) worker.join();
+  workers_.clear();
 }
 
 void Parallel::run(int64_t count, Call call, const void* context) {
   RIFFLE_CHECK(count < static_cast<int64_t>(kClosed), count, " pieces");
+  RIFFLE_CHECK(!running_.exchange(true), "one loop at a time, and none inside another's body");
   count_.store(count, std::memory_order_release);
   call_.store(call, std::memory_order_release);
   context_.store(context, std::memory_order_release);
@@ -71,6 +86,7 @@ void Parallel::run(int64_t count, Call call, const void* context) {
   // Close the shares before the next loop's fields are written: a late thread that read any of those finds them closed.
   for (int64_t share = 0; share < threads(); ++share)
     shares_[share].ticket.store(static_cast<uint64_t>(generation) << 32 | kClosed, std::memory_order_release);
+  running_ = false;
   std::exception_ptr error;
   {
     std::lock_guard<std::mutex> lock(mutex_);

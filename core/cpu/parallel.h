@@ -49,10 +49,10 @@ class Parallel {
   ~Parallel();
   Parallel(const Parallel&) = delete;
   Parallel& operator=(const Parallel&) = delete;
-  int threads() const { return static_cast<int>(workers_.size()) + 1; }
+  int threads() const { return threads_; }
 
-  // body(i), or body(i, thread) with thread in [0, threads()) for scratch memory, for i in [0, count). Rethrows the
-  // first exception of a body, after the others have finished. One caller at a time; bodies do not nest.
+  // body(i), or body(i, thread) with thread in [0, threads()) for scratch memory, for i in [0, count). Rethrows a
+  // body's exception; by then no body is running. One caller at a time; bodies do not nest.
   template <class Body>
   void operator()(int64_t count, const Body& body) {
     const auto call = [](const void* context, int64_t i, int thread) {
@@ -80,17 +80,19 @@ class Parallel {
   };
 
   void run(int64_t count, Call call, const void* context);
+  void join();
   void work(int thread);
   void claim_pieces(uint32_t generation, int thread);
   uint32_t wait_for_work(uint32_t seen);
 
+  int threads_ = 1;
   std::unique_ptr<Share[]> shares_;      // one a thread
   std::atomic<uint32_t> generation_{0};  // of the current loop; stored after everything else about it
   std::atomic<int64_t> count_{0}, finished_{0};
   std::atomic<Call> call_{nullptr};
   std::atomic<const void*> context_{nullptr};
   std::atomic<int> sleepers_{0};
-  std::atomic<bool> stop_{false};
+  std::atomic<bool> stop_{false}, running_{false};
   std::mutex mutex_;
   std::condition_variable wake_;
   std::exception_ptr error_;  // guarded by mutex_

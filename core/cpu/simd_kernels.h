@@ -29,8 +29,9 @@ struct RowKernels {
   // y = (x - mean)*scale + shift, then ReLU. y may be x.
   void (*affine)(const float* x, int64_t ldx, int64_t rows, int64_t channels, const ChannelAffine& a, bool relu,
                  float* y, int64_t ldy);
-  // sum[c] = sum of (x - x[first row]); squares[c] = sum of its squares. Shifting by a sample avoids cancellation.
-  void (*shifted_moments)(const float* x, int64_t ld, int64_t rows, int64_t channels, float* sum, float* squares);
+  // centre[c] is close to the mean; sum[c] = sum of (x - centre), squares[c] = sum of its squares.
+  void (*moments)(const float* x, int64_t ld, int64_t rows, int64_t channels, float* centre, float* sum,
+                  float* squares);
   // sum[c] = sum of x.
   void (*column_sums)(const float* x, int64_t ld, int64_t rows, int64_t channels, float* sum);
   // With g = dy, masked by affine(x) > 0 if relu: sum_g[c] = sum g; sum_gx[c] = sum g*(x - mean).

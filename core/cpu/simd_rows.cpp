@@ -33,24 +33,34 @@ void affine(const float* x, int64_t ldx, int64_t rows, int64_t channels, const C
 }
 
 // Sums over rows keep two accumulators each: shorter dependency chains and smaller rounding errors.
-void shifted_moments(const float* x, int64_t ld, int64_t rows, int64_t channels, float* sum, float* squares) {
+// Two passes over rows that are in the cache: the squares are of deviations from (nearly) the mean, so neither a large
+// mean nor an outlier costs digits.
+void moments(const float* x, int64_t ld, int64_t rows, int64_t channels, float* centre, float* sum, float* squares) {
   for_lanes(channels, [&](auto lane, int64_t c) {
     using V = decltype(lane);
     const V first = load<V>(x + c);
     V sum0{}, sum1{}, squares0{}, squares1{};
     int64_t r = 0;
     for (; r + 2 <= rows; r += 2) {
-      const V d0 = load<V>(x + r * ld + c) - first, d1 = load<V>(x + (r + 1) * ld + c) - first;
+      sum0 += load<V>(x + r * ld + c) - first;
+      sum1 += load<V>(x + (r + 1) * ld + c) - first;
+    }
+    if (r < rows) sum0 += load<V>(x + r * ld + c) - first;
+    const V middle = first + (sum0 + sum1) / splat<V>(static_cast<float>(rows));
+    sum0 = sum1 = V{};
+    for (r = 0; r + 2 <= rows; r += 2) {
+      const V d0 = load<V>(x + r * ld + c) - middle, d1 = load<V>(x + (r + 1) * ld + c) - middle;
       sum0 += d0;
       sum1 += d1;
       squares0 += d0 * d0;
       squares1 += d1 * d1;
     }
     if (r < rows) {
-      const V d0 = load<V>(x + r * ld + c) - first;
+      const V d0 = load<V>(x + r * ld + c) - middle;
       sum0 += d0;
       squares0 += d0 * d0;
     }
+    store(centre + c, middle);
     store(sum + c, V(sum0 + sum1));
     store(squares + c, V(squares0 + squares1));
   });
@@ -175,17 +185,8 @@ void ema(float* __restrict average, const float* __restrict value, int64_t count
 }  // namespace
 
 extern const RowKernels kRowKernels;
-const RowKernels kRowKernels = {bias_relu,
-                                affine,
-                                shifted_moments,
-                                column_sums,
-                                norm_backward_sums,
-                                norm_backward_apply,
-                                relu_backward,
-                                add,
-                                interleave,
-                                deinterleave,
-                                sgd,
-                                ema};
+const RowKernels kRowKernels = {
+    bias_relu,  affine,       moments, column_sums, norm_backward_sums, norm_backward_apply, relu_backward, add,
+    interleave, deinterleave, sgd,     ema};
 
 }  // namespace riffle::RIFFLE_SIMD_NAMESPACE

@@ -43,7 +43,7 @@ void RefBackend::softmax_cross_entropy(const Tensor& logits, const Tensor& label
     for (int64_t k = 0; k < shape.c; ++k) {
       const double target = (k == right ? 1 - smoothing : 0) + smoothing / classes;
       const double log_probability = z(n, k) - normaliser;
-      losses[n] -= target * log_probability;
+      if (target > 0) losses[n] -= target * log_probability;  // 0 times an infinite one is 0 here
       dz(n, k) = grad_scale * (std::exp(log_probability) - target);
     }
   }

@@ -78,8 +78,20 @@ void InputFile::read(void* destination, size_t size) {
   }
 }
 
+namespace {
+
+// Renaming over a device or a pipe would replace it by a file, as root even /dev/null.
+const std::string& checked_target(const std::string& path) {
+  struct stat status {};
+  if (stat(path.c_str(), &status) == 0 && !S_ISREG(status.st_mode))
+    fail("cannot write ", path, ": it is ", S_ISDIR(status.st_mode) ? "a folder" : "not a regular file");
+  return path;
+}
+
+}  // namespace
+
 AtomicFile::AtomicFile(const std::string& path)
-    : path_(path),
+    : path_(checked_target(path)),
       folder_(folder_of(path)),
       temporary_(join(path, ".tmp-", getpid())),
       fd_(create_temporary(path_, folder_, temporary_)) {}

@@ -45,6 +45,7 @@ class InputFile {
 // the temporary file (`path`.tmp-<pid>) is removed.
 class AtomicFile {
  public:
+  // Throws where the path is something other than a regular file or nothing.
   explicit AtomicFile(const std::string& path);
   AtomicFile(const AtomicFile&) = delete;
   AtomicFile& operator=(const AtomicFile&) = delete;
