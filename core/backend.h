@@ -147,6 +147,15 @@ class Backend {
                                           const Tensor& dbeta) = 0;
 
   // --- elementwise and pooling ---
+  // Batch norm, ReLU and max-pooling in one pass, for the network's largest tensors: max_pool of batch_norm_apply with
+  // relu, and max_pool_backward then batch_norm_backward, without the tensors of x's size in between.
+  virtual void batch_norm_max_pool(const Tensor& x, const Tensor& mean, const Tensor& var, const Tensor& gamma,
+                                   const Tensor& beta, double eps, const Window& window, const Tensor& y,
+                                   const Tensor& winner) = 0;
+  virtual void batch_norm_max_pool_backward(const Tensor& x, const Tensor& dy, const Tensor& winner, const Tensor& mean,
+                                            const Tensor& var, const Tensor& gamma, const Tensor& beta, double eps,
+                                            const Window& window, Write write_params, const Tensor& dx,
+                                            const Tensor& dgamma, const Tensor& dbeta) = 0;
   // y may be x.
   virtual void relu(const Tensor& x, const Tensor& y) = 0;
   // dx = y > 0 ? dy : 0. dx may be dy.

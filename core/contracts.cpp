@@ -78,6 +78,19 @@ void check_pointwise(const Tensor& x, const Tensor& w, const Tensor& y) {
   RIFFLE_CHECK(y.shape() == expected, "pointwise: expected ", expected, ", got ", y.shape());
 }
 
+void check_max_pool(const Tensor& x, const Window& window, const Tensor& y, const Tensor& winner,
+                    const char* operation) {
+  check_window(x, window, y, x.channels(), operation);
+  check_same_shape(y, winner, operation);
+  check_no_overlap(y, {&x}, operation);
+  RIFFLE_CHECK(winner.packed() && winner.dtype() == DType::kU8, operation, ": winner must be packed u8");
+  const Padding& p = window.padding;
+  RIFFLE_CHECK(p.top < window.kernel_h && p.bottom < window.kernel_h && p.left < window.kernel_w &&
+                   p.right < window.kernel_w && window.kernel_h * window.kernel_w <= 256,
+               operation, ": window ", window.kernel_h, "x", window.kernel_w,
+               " must be larger than its padding and hold at most 256 taps");
+}
+
 void check_halves(const Tensor& a, const Tensor& b, const Tensor& whole, const char* operation) {
   check_same_shape(a, b, operation);
   const Shape expected = a.shape().with_channels(2 * a.channels());

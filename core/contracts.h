@@ -19,6 +19,9 @@ void check_window(const Tensor& x, const Window& window, const Tensor& y, int64_
 void check_depthwise(const Tensor& x, const Tensor& w, const Window& window, const Tensor& y);
 void check_conv2d(const Tensor& x, const Tensor& w, const Window& window, int64_t groups, const Tensor& y);
 void check_pointwise(const Tensor& x, const Tensor& w, const Tensor& y);
+// Forward and backward alike: x and dx are alike, and so are y and dy.
+void check_max_pool(const Tensor& x, const Window& window, const Tensor& y, const Tensor& winner,
+                    const char* operation);
 void check_halves(const Tensor& a, const Tensor& b, const Tensor& whole, const char* operation);
 void check_labels(const Tensor& logits, const Tensor& labels);
 

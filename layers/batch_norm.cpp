@@ -3,6 +3,9 @@
 
 #include <cmath>
 
+#include "core/contracts.h"
+#include "layers/pooling.h"
+
 namespace riffle {
 namespace {
 
@@ -15,15 +18,18 @@ std::vector<double> to_host(Backend& backend, const Tensor& vector) {
   return values;
 }
 
-struct GradTarget {
-  Tensor grad;
+struct GradTargets {
+  Tensor dgamma, dbeta;
   Write write;
 };
 
-// Where a parameter's gradient goes: a frozen one's to scratch memory, for the operation always computes it.
-GradTarget grad_target(Backend& backend, Parameter& parameter) {
-  if (parameter.frozen) return {backend.empty(parameter.value.shape()), Write::kOverwrite};
-  return {parameter.grad, parameter.next_write()};
+// Where the parameters' gradients go: a frozen one's to scratch memory, for the operation always computes both.
+GradTargets grad_targets(Backend& backend, Parameter& weight, Parameter& bias) {
+  const auto target = [&](Parameter& p) { return p.frozen ? backend.empty(p.value.shape()) : p.grad; };
+  RIFFLE_CHECK(weight.frozen || bias.frozen || weight.grad_written == bias.grad_written,
+               "weight and bias of a batch norm must be frozen and zeroed together");
+  const Write bias_write = bias.frozen ? Write::kOverwrite : bias.next_write();
+  return {target(weight), target(bias), weight.frozen ? bias_write : weight.next_write()};
 }
 
 }  // namespace
@@ -37,34 +43,59 @@ BatchNorm2d::BatchNorm2d(Backend& backend, int64_t channels)
   backend.fill(0, bias_->value);
 }
 
+BatchNorm2d::Statistics BatchNorm2d::statistics(const Context& context, const Tensor& x) {
+  if (!context.training || frozen_statistics_) return {running_mean_->value, running_var_->value, false};
+  Backend& backend = context.backend;
+  const Statistics batch{backend.empty(vector_shape(x.channels())), backend.empty(vector_shape(x.channels())), true};
+  backend.batch_norm_statistics(x, batch.mean, batch.var);
+  backend.batch_norm_update_running(batch.mean, batch.var, x.pixels(), kMomentum, running_mean_->value,
+                                    running_var_->value);
+  return batch;
+}
+
 Variable BatchNorm2d::forward(const Context& context, const Variable& x, bool relu) {
   Backend& backend = context.backend;
-  const bool batch_statistics = context.training && !frozen_statistics_;
-  Tensor mean = running_mean_->value, var = running_var_->value;
-  if (batch_statistics) {
-    mean = backend.empty(vector_shape(x.shape().c));
-    var = backend.empty(vector_shape(x.shape().c));
-    backend.batch_norm_statistics(x.value(), mean, var);
-    backend.batch_norm_update_running(mean, var, x.shape().pixels(), kMomentum, running_mean_->value,
-                                      running_var_->value);
-  }
+  const Statistics used = statistics(context, x.value());
   const Tensor y = backend.empty(x.shape());
-  backend.batch_norm_apply(x.value(), mean, var, weight_->value, bias_->value, kEps, relu, y);
+  backend.batch_norm_apply(x.value(), used.mean, used.var, weight_->value, bias_->value, kEps, relu, y);
+  const bool recorded = records(context, x, {weight_, bias_});
+  const Variable output(y, recorded);
+  if (!recorded) return output;
+  Parameter &weight = *weight_, &bias = *bias_;
+  context.tape->record(path(), output.slot(),
+                       [&backend, &weight, &bias, x = x.value(), dx_slot = x.slot(), used, relu](const Tensor& dy) {
+                         const GradTargets targets = grad_targets(backend, weight, bias);
+                         const auto backward =
+                             used.of_batch ? &Backend::batch_norm_backward : &Backend::batch_norm_backward_frozen;
+                         (backend.*backward)(x, dy, used.mean, used.var, weight.value, bias.value, kEps, relu,
+                                             targets.write, dy, targets.dgamma, targets.dbeta);
+                         give_grad(backend, dx_slot, dy);
+                       });
+  return output;
+}
+
+Variable BatchNorm2d::forward_max_pool(const Context& context, const Variable& x, const Window& window) {
+  const std::string name = path() + ".max_pool";
+  if (!context.training || frozen_statistics_) return max_pool2d(context, name, forward(context, x, true), window);
+  Backend& backend = context.backend;
+  const Shape& in = x.shape();
+  check_window_fits(window, in, name.c_str());
+  const Statistics used = statistics(context, x.value());
+  const Tensor y = backend.empty({in.n, window.out_h(in.h), window.out_w(in.w), in.c});
+  const Tensor winner = backend.empty(y.shape(), DType::kU8);
+  backend.batch_norm_max_pool(x.value(), used.mean, used.var, weight_->value, bias_->value, kEps, window, y, winner);
   const bool recorded = records(context, x, {weight_, bias_});
   const Variable output(y, recorded);
   if (!recorded) return output;
   Parameter &weight = *weight_, &bias = *bias_;
   context.tape->record(
-      path(), output.slot(),
-      [&backend, &weight, &bias, x = x.value(), dx_slot = x.slot(), mean, var, relu,
-       batch_statistics](const Tensor& dy) {
-        const GradTarget dgamma = grad_target(backend, weight), dbeta = grad_target(backend, bias);
-        RIFFLE_CHECK(weight.frozen || bias.frozen || dgamma.write == dbeta.write,
-                     "weight and bias of a batch norm must be frozen and zeroed together");
-        const Write write = weight.frozen ? dbeta.write : dgamma.write;
-        const auto backward = batch_statistics ? &Backend::batch_norm_backward : &Backend::batch_norm_backward_frozen;
-        (backend.*backward)(x, dy, mean, var, weight.value, bias.value, kEps, relu, write, dy, dgamma.grad, dbeta.grad);
-        give_grad(backend, dx_slot, dy);
+      name, output.slot(),
+      [&backend, &weight, &bias, x = x.value(), dx_slot = x.slot(), used, window, winner](const Tensor& dy) {
+        const GradTargets targets = grad_targets(backend, weight, bias);
+        const Tensor dx = backend.empty(x.shape());
+        backend.batch_norm_max_pool_backward(x, dy, winner, used.mean, used.var, weight.value, bias.value, kEps, window,
+                                             targets.write, dx, targets.dgamma, targets.dbeta);
+        give_grad(backend, dx_slot, dx);
       });
   return output;
 }

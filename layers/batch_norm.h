@@ -14,6 +14,9 @@ class BatchNorm2d : public Module {
   // relu fuses max(0, y) into the same pass. x (N,H,W,C).
   Variable forward(const Context& context, const Variable& x, bool relu);
 
+  // max_pool2d(forward(x, relu)), in one pass where statistics are the batch's.
+  Variable forward_max_pool(const Context& context, const Variable& x, const Window& window);
+
   // y = scale*x + shift is what this layer does in evaluation; (C) each, in double.
   struct Affine {
     std::vector<double> scale, shift;
@@ -25,6 +28,13 @@ class BatchNorm2d : public Module {
   void freeze_statistics(bool frozen) { frozen_statistics_ = frozen; }
 
  private:
+  // The mean and variance to normalise with; in training the batch's, and the running ones are updated.
+  struct Statistics {
+    Tensor mean, var;
+    bool of_batch;
+  };
+  Statistics statistics(const Context& context, const Tensor& x);
+
   Parameter* weight_;
   Parameter* bias_;
   Buffer* running_mean_;

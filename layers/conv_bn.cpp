@@ -3,6 +3,8 @@
 
 #include <utility>
 
+#include "layers/pooling.h"
+
 namespace riffle {
 
 ConvBn::ConvBn(Backend& backend, std::unique_ptr<Convolution> conv, bool relu)
@@ -11,7 +13,18 @@ ConvBn::ConvBn(Backend& backend, std::unique_ptr<Convolution> conv, bool relu)
 }
 
 Variable ConvBn::forward(const Context& context, const Variable& x) {
-  if (!folded_weight_.defined()) return norm_.forward(context, conv_->forward(context, x), relu_);
+  if (folded_weight_.defined()) return forward_folded(context, x);
+  return norm_.forward(context, conv_->forward(context, x), relu_);
+}
+
+Variable ConvBn::forward_max_pool(const Context& context, const Variable& x, const Window& window) {
+  RIFFLE_CHECK(relu_, conv_->path(), ": pooling is fused with a block that has ReLU");
+  if (folded_weight_.defined())
+    return max_pool2d(context, conv_->path() + ".max_pool", forward_folded(context, x), window);
+  return norm_.forward_max_pool(context, conv_->forward(context, x), window);
+}
+
+Variable ConvBn::forward_folded(const Context& context, const Variable& x) const {
   RIFFLE_CHECK(!context.training && !context.tape, conv_->path(), ": batch norm is folded; the network only infers");
   return Variable(conv_->infer(context.backend, x.value(), folded_weight_, {folded_bias_, relu_}), false);
 }

@@ -16,6 +16,8 @@ class ConvBn {
   ConvBn(Backend& backend, std::unique_ptr<Convolution> conv, bool relu);
 
   Variable forward(const Context& context, const Variable& x);
+  // max_pool2d of it; needs ReLU. In training the norm, ReLU and pooling are one pass.
+  Variable forward_max_pool(const Context& context, const Variable& x, const Window& window);
   // Later forward passes compute relu(conv(x, w * scale) + shift); idempotent. Parameters stay as they are;
   // ones that are loaded later do not show.
   void fold(Backend& backend);
@@ -26,6 +28,8 @@ class ConvBn {
   bool relu() const { return relu_; }
 
  private:
+  Variable forward_folded(const Context& context, const Variable& x) const;
+
   std::unique_ptr<Convolution> conv_;
   BatchNorm2d norm_;
   bool relu_;

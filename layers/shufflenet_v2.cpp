@@ -102,15 +102,20 @@ ShuffleNetV2::ShuffleNetV2(Backend& backend, const ShuffleNetV2Config& config, u
 Variable ShuffleNetV2::forward(const Context& context, const Variable& input) {
   RIFFLE_CHECK(input.shape().c == config_.input_channels, "the network reads ", config_.input_channels,
                " channels, the input is ", input.shape());
-  Variable x = stem_.forward(context, input);
-  if (config_.stem_max_pool)
-    x = max_pool2d(context, "maxpool", x, dialect_window(config_.dialect, 3, 2, x.shape().h, x.shape().w));
+  Variable x = forward_stem(context, input);
   for (auto& stage : stages_)
     for (auto& unit : stage->units) x = unit->forward(context, x);
   x = head_.forward(context, x);
   x = global_avg_pool(context, "globalpool", x);
   x = dropout(context, "dropout", x, config_.dropout, kHeadDropout);
   return classifier_->forward(context, x);
+}
+
+Variable ShuffleNetV2::forward_stem(const Context& context, const Variable& input) {
+  ConvBn& stem = *stem_.blocks().front();
+  if (!config_.stem_max_pool) return stem.forward(context, input);
+  const Shape shape = stem.conv().output_shape(input.shape());
+  return stem.forward_max_pool(context, input, dialect_window(config_.dialect, 3, 2, shape.h, shape.w));
 }
 
 void ShuffleNetV2::for_each_block(const std::function<void(ConvBn&)>& visit) {

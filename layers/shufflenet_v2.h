@@ -61,6 +61,7 @@ class ShuffleNetV2 : public Module {
   struct Stage : Module {
     std::vector<std::unique_ptr<ShuffleUnit>> units;
   };
+  Variable forward_stem(const Context& context, const Variable& input);
   void for_each_block(const std::function<void(ConvBn&)>& visit);
   void initialise(Backend& backend, uint64_t seed);
 

@@ -1,5 +1,5 @@
-// Dense convolution: the windows of one output row are gathered into a small matrix (im2row), which oneDNN's sgemm
-// multiplies. On ShuffleNetV2's only dense convolution (3x3, 3 -> 24, stride 2) this measured as quick as oneDNN's own
+// Dense convolution. Windows with rows of 9 or 3 floats (a stem on RGB or gray images) have kernels of their own. For the
+// others the windows of an output row are gathered into a small matrix (im2row), which oneDNN's sgemm multiplies. On ShuffleNetV2's only dense convolution (3x3, 3 -> 24, stride 2) this measured as quick as oneDNN's own
 // (3.1 against 3.0 ms forward, 3.6 against 3.9 ms for the weight gradient, batch 32, 2 cores), needs no reordered
 // copies of the filter, takes any padding and group count, and gives the same bits for any number of threads.
 #include <algorithm>
@@ -32,6 +32,7 @@ struct Geometry {
         window(w) {}
 
   int64_t rows() const { return images * out_height; }
+  int64_t image_size() const { return height * width * channels; }
   int64_t patch() const { return window.kernel_h * window.kernel_w * group_inputs; }  // one window of one group
   // Output rows a piece: a gathered matrix of about 100 KB.
   Chunks row_chunks() const { return {rows(), std::clamp<int64_t>(25600 / (out_width * patch()), 1, out_height)}; }
@@ -84,14 +85,30 @@ void gather(const Geometry& g, const float* x, Range rows, int64_t group, float*
     for_each_run(
         g, row, group,
         [&](int64_t to, int64_t from, int64_t count) {
-          if (count == 9) {  // a row of a 3x3 window on RGB: a copy of constant size is a few moves, not a call
-            std::memcpy(matrix + to, x + from, 9 * sizeof(float));
-          } else {
-            std::memcpy(matrix + to, x + from, static_cast<size_t>(count) * sizeof(float));
-          }
+          std::memcpy(matrix + to, x + from, static_cast<size_t>(count) * sizeof(float));
         },
         [&](int64_t to, int64_t count) { std::fill_n(matrix + to, count, 0.0f); });
   }
+}
+
+RowGeometry row_geometry(const Geometry& g) {
+  const Window& w = g.window;
+  return {g.height,   g.width,    g.out_height, g.out_width,   g.channels,
+          w.kernel_h, w.kernel_w, w.stride,     w.padding.top, w.padding.left};
+}
+
+// The kernel for narrow windows, null where the windows are not.
+template <class Kernel>
+Kernel narrow(const Geometry& g, Kernel nine, Kernel three) {
+  if (g.groups != 1) return nullptr;
+  const int64_t run = g.window.kernel_w * g.channels;
+  return run == 9 ? nine : run == 3 ? three : nullptr;
+}
+
+// to (columns, rows) = from (rows, columns), transposed. Filters only: small.
+void transpose(const float* from, int64_t rows, int64_t columns, float* to) {
+  for (int64_t r = 0; r < rows; ++r)
+    for (int64_t c = 0; c < columns; ++c) to[c * rows + r] = from[r * columns + c];
 }
 
 }  // namespace
@@ -105,6 +122,16 @@ void CpuBackend::conv2d(const Tensor& x, const Tensor& w, const Window& window, 
   const float *px = x.data<float>(), *pw = w.data<float>();
   const float* bias = epilogue.bias.defined() ? epilogue.bias.data<float>() : nullptr;
   float* py = y.data<float>();
+  if (const NarrowKernels::Row narrow_row = narrow(g, simd_.narrow9_row, simd_.narrow3_row)) {
+    const RowGeometry image = row_geometry(g);
+    const Tensor turned = scratch(w.elements());  // (patch, K)
+    transpose(pw, g.outputs, g.patch(), turned.data<float>());
+    parallel_(g.rows(), [&](int64_t row) {
+      narrow_row(px + row / g.out_height * g.image_size(), image, row % g.out_height, turned.data<float>(), g.outputs,
+                 bias, epilogue.relu, py + row * g.out_width * g.outputs);
+    });
+    return;
+  }
   const Chunks chunks = g.row_chunks();
   const int64_t matrix_size = chunks.grain * g.out_width * g.patch();
   const Tensor matrices = scratch(parallel_.threads() * matrix_size);
@@ -157,6 +184,25 @@ void CpuBackend::conv2d_backward_weights(const Tensor& x, const Tensor& dy, cons
   check_no_overlap(dw, {&x, &dy}, "conv2d_backward_weights");
   const Geometry g(x, window, groups, dy);
   const float *px = x.data<float>(), *pdy = dy.data<float>();
+  if (const NarrowKernels::WeightsRow weights_row = narrow(g, simd_.narrow9_weights_row, simd_.narrow3_weights_row)) {
+    const RowGeometry image = row_geometry(g);
+    const Chunks parts{g.rows(), divide_up(g.rows(), 16)};
+    const int64_t size = dw.elements();
+    const Tensor partial = scratch((parts.count() + 1) * size);  // and their sum; (patch, K) each
+    parallel_(parts.count(), [&](int64_t part) {
+      float* sum = partial.data<float>() + part * size;
+      std::fill_n(sum, size, 0.0f);
+      for (int64_t row = parts[part].begin; row < parts[part].end; ++row)
+        weights_row(px + row / g.out_height * g.image_size(), image, row % g.out_height,
+                    pdy + row * g.out_width * g.outputs, g.outputs, sum);
+    });
+    float* total = partial.data<float>() + parts.count() * size;
+    reduce_parts(partial.data<float>(), parts.count(), size, Write::kOverwrite, total);
+    const Tensor turned = scratch(size);
+    transpose(total, g.patch(), g.outputs, turned.data<float>());
+    reduce_parts(turned.data<float>(), 1, size, write, dw.data<float>());
+    return;
+  }
   // At most 16 partial sums, added in order.
   const Chunks chunks = g.row_chunks();
   const Chunks parts{chunks.count(), divide_up(chunks.count(), 16)};

@@ -75,6 +75,14 @@ class CpuBackend final : public Backend {
                                   const Tensor& gamma, const Tensor& beta, double eps, bool relu, Write write_params,
                                   const Tensor& dx, const Tensor& dgamma, const Tensor& dbeta) override;
 
+  void batch_norm_max_pool(const Tensor& x, const Tensor& mean, const Tensor& var, const Tensor& gamma,
+                           const Tensor& beta, double eps, const Window& window, const Tensor& y,
+                           const Tensor& winner) override;
+  void batch_norm_max_pool_backward(const Tensor& x, const Tensor& dy, const Tensor& winner, const Tensor& mean,
+                                    const Tensor& var, const Tensor& gamma, const Tensor& beta, double eps,
+                                    const Window& window, Write write_params, const Tensor& dx, const Tensor& dgamma,
+                                    const Tensor& dbeta) override;
+
   void relu(const Tensor& x, const Tensor& y) override;
   void relu_backward(const Tensor& y, const Tensor& dy, const Tensor& dx) override;
   void dropout(const Tensor& x, PhiloxKey key, double rate, const Tensor& y) override;
@@ -92,10 +100,15 @@ class CpuBackend final : public Backend {
   void ema_update(const std::vector<Tensor>& averages, const std::vector<Tensor>& values, double decay) override;
 
  private:
-  // sums over g = masked dy and g*(x - mean), for both backward passes of batch norm.
   struct NormCoefficients;
+  struct NormGradient;
   NormCoefficients norm_coefficients(const Tensor& mean, const Tensor& var, const Tensor& gamma, const Tensor& beta,
                                      double eps);
+  // From partial sums of g = masked dy (C) and g*(x - mean) (C), `parts` times: writes dgamma and dbeta, returns what
+  // dx needs.
+  NormGradient norm_gradient(const NormCoefficients& coefficients, const float* partial, int64_t parts,
+                             int64_t channels, int64_t pixels, bool statistics_depend_on_x, Write write_params,
+                             const Tensor& dgamma, const Tensor& dbeta);
   void norm_backward(const Tensor& x, const Tensor& dy, const NormCoefficients& coefficients, bool relu,
                      bool statistics_depend_on_x, Write write_params, const Tensor& dx, const Tensor& dgamma,
                      const Tensor& dbeta);

@@ -10,20 +10,21 @@
 
 namespace riffle {
 
+#define RIFFLE_DECLARE_KERNELS(isa)                \
+  namespace isa {                                  \
+  extern const RowKernels kRowKernels;             \
+  extern const DepthwiseKernels kDepthwiseKernels; \
+  extern const PoolingKernels kPoolingKernels;     \
+  extern const NarrowKernels kNarrowKernels;       \
+  }
+#define RIFFLE_KERNELS(isa) \
+  { isa::kRowKernels, isa::kDepthwiseKernels, isa::kPoolingKernels, isa::kNarrowKernels }
+
 #if RIFFLE_HAVE_X86
-namespace simd_avx512 {
-extern const RowKernels kRowKernels;
-extern const WindowKernels kWindowKernels;
-}  // namespace simd_avx512
-namespace simd_avx2 {
-extern const RowKernels kRowKernels;
-extern const WindowKernels kWindowKernels;
-}  // namespace simd_avx2
+RIFFLE_DECLARE_KERNELS(simd_avx512)
+RIFFLE_DECLARE_KERNELS(simd_avx2)
 #endif
-namespace simd_baseline {
-extern const RowKernels kRowKernels;
-extern const WindowKernels kWindowKernels;
-}  // namespace simd_baseline
+RIFFLE_DECLARE_KERNELS(simd_baseline)
 
 namespace {
 
@@ -38,19 +39,14 @@ struct Isa {
 Isa choose_isa() {
   const Isa isas[] = {
 #if RIFFLE_HAVE_X86
-    {"avx512",
-     dnnl_cpu_isa_all,
-     "AVX-512",
+    {"avx512", dnnl_cpu_isa_all, "AVX-512",
      __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512dq") &&
          __builtin_cpu_supports("avx512vl"),
-     {simd_avx512::kRowKernels, simd_avx512::kWindowKernels}},
-    {"avx2",
-     dnnl_cpu_isa_avx2,
-     "AVX2",
-     __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma"),
-     {simd_avx2::kRowKernels, simd_avx2::kWindowKernels}},
+     RIFFLE_KERNELS(simd_avx512)},
+    {"avx2", dnnl_cpu_isa_avx2, "AVX2", __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma"),
+     RIFFLE_KERNELS(simd_avx2)},
 #endif
-    {"baseline", dnnl_cpu_isa_sse41, "baseline", true, {simd_baseline::kRowKernels, simd_baseline::kWindowKernels}},
+    {"baseline", dnnl_cpu_isa_sse41, "baseline", true, RIFFLE_KERNELS(simd_baseline)},
   };
   const char* wanted = std::getenv("RIFFLE_ISA");
   for (const Isa& isa : isas) {

@@ -5,14 +5,10 @@
 
 #include "core/contracts.h"
 #include "core/cpu/cpu_backend.h"
+#include "core/cpu/row_geometry.h"
 
 namespace riffle {
 namespace {
-
-RowGeometry row_geometry(const Tensor& x, const Window& window, const Tensor& y) {
-  return {x.shape().h,     x.shape().w,     y.shape().h,   y.shape().w,        x.channels(),
-          window.kernel_h, window.kernel_w, window.stride, window.padding.top, window.padding.left};
-}
 
 bool is_3x3(const Window& window) {
   return window.kernel_h == 3 && window.kernel_w == 3;

@@ -3,6 +3,7 @@
 
 #include "core/contracts.h"
 #include "core/cpu/cpu_backend.h"
+#include "core/cpu/row_geometry.h"
 
 namespace riffle {
 
@@ -47,26 +48,9 @@ void CpuBackend::dropout(const Tensor& x, PhiloxKey key, double rate, const Tens
   });
 }
 
-namespace {
-
-RowGeometry pool_geometry(const Tensor& x, const Window& window, const Tensor& y) {
-  const Padding& p = window.padding;
-  RIFFLE_CHECK(p.top < window.kernel_h && p.bottom < window.kernel_h && p.left < window.kernel_w &&
-                   p.right < window.kernel_w && window.kernel_h * window.kernel_w <= 256,
-               "max_pool: window ", window.kernel_h, "x", window.kernel_w,
-               " must be larger than its padding and hold at most 256 taps");
-  return {x.shape().h,     x.shape().w,     y.shape().h,   y.shape().w, x.channels(),
-          window.kernel_h, window.kernel_w, window.stride, p.top,       p.left};
-}
-
-}  // namespace
-
 void CpuBackend::max_pool(const Tensor& x, const Window& window, const Tensor& y, const Tensor& winner) {
-  check_window(x, window, y, x.channels(), "max_pool");
-  check_same_shape(y, winner, "max_pool");
-  check_no_overlap(y, {&x}, "max_pool");
-  RIFFLE_CHECK(winner.packed(), "max_pool: winner must be packed");
-  const RowGeometry g = pool_geometry(x, window, y);
+  check_max_pool(x, window, y, winner, "max_pool");
+  const RowGeometry g = row_geometry(x, window, y);
   const float* px = x.data<float>();
   float* py = y.data<float>();
   uint8_t* pwinner = winner.data<uint8_t>();
@@ -77,11 +61,8 @@ void CpuBackend::max_pool(const Tensor& x, const Window& window, const Tensor& y
 }
 
 void CpuBackend::max_pool_backward(const Tensor& dy, const Tensor& winner, const Window& window, const Tensor& dx) {
-  check_window(dx, window, dy, dx.channels(), "max_pool_backward");
-  check_same_shape(dy, winner, "max_pool_backward");
-  check_no_overlap(dx, {&dy}, "max_pool_backward");
-  RIFFLE_CHECK(winner.packed(), "max_pool_backward: winner must be packed");
-  const RowGeometry g = pool_geometry(dx, window, dy);
+  check_max_pool(dx, window, dy, winner, "max_pool_backward");
+  const RowGeometry g = row_geometry(dx, window, dy);
   const float* pdy = dy.data<float>();
   const uint8_t* pwinner = winner.data<uint8_t>();
   float* pdx = dx.data<float>();

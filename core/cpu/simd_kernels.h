@@ -56,25 +56,54 @@ struct RowKernels {
   void (*ema)(float* average, const float* value, int64_t count, float decay);
 };
 
-struct WindowKernels {
-  // Output row `oh` of one image; x is the image, w is (R*S, C). 3x3 windows.
+// 3x3 windows; w is (9, C).
+struct DepthwiseKernels {
+  // Output row `oh` of one image; x is the image.
   void (*depthwise3x3_row)(const float* x, int64_t ldx, const RowGeometry& g, int64_t oh, const float* w,
                            const float* bias, bool relu, bool accumulate, float* y, int64_t ldy);
   // Input row `ih` of dx of one image; dy is the image.
   void (*depthwise3x3_data_row)(const float* dy, int64_t lddy, const RowGeometry& g, int64_t ih, const float* w,
                                 bool accumulate, float* dx, int64_t lddx);
-  // dw (9, C) += contribution of output row `oh`.
+  // dw (9, C) += contribution of output row `oh`; dy is the row.
   void (*depthwise3x3_weights_row)(const float* x, int64_t ldx, const float* dy, int64_t lddy, const RowGeometry& g,
                                    int64_t oh, float* dw);
-  // Output row `oh` of one image; winner is the row (out_width, C).
-  void (*max_pool_row)(const float* x, int64_t ldx, const RowGeometry& g, int64_t oh, float* y, int64_t ldy,
-                       uint8_t* winner);
-  // Input row `ih` of dx of one image; dy and winner (packed) are images.
-  void (*max_pool_data_row)(const float* dy, int64_t lddy, const uint8_t* winner, const RowGeometry& g, int64_t ih,
-                            float* dx, int64_t lddx);
 };
 
-struct SimdKernels : RowKernels, WindowKernels {};
+// winner: (out_width, C) for a row, (out_height, out_width, C) for an image.
+struct PoolingKernels {
+  // Output row `oh` of one image; x is the image, winner the row.
+  void (*max_pool_row)(const float* x, int64_t ldx, const RowGeometry& g, int64_t oh, float* y, int64_t ldy,
+                       uint8_t* winner);
+  // Input row `ih` of dx of one image; dy and winner are the image.
+  void (*max_pool_data_row)(const float* dy, int64_t lddy, const uint8_t* winner, const RowGeometry& g, int64_t ih,
+                            float* dx, int64_t lddx);
+  // max_pool_row of relu(affine(x)).
+  void (*norm_max_pool_row)(const float* x, int64_t ldx, const ChannelAffine& a, const RowGeometry& g, int64_t oh,
+                            float* y, int64_t ldy, uint8_t* winner);
+  // What norm_backward_sums would add up over max_pool_data_row's dx, from output row `oh`; added to sum_g and sum_gx.
+  // x is the image, dy and winner the row.
+  void (*norm_max_pool_sums_row)(const float* x, int64_t ldx, const float* dy, int64_t lddy, const uint8_t* winner,
+                                 const ChannelAffine& a, const RowGeometry& g, int64_t oh, float* sum_g, float* sum_gx);
+  // norm_backward_apply of max_pool_data_row, for input row `ih`: x and dx are the row (dx may be x), dy and winner the
+  // image.
+  void (*norm_max_pool_data_row)(const float* x, int64_t ldx, const float* dy, int64_t lddy, const uint8_t* winner,
+                                 const ChannelAffine& a, const float* from_x, const float* offset, const RowGeometry& g,
+                                 int64_t ih, float* dx, int64_t lddx);
+};
+
+// Dense convolutions of packed images whose windows have rows of 9 (or 3) floats. w, dw: (kernel_h, 9 (or 3), outputs).
+struct NarrowKernels {
+  using Row = void (*)(const float* x, const RowGeometry& g, int64_t oh, const float* w, int64_t outputs,
+                       const float* bias, bool relu, float* y);
+  using WeightsRow = void (*)(const float* x, const RowGeometry& g, int64_t oh, const float* dy, int64_t outputs,
+                              float* dw);
+  // Output row `oh` of one image; x is the image.
+  Row narrow9_row, narrow3_row;
+  // dw += contribution of output row `oh`; dy is the row.
+  WeightsRow narrow9_weights_row, narrow3_weights_row;
+};
+
+struct SimdKernels : RowKernels, DepthwiseKernels, PoolingKernels, NarrowKernels {};
 
 // The best that this processor can run, chosen once.
 const SimdKernels& simd_kernels();

@@ -8,26 +8,26 @@ namespace {
 void bias_relu(float* y, int64_t ld, int64_t rows, int64_t channels, const float* bias, bool relu) {
   for (int64_t r = 0; r < rows; ++r, y += ld) {
     for_lanes(channels, [&](auto lane, int64_t c) {
-      using V = decltype(lane);
-      V v = load<V>(y + c);
-      if (bias) v = v + load<V>(bias + c);
-      store(y + c, relu ? relu_of(v) : v);
+      using V = typename decltype(lane)::Vector;
+      V v = lane.load(y + c);
+      if (bias) v = v + lane.load(bias + c);
+      lane.store(y + c, relu ? relu_of(v) : v);
     });
   }
 }
 
-template <class V>
-inline V affine_of(V x, const ChannelAffine& a, int64_t c) {
-  return (x - load<V>(a.mean + c)) * load<V>(a.scale + c) + load<V>(a.shift + c);
+template <class Lane, class V = typename Lane::Vector>
+inline V affine_of(Lane lane, V x, const ChannelAffine& a, int64_t c) {
+  return (x - lane.load(a.mean + c)) * lane.load(a.scale + c) + lane.load(a.shift + c);
 }
 
 void affine(const float* x, int64_t ldx, int64_t rows, int64_t channels, const ChannelAffine& a, bool relu, float* y,
             int64_t ldy) {
   for (int64_t r = 0; r < rows; ++r, x += ldx, y += ldy) {
     for_lanes(channels, [&](auto lane, int64_t c) {
-      using V = decltype(lane);
-      const V v = affine_of(load<V>(x + c), a, c);
-      store(y + c, relu ? relu_of(v) : v);
+      using V = typename decltype(lane)::Vector;
+      const V v = affine_of(lane, lane.load(x + c), a, c);
+      lane.store(y + c, relu ? relu_of(v) : v);
     });
   }
 }
@@ -37,64 +37,64 @@ void affine(const float* x, int64_t ldx, int64_t rows, int64_t channels, const C
 // mean nor an outlier costs digits.
 void moments(const float* x, int64_t ld, int64_t rows, int64_t channels, float* centre, float* sum, float* squares) {
   for_lanes(channels, [&](auto lane, int64_t c) {
-    using V = decltype(lane);
-    const V first = load<V>(x + c);
+    using V = typename decltype(lane)::Vector;
+    const V first = lane.load(x + c);
     V sum0{}, sum1{}, squares0{}, squares1{};
     int64_t r = 0;
     for (; r + 2 <= rows; r += 2) {
-      sum0 += load<V>(x + r * ld + c) - first;
-      sum1 += load<V>(x + (r + 1) * ld + c) - first;
+      sum0 += lane.load(x + r * ld + c) - first;
+      sum1 += lane.load(x + (r + 1) * ld + c) - first;
     }
-    if (r < rows) sum0 += load<V>(x + r * ld + c) - first;
+    if (r < rows) sum0 += lane.load(x + r * ld + c) - first;
     const V middle = first + (sum0 + sum1) / splat<V>(static_cast<float>(rows));
     sum0 = sum1 = V{};
     for (r = 0; r + 2 <= rows; r += 2) {
-      const V d0 = load<V>(x + r * ld + c) - middle, d1 = load<V>(x + (r + 1) * ld + c) - middle;
+      const V d0 = lane.load(x + r * ld + c) - middle, d1 = lane.load(x + (r + 1) * ld + c) - middle;
       sum0 += d0;
       sum1 += d1;
       squares0 += d0 * d0;
       squares1 += d1 * d1;
     }
     if (r < rows) {
-      const V d0 = load<V>(x + r * ld + c) - middle;
+      const V d0 = lane.load(x + r * ld + c) - middle;
       sum0 += d0;
       squares0 += d0 * d0;
     }
-    store(centre + c, middle);
-    store(sum + c, V(sum0 + sum1));
-    store(squares + c, V(squares0 + squares1));
+    lane.store(centre + c, middle);
+    lane.store(sum + c, V(sum0 + sum1));
+    lane.store(squares + c, V(squares0 + squares1));
   });
 }
 
 void column_sums(const float* x, int64_t ld, int64_t rows, int64_t channels, float* sum) {
   for_lanes(channels, [&](auto lane, int64_t c) {
-    using V = decltype(lane);
+    using V = typename decltype(lane)::Vector;
     V sum0{}, sum1{};
     int64_t r = 0;
     for (; r + 2 <= rows; r += 2) {
-      sum0 += load<V>(x + r * ld + c);
-      sum1 += load<V>(x + (r + 1) * ld + c);
+      sum0 += lane.load(x + r * ld + c);
+      sum1 += lane.load(x + (r + 1) * ld + c);
     }
-    if (r < rows) sum0 += load<V>(x + r * ld + c);
-    store(sum + c, V(sum0 + sum1));
+    if (r < rows) sum0 += lane.load(x + r * ld + c);
+    lane.store(sum + c, V(sum0 + sum1));
   });
 }
 
 void norm_backward_sums(const float* x, int64_t ldx, const float* dy, int64_t lddy, int64_t rows, int64_t channels,
                         const ChannelAffine& a, bool relu, float* sum_g, float* sum_gx) {
   for_lanes(channels, [&](auto lane, int64_t c) {
-    using V = decltype(lane);
-    const V mean = load<V>(a.mean + c), scale = load<V>(a.scale + c), shift = load<V>(a.shift + c);
+    using V = typename decltype(lane)::Vector;
+    const V mean = lane.load(a.mean + c), scale = lane.load(a.scale + c), shift = lane.load(a.shift + c);
     V g_sum{}, gx_sum{};
     for (int64_t r = 0; r < rows; ++r) {
-      const V centred = load<V>(x + r * ldx + c) - mean;
-      V g = load<V>(dy + r * lddy + c);
+      const V centred = lane.load(x + r * ldx + c) - mean;
+      V g = lane.load(dy + r * lddy + c);
       if (relu) g = centred * scale + shift > splat<V>(0) ? g : splat<V>(0);
       g_sum += g;
       gx_sum += g * centred;
     }
-    store(sum_g + c, g_sum);
-    store(sum_gx + c, gx_sum);
+    lane.store(sum_g + c, g_sum);
+    lane.store(sum_gx + c, gx_sum);
   });
 }
 
@@ -103,12 +103,12 @@ void norm_backward_apply(const float* x, int64_t ldx, const float* dy, int64_t l
                          int64_t lddx) {
   for (int64_t r = 0; r < rows; ++r, x += ldx, dy += lddy, dx += lddx) {
     for_lanes(channels, [&](auto lane, int64_t c) {
-      using V = decltype(lane);
-      const V scale = load<V>(a.scale + c);
-      const V centred = load<V>(x + c) - load<V>(a.mean + c);
-      V g = load<V>(dy + c);
-      if (relu) g = centred * scale + load<V>(a.shift + c) > splat<V>(0) ? g : splat<V>(0);
-      store(dx + c, V(scale * g + load<V>(from_x + c) * centred + load<V>(offset + c)));
+      using V = typename decltype(lane)::Vector;
+      const V scale = lane.load(a.scale + c);
+      const V centred = lane.load(x + c) - lane.load(a.mean + c);
+      V g = lane.load(dy + c);
+      if (relu) g = centred * scale + lane.load(a.shift + c) > splat<V>(0) ? g : splat<V>(0);
+      lane.store(dx + c, V(scale * g + lane.load(from_x + c) * centred + lane.load(offset + c)));
     });
   }
 }
@@ -117,8 +117,8 @@ void relu_backward(const float* y, int64_t ldy, const float* dy, int64_t lddy, i
                    float* dx, int64_t lddx) {
   for (int64_t r = 0; r < rows; ++r, y += ldy, dy += lddy, dx += lddx) {
     for_lanes(channels, [&](auto lane, int64_t c) {
-      using V = decltype(lane);
-      store(dx + c, load<V>(y + c) > splat<V>(0) ? load<V>(dy + c) : splat<V>(0));
+      using V = typename decltype(lane)::Vector;
+      lane.store(dx + c, lane.load(y + c) > splat<V>(0) ? lane.load(dy + c) : splat<V>(0));
     });
   }
 }
@@ -126,8 +126,8 @@ void relu_backward(const float* y, int64_t ldy, const float* dy, int64_t lddy, i
 void add(const float* x, int64_t ldx, int64_t rows, int64_t channels, float* y, int64_t ldy) {
   for (int64_t r = 0; r < rows; ++r, x += ldx, y += ldy) {
     for_lanes(channels, [&](auto lane, int64_t c) {
-      using V = decltype(lane);
-      store(y + c, V(load<V>(y + c) + load<V>(x + c)));
+      using V = typename decltype(lane)::Vector;
+      lane.store(y + c, V(lane.load(y + c) + lane.load(x + c)));
     });
   }
 }
@@ -137,10 +137,11 @@ void interleave(const float* a, int64_t lda, const float* b, int64_t ldb, int64_
   for (int64_t r = 0; r < rows; ++r, a += lda, b += ldb, y += ldy) {
     int64_t i = 0;
     for (; i + 16 <= half; i += 16) {
-      const F16 va = load<F16>(a + i), vb = load<F16>(b + i);
-      store(y + 2 * i, F16(__builtin_shufflevector(va, vb, 0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23)));
-      store(y + 2 * i + 16,
-            F16(__builtin_shufflevector(va, vb, 8, 24, 9, 25, 10, 26, 11, 27, 12, 28, 13, 29, 14, 30, 15, 31)));
+      const F16 va = WholeLane<F16, U16>::load(a + i), vb = WholeLane<F16, U16>::load(b + i);
+      WholeLane<F16, U16>::store(
+          y + 2 * i, F16(__builtin_shufflevector(va, vb, 0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23)));
+      WholeLane<F16, U16>::store(y + 2 * i + 16, F16(__builtin_shufflevector(va, vb, 8, 24, 9, 25, 10, 26, 11, 27, 12,
+                                                                             28, 13, 29, 14, 30, 15, 31)));
     }
     for (; i < half; ++i) {
       y[2 * i] = a[i];
@@ -154,9 +155,11 @@ void deinterleave(const float* x, int64_t ldx, int64_t rows, int64_t half, float
   for (int64_t r = 0; r < rows; ++r, x += ldx, a += lda, b += ldb) {
     int64_t i = 0;
     for (; i + 16 <= half; i += 16) {
-      const F16 low = load<F16>(x + 2 * i), high = load<F16>(x + 2 * i + 16);
-      store(a + i, F16(__builtin_shufflevector(low, high, 0, 2, 4, 6, 8, 10, 12, 14, 16, 18, 20, 22, 24, 26, 28, 30)));
-      store(b + i, F16(__builtin_shufflevector(low, high, 1, 3, 5, 7, 9, 11, 13, 15, 17, 19, 21, 23, 25, 27, 29, 31)));
+      const F16 low = WholeLane<F16, U16>::load(x + 2 * i), high = WholeLane<F16, U16>::load(x + 2 * i + 16);
+      WholeLane<F16, U16>::store(
+          a + i, F16(__builtin_shufflevector(low, high, 0, 2, 4, 6, 8, 10, 12, 14, 16, 18, 20, 22, 24, 26, 28, 30)));
+      WholeLane<F16, U16>::store(
+          b + i, F16(__builtin_shufflevector(low, high, 1, 3, 5, 7, 9, 11, 13, 15, 17, 19, 21, 23, 25, 27, 29, 31)));
     }
     for (; i < half; ++i) {
       a[i] = x[2 * i];

@@ -1,9 +1,13 @@
-// What the files compiled once for each instruction set share: vectors of 16, 8 and 4 floats (GCC's, so one source
-// serves all) and the loop over channels. Everything is static and uses no library templates: an inline function shared
-// with other files could otherwise be linked in the version of an instruction set that the processor lacks.
+// What the files compiled once for each instruction set share: lanes of channels, up to 16 floats wide (GCC's vectors, so
+// one source serves all), and the loop over them. Everything is static and uses no library templates: an inline function
+// shared with other files could otherwise be linked in the version of an instruction set that the processor lacks.
 #pragma once
 
 #include <cstdint>
+
+#ifdef __AVX512BW__
+#include <immintrin.h>
+#endif
 
 namespace riffle::RIFFLE_SIMD_NAMESPACE {
 namespace {
@@ -11,18 +15,10 @@ namespace {
 typedef float F16 __attribute__((vector_size(64)));
 typedef float F8 __attribute__((vector_size(32)));
 typedef float F4 __attribute__((vector_size(16)));
+typedef uint8_t U16 __attribute__((vector_size(16)));
+typedef uint8_t U8 __attribute__((vector_size(8)));
+typedef uint8_t U4 __attribute__((vector_size(4)));
 
-// Unaligned, since channel slices start anywhere; the copies compile to single moves.
-template <class V>
-inline V load(const float* p) {
-  V v;
-  __builtin_memcpy(&v, p, sizeof v);
-  return v;
-}
-template <class V>
-inline void store(float* p, V v) {
-  __builtin_memcpy(p, &v, sizeof v);
-}
 template <class V>
 inline V splat(float value) {
   return V{} + value;
@@ -32,20 +28,71 @@ inline V relu_of(V v) {
   return v < splat<V>(0) ? splat<V>(0) : v;  // keeps NaN
 }
 
-// Calls body.template operator()<V>(c) over all channels: 16 at a time, then at most one 8 and one 4, then singles.
+// Whole vectors at any address: channel slices start anywhere. The copies compile to single moves.
+template <class V, class Bytes>
+struct WholeLane {
+  using Vector = V;
+  static V load(const float* p) {
+    V v;
+    __builtin_memcpy(&v, p, sizeof v);
+    return v;
+  }
+  static void store(float* p, V v) { __builtin_memcpy(p, &v, sizeof v); }
+  // Bytes as floats and back; the floats are whole numbers from 0 to 255.
+  static V load_bytes(const uint8_t* p) {
+    Bytes bytes;
+    __builtin_memcpy(&bytes, p, sizeof bytes);
+    return __builtin_convertvector(bytes, V);
+  }
+  static void store_bytes(uint8_t* p, V v) {
+    const Bytes bytes = __builtin_convertvector(v, Bytes);
+    __builtin_memcpy(p, &bytes, sizeof bytes);
+  }
+};
+
+struct SingleLane {
+  using Vector = float;
+  static float load(const float* p) { return *p; }
+  static void store(float* p, float v) { *p = v; }
+  static float load_bytes(const uint8_t* p) { return static_cast<float>(*p); }
+  static void store_bytes(uint8_t* p, float v) { *p = static_cast<uint8_t>(v); }
+};
+
+#ifdef __AVX512BW__
+// The first few of 16 channels: what lies beyond is neither read nor written.
+struct MaskedLane {
+  using Vector = F16;
+  __mmask16 mask;
+
+  F16 load(const float* p) const { return reinterpret_cast<F16>(_mm512_maskz_loadu_ps(mask, p)); }
+  void store(float* p, F16 v) const { _mm512_mask_storeu_ps(p, mask, reinterpret_cast<__m512>(v)); }
+  F16 load_bytes(const uint8_t* p) const {
+    return __builtin_convertvector(reinterpret_cast<U16>(_mm_maskz_loadu_epi8(mask, p)), F16);
+  }
+  void store_bytes(uint8_t* p, F16 v) const {
+    _mm_mask_storeu_epi8(p, mask, reinterpret_cast<__m128i>(__builtin_convertvector(v, U16)));
+  }
+};
+#endif
+
+// Calls body(lane, c) for lanes that cover all channels: 16 wide, then the rest, with AVX-512 in one masked lane.
 template <class Body>
 inline void for_lanes(int64_t channels, const Body& body) {
   int64_t c = 0;
-  for (; c + 16 <= channels; c += 16) body(F16{}, c);
+  for (; c + 16 <= channels; c += 16) body(WholeLane<F16, U16>{}, c);
+#ifdef __AVX512BW__
+  if (c < channels) body(MaskedLane{static_cast<__mmask16>((1u << (channels - c)) - 1)}, c);
+#else
   if (c + 8 <= channels) {
-    body(F8{}, c);
+    body(WholeLane<F8, U8>{}, c);
     c += 8;
   }
   if (c + 4 <= channels) {
-    body(F4{}, c);
+    body(WholeLane<F4, U4>{}, c);
     c += 4;
   }
-  for (; c < channels; ++c) body(float{}, c);
+  for (; c < channels; ++c) body(SingleLane{}, c);
+#endif
 }
 
 }  // namespace

@@ -64,6 +64,13 @@ class RefBackend final : public Backend {
   void relu(const Tensor& x, const Tensor& y) override;
   void relu_backward(const Tensor& y, const Tensor& dy, const Tensor& dx) override;
   void dropout(const Tensor& x, PhiloxKey key, double rate, const Tensor& y) override;
+  void batch_norm_max_pool(const Tensor& x, const Tensor& mean, const Tensor& var, const Tensor& gamma,
+                           const Tensor& beta, double eps, const Window& window, const Tensor& y,
+                           const Tensor& winner) override;
+  void batch_norm_max_pool_backward(const Tensor& x, const Tensor& dy, const Tensor& winner, const Tensor& mean,
+                                    const Tensor& var, const Tensor& gamma, const Tensor& beta, double eps,
+                                    const Window& window, Write write_params, const Tensor& dx, const Tensor& dgamma,
+                                    const Tensor& dbeta) override;
   void max_pool(const Tensor& x, const Window& window, const Tensor& y, const Tensor& winner) override;
   void max_pool_backward(const Tensor& dy, const Tensor& winner, const Window& window, const Tensor& dx) override;
   void global_average_pool(const Tensor& x, const Tensor& y) override;

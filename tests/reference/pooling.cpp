@@ -107,4 +107,22 @@ void RefBackend::global_average_pool_backward(const Tensor& dy, const Tensor& dx
     for (int64_t c = 0; c < dx.channels(); ++c) dxs(p, c) = dys(p / area, c) / static_cast<double>(area);
 }
 
+// The definition: the operations it fuses, one after the other.
+void RefBackend::batch_norm_max_pool(const Tensor& x, const Tensor& mean, const Tensor& var, const Tensor& gamma,
+                                     const Tensor& beta, double eps, const Window& window, const Tensor& y,
+                                     const Tensor& winner) {
+  const Tensor normalised = empty(x.shape());
+  batch_norm_apply(x, mean, var, gamma, beta, eps, true, normalised);
+  max_pool(normalised, window, y, winner);
+}
+
+void RefBackend::batch_norm_max_pool_backward(const Tensor& x, const Tensor& dy, const Tensor& winner,
+                                              const Tensor& mean, const Tensor& var, const Tensor& gamma,
+                                              const Tensor& beta, double eps, const Window& window, Write write_params,
+                                              const Tensor& dx, const Tensor& dgamma, const Tensor& dbeta) {
+  const Tensor dnormalised = empty(x.shape());
+  max_pool_backward(dy, winner, window, dnormalised);
+  batch_norm_backward(x, dnormalised, mean, var, gamma, beta, eps, true, write_params, dx, dgamma, dbeta);
+}
+
 }  // namespace riffle::reference
