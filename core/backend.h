@@ -44,6 +44,13 @@ struct Epilogue {
   bool relu = false;
 };
 
+// What batch_norm_apply was given. Vectors of (C).
+struct BatchNormState {
+  Tensor mean, var, gamma, beta;
+  double eps = 1e-5;
+  bool relu = false;
+};
+
 // uint8 pixels to network input: y = (x * scale - mean[c]) / std[c] for channel c of the *output* order.
 struct Normalisation {
   double scale = 1.0 / 255;
@@ -145,6 +152,13 @@ class Backend {
                                           const Tensor& gamma, const Tensor& beta, double eps, bool relu,
                                           Write write_params, const Tensor& dx, const Tensor& dgamma,
                                           const Tensor& dbeta) = 0;
+
+  // Gradient of batch_norm_apply(y) with y = pointwise(x, w), statistics included: batch_norm_backward, then both of the
+  // convolution's, without the gradient of y in between. dz: of the norm's output. dx may be undefined.
+  virtual void pointwise_batch_norm_backward(const Tensor& x, const Tensor& w, const Tensor& y, const Tensor& dz,
+                                             const BatchNormState& norm, Write write_dx, const Tensor& dx,
+                                             Write write_params, const Tensor& dw, const Tensor& dgamma,
+                                             const Tensor& dbeta) = 0;
 
   // --- elementwise and pooling ---
   // Batch norm, ReLU and max-pooling in one pass, for the network's largest tensors: max_pool of batch_norm_apply with

@@ -4,6 +4,7 @@
 #include <cmath>
 
 #include "core/contracts.h"
+#include "layers/pointwise_conv2d.h"
 #include "layers/pooling.h"
 
 namespace riffle {
@@ -71,6 +72,39 @@ Variable BatchNorm2d::forward(const Context& context, const Variable& x, bool re
                                              targets.write, dy, targets.dgamma, targets.dbeta);
                          give_grad(backend, dx_slot, dy);
                        });
+  return output;
+}
+
+Variable BatchNorm2d::forward_pointwise(const Context& context, const std::string& conv_name, const Variable& x,
+                                        Parameter& filter, bool relu) {
+  const bool plain =
+      !context.tape || !context.training || frozen_statistics_ || filter.frozen || weight_->frozen || bias_->frozen;
+  if (plain) return forward(context, pointwise_conv2d(context, conv_name, x, filter, nullptr), relu);
+  Backend& backend = context.backend;
+  const Tensor y = backend.empty(x.shape().with_channels(filter.value.shape().n));
+  backend.pointwise(x.value(), filter.value, {}, y);
+  const Statistics used = statistics(context, y);
+  const Tensor z = backend.empty(y.shape());
+  backend.batch_norm_apply(y, used.mean, used.var, weight_->value, bias_->value, kEps, relu, z);
+  const Variable output(z, true);
+  Parameter &weight = *weight_, &bias = *bias_;
+  context.tape->record(
+      conv_name, output.slot(),
+      [&backend, &weight, &bias, &filter, x = x.value(), dx_slot = x.slot(), y, used, relu](const Tensor& dz) {
+        const Write write = filter.next_write();
+        RIFFLE_CHECK(weight.next_write() == write && bias.next_write() == write,
+                     "a convolution and its norm must be zeroed together");
+        const BatchNormState norm{used.mean, used.var, weight.value, bias.value, kEps, relu};
+        const auto backward = [&](const Tensor& dx, Write write_dx) {
+          backend.pointwise_batch_norm_backward(x, filter.value, y, dz, norm, write_dx, dx, write, filter.grad,
+                                                weight.grad, bias.grad);
+        };
+        if (dx_slot.requires_grad()) {
+          write_grad(backend, dx_slot, backward);
+        } else {
+          backward(Tensor{}, Write::kOverwrite);
+        }
+      });
   return output;
 }
 

@@ -14,6 +14,11 @@ class BatchNorm2d : public Module {
   // relu fuses max(0, y) into the same pass. x (N,H,W,C).
   Variable forward(const Context& context, const Variable& x, bool relu);
 
+  // forward(pointwise_conv2d(x, filter), relu). In training, with nothing frozen, the two are one node on the tape, named
+  // after the convolution, whose backward pass never writes the gradient between them.
+  Variable forward_pointwise(const Context& context, const std::string& conv_name, const Variable& x, Parameter& filter,
+                             bool relu);
+
   // max_pool2d(forward(x, relu)), in one pass where statistics are the batch's.
   Variable forward_max_pool(const Context& context, const Variable& x, const Window& window);
 

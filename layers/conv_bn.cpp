@@ -14,6 +14,8 @@ ConvBn::ConvBn(Backend& backend, std::unique_ptr<Convolution> conv, bool relu)
 
 Variable ConvBn::forward(const Context& context, const Variable& x) {
   if (folded_weight_.defined()) return forward_folded(context, x);
+  if (conv_->weight().kind == ParameterKind::kMatrix)
+    return norm_.forward_pointwise(context, conv_->path(), x, conv_->weight(), relu_);
   return norm_.forward(context, conv_->forward(context, x), relu_);
 }
 

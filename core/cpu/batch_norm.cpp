@@ -6,7 +6,6 @@
 
 #include "core/contracts.h"
 #include "core/cpu/cpu_backend.h"
-#include "core/cpu/row_geometry.h"
 
 namespace riffle {
 
@@ -55,11 +54,6 @@ void CpuBackend::batch_norm_update_running(const Tensor& mean, const Tensor& var
   }
 }
 
-struct CpuBackend::NormCoefficients {
-  std::vector<float> scale, inv_std;  // scale = gamma * inv_std
-  ChannelAffine affine;               // points into scale and the tensors
-};
-
 CpuBackend::NormCoefficients CpuBackend::norm_coefficients(const Tensor& mean, const Tensor& var, const Tensor& gamma,
                                                            const Tensor& beta, double eps) {
   const size_t channels = static_cast<size_t>(mean.channels());
@@ -89,11 +83,6 @@ void CpuBackend::batch_norm_apply(const Tensor& x, const Tensor& mean, const Ten
   });
 }
 
-// dx = scale*g + from_x*(x - mean) + offset.
-struct CpuBackend::NormGradient {
-  std::vector<float> from_x, offset;
-};
-
 CpuBackend::NormGradient CpuBackend::norm_gradient(const NormCoefficients& k, const float* partial, int64_t parts,
                                                    int64_t channels, int64_t pixels, bool statistics_depend_on_x,
                                                    Write write_params, const Tensor& dgamma, const Tensor& dbeta) {
@@ -117,12 +106,11 @@ CpuBackend::NormGradient CpuBackend::norm_gradient(const NormCoefficients& k, co
   return gradient;
 }
 
-void CpuBackend::norm_backward(const Tensor& x, const Tensor& dy, const NormCoefficients& k, bool relu,
-                               bool statistics_depend_on_x, Write write_params, const Tensor& dx, const Tensor& dgamma,
-                               const Tensor& dbeta) {
+CpuBackend::NormGradient CpuBackend::norm_sums(const Tensor& x, const Tensor& dy, const NormCoefficients& k, bool relu,
+                                               bool statistics_depend_on_x, Write write_params, const Tensor& dgamma,
+                                               const Tensor& dbeta) {
   const int64_t channels = x.channels();
   const float *px = x.data<float>(), *pdy = dy.data<float>();
-  float* pdx = dx.data<float>();
   const Chunks chunks = row_chunks(x.pixels(), channels);
   const Tensor partial = scratch(chunks.count() * 2 * channels);
   parallel_(chunks.count(), [&](int64_t i) {
@@ -131,12 +119,21 @@ void CpuBackend::norm_backward(const Tensor& x, const Tensor& dy, const NormCoef
     simd_.norm_backward_sums(px + rows.begin * x.ld(), x.ld(), pdy + rows.begin * dy.ld(), dy.ld(), rows.size(),
                              channels, k.affine, relu, sums, sums + channels);
   });
-  const NormGradient gradient = norm_gradient(k, partial.data<float>(), chunks.count(), channels, x.pixels(),
-                                              statistics_depend_on_x, write_params, dgamma, dbeta);
+  return norm_gradient(k, partial.data<float>(), chunks.count(), channels, x.pixels(), statistics_depend_on_x,
+                       write_params, dgamma, dbeta);
+}
+
+void CpuBackend::norm_backward(const Tensor& x, const Tensor& dy, const NormCoefficients& k, bool relu,
+                               bool statistics_depend_on_x, Write write_params, const Tensor& dx, const Tensor& dgamma,
+                               const Tensor& dbeta) {
+  const NormGradient gradient = norm_sums(x, dy, k, relu, statistics_depend_on_x, write_params, dgamma, dbeta);
+  const float *px = x.data<float>(), *pdy = dy.data<float>();
+  float* pdx = dx.data<float>();
+  const Chunks chunks = row_chunks(x.pixels(), x.channels());
   parallel_(chunks.count(), [&](int64_t i) {
     const Range rows = chunks[i];
     simd_.norm_backward_apply(px + rows.begin * x.ld(), x.ld(), pdy + rows.begin * dy.ld(), dy.ld(), rows.size(),
-                              channels, k.affine, relu, gradient.from_x.data(), gradient.offset.data(),
+                              x.channels(), k.affine, relu, gradient.from_x.data(), gradient.offset.data(),
                               pdx + rows.begin * dx.ld(), dx.ld());
   });
 }
@@ -158,57 +155,6 @@ void CpuBackend::batch_norm_backward_frozen(const Tensor& x, const Tensor& dy, c
   check_same_shape(x, dx, "batch_norm_backward_frozen");
   check_vectors({&mean, &var, &gamma, &beta, &dgamma, &dbeta}, x.channels(), "batch_norm_backward_frozen");
   norm_backward(x, dy, norm_coefficients(mean, var, gamma, beta, eps), relu, false, write_params, dx, dgamma, dbeta);
-}
-
-void CpuBackend::batch_norm_max_pool(const Tensor& x, const Tensor& mean, const Tensor& var, const Tensor& gamma,
-                                     const Tensor& beta, double eps, const Window& window, const Tensor& y,
-                                     const Tensor& winner) {
-  check_max_pool(x, window, y, winner, "batch_norm_max_pool");
-  check_vectors({&mean, &var, &gamma, &beta}, x.channels(), "batch_norm_max_pool");
-  const NormCoefficients k = norm_coefficients(mean, var, gamma, beta, eps);
-  const RowGeometry g = row_geometry(x, window, y);
-  const float* px = x.data<float>();
-  float* py = y.data<float>();
-  uint8_t* pwinner = winner.data<uint8_t>();
-  parallel_(y.shape().n * g.out_height, [&](int64_t row) {
-    simd_.norm_max_pool_row(px + row / g.out_height * g.height * g.width * x.ld(), x.ld(), k.affine, g,
-                            row % g.out_height, py + row * g.out_width * y.ld(), y.ld(),
-                            pwinner + row * g.out_width * g.channels);
-  });
-}
-
-void CpuBackend::batch_norm_max_pool_backward(const Tensor& x, const Tensor& dy, const Tensor& winner,
-                                              const Tensor& mean, const Tensor& var, const Tensor& gamma,
-                                              const Tensor& beta, double eps, const Window& window, Write write_params,
-                                              const Tensor& dx, const Tensor& dgamma, const Tensor& dbeta) {
-  check_max_pool(x, window, dy, winner, "batch_norm_max_pool_backward");
-  check_same_shape(x, dx, "batch_norm_max_pool_backward");
-  check_no_overlap(dx, {&x, &dy}, "batch_norm_max_pool_backward");
-  check_vectors({&mean, &var, &gamma, &beta, &dgamma, &dbeta}, x.channels(), "batch_norm_max_pool_backward");
-  const NormCoefficients k = norm_coefficients(mean, var, gamma, beta, eps);
-  const RowGeometry g = row_geometry(x, window, dy);
-  const int64_t in_pixels = g.height * g.width, out_pixels = g.out_height * g.out_width;
-  const float *px = x.data<float>(), *pdy = dy.data<float>();
-  const uint8_t* pwinner = winner.data<uint8_t>();
-  float* pdx = dx.data<float>();
-  const Chunks chunks{dy.shape().n * g.out_height, 8};
-  const Tensor partial = scratch(chunks.count() * 2 * g.channels);
-  parallel_(chunks.count(), [&](int64_t i) {
-    float* sums = partial.data<float>() + i * 2 * g.channels;
-    std::fill_n(sums, 2 * g.channels, 0.0f);
-    for (int64_t row = chunks[i].begin; row < chunks[i].end; ++row)
-      simd_.norm_max_pool_sums_row(px + row / g.out_height * in_pixels * x.ld(), x.ld(),
-                                   pdy + row * g.out_width * dy.ld(), dy.ld(), pwinner + row * g.out_width * g.channels,
-                                   k.affine, g, row % g.out_height, sums, sums + g.channels);
-  });
-  const NormGradient gradient = norm_gradient(k, partial.data<float>(), chunks.count(), g.channels, x.pixels(),
-                                              /*statistics_depend_on_x=*/true, write_params, dgamma, dbeta);
-  parallel_(x.shape().n * g.height, [&](int64_t row) {
-    const int64_t n = row / g.height;
-    simd_.norm_max_pool_data_row(px + row * g.width * x.ld(), x.ld(), pdy + n * out_pixels * dy.ld(), dy.ld(),
-                                 pwinner + n * out_pixels * g.channels, k.affine, gradient.from_x.data(),
-                                 gradient.offset.data(), g, row % g.height, pdx + row * g.width * dx.ld(), dx.ld());
-  });
 }
 
 }  // namespace riffle

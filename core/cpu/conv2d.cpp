@@ -8,6 +8,7 @@
 #include "core/contracts.h"
 #include "core/cpu/cpu_backend.h"
 #include "core/cpu/gemm.h"
+#include "core/cpu/row_geometry.h"
 
 namespace riffle {
 namespace {
@@ -126,7 +127,7 @@ void CpuBackend::conv2d(const Tensor& x, const Tensor& w, const Window& window, 
     const RowGeometry image = row_geometry(g);
     const Tensor turned = scratch(w.elements());  // (patch, K)
     transpose(pw, g.outputs, g.patch(), turned.data<float>());
-    parallel_(g.rows(), [&](int64_t row) {
+    parallel_.each(image_rows(g.rows(), g.out_width, g.outputs), [&](int64_t row) {
       narrow_row(px + row / g.out_height * g.image_size(), image, row % g.out_height, turned.data<float>(), g.outputs,
                  bias, epilogue.relu, py + row * g.out_width * g.outputs);
     });

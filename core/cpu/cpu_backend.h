@@ -75,6 +75,9 @@ class CpuBackend final : public Backend {
                                   const Tensor& gamma, const Tensor& beta, double eps, bool relu, Write write_params,
                                   const Tensor& dx, const Tensor& dgamma, const Tensor& dbeta) override;
 
+  void pointwise_batch_norm_backward(const Tensor& x, const Tensor& w, const Tensor& y, const Tensor& dz,
+                                     const BatchNormState& norm, Write write_dx, const Tensor& dx, Write write_params,
+                                     const Tensor& dw, const Tensor& dgamma, const Tensor& dbeta) override;
   void batch_norm_max_pool(const Tensor& x, const Tensor& mean, const Tensor& var, const Tensor& gamma,
                            const Tensor& beta, double eps, const Window& window, const Tensor& y,
                            const Tensor& winner) override;
@@ -100,8 +103,13 @@ class CpuBackend final : public Backend {
   void ema_update(const std::vector<Tensor>& averages, const std::vector<Tensor>& values, double decay) override;
 
  private:
-  struct NormCoefficients;
-  struct NormGradient;
+  struct NormCoefficients {
+    std::vector<float> scale, inv_std;  // scale = gamma * inv_std
+    ChannelAffine affine;               // points into scale and the tensors
+  };
+  struct NormGradient {  // dx = scale*g + from_x*(x - mean) + offset
+    std::vector<float> from_x, offset;
+  };
   NormCoefficients norm_coefficients(const Tensor& mean, const Tensor& var, const Tensor& gamma, const Tensor& beta,
                                      double eps);
   // From partial sums of g = masked dy (C) and g*(x - mean) (C), `parts` times: writes dgamma and dbeta, returns what
@@ -109,6 +117,8 @@ class CpuBackend final : public Backend {
   NormGradient norm_gradient(const NormCoefficients& coefficients, const float* partial, int64_t parts,
                              int64_t channels, int64_t pixels, bool statistics_depend_on_x, Write write_params,
                              const Tensor& dgamma, const Tensor& dbeta);
+  NormGradient norm_sums(const Tensor& x, const Tensor& dy, const NormCoefficients& coefficients, bool relu,
+                         bool statistics_depend_on_x, Write write_params, const Tensor& dgamma, const Tensor& dbeta);
   void norm_backward(const Tensor& x, const Tensor& dy, const NormCoefficients& coefficients, bool relu,
                      bool statistics_depend_on_x, Write write_params, const Tensor& dx, const Tensor& dgamma,
                      const Tensor& dbeta);

@@ -14,11 +14,6 @@ bool is_3x3(const Window& window) {
   return window.kernel_h == 3 && window.kernel_w == 3;
 }
 
-// Output rows in pieces, several rows for small images, so that a piece is worth a thread's while.
-Chunks image_rows(int64_t rows, int64_t width, int64_t channels) {
-  return {rows, std::clamp<int64_t>(8192 / (width * channels), 1, 64)};
-}
-
 // Calls body(tap, x pixel) for the taps of output (oh, ow) that lie inside the image.
 template <class Body>
 void for_each_tap(const RowGeometry& g, int64_t oh, int64_t ow, const Body& body) {

@@ -54,7 +54,7 @@ void CpuBackend::max_pool(const Tensor& x, const Window& window, const Tensor& y
   const float* px = x.data<float>();
   float* py = y.data<float>();
   uint8_t* pwinner = winner.data<uint8_t>();
-  parallel_(y.shape().n * g.out_height, [&](int64_t row) {
+  parallel_.each(image_rows(y.shape().n * g.out_height, g.out_width, g.channels), [&](int64_t row) {
     simd_.max_pool_row(px + row / g.out_height * g.height * g.width * x.ld(), x.ld(), g, row % g.out_height,
                        py + row * g.out_width * y.ld(), y.ld(), pwinner + row * g.out_width * g.channels);
   });
@@ -67,7 +67,7 @@ void CpuBackend::max_pool_backward(const Tensor& dy, const Tensor& winner, const
   const uint8_t* pwinner = winner.data<uint8_t>();
   float* pdx = dx.data<float>();
   const int64_t out_pixels = g.out_height * g.out_width;
-  parallel_(dx.shape().n * g.height, [&](int64_t row) {
+  parallel_.each(image_rows(dx.shape().n * g.height, g.width, g.channels), [&](int64_t row) {
     const int64_t n = row / g.height;
     simd_.max_pool_data_row(pdy + n * out_pixels * dy.ld(), dy.ld(), pwinner + n * out_pixels * g.channels, g,
                             row % g.height, pdx + row * g.width * dx.ld(), dx.ld());

@@ -99,6 +99,7 @@ void Parallel::claim_pieces(uint32_t generation, int thread) {
   const int64_t count = count_.load(std::memory_order_acquire), all = threads();
   const Call call = call_.load(std::memory_order_acquire);
   const void* context = context_.load(std::memory_order_acquire);
+  int64_t finished = 0;
   for (int64_t i = 0; i < all; ++i) {
     const int64_t share = (thread + i) % all, end = count * (share + 1) / all;
     std::atomic<uint64_t>& shared_ticket = shares_[share].ticket;
@@ -111,10 +112,11 @@ void Parallel::claim_pieces(uint32_t generation, int thread) {
         std::lock_guard<std::mutex> lock(mutex_);
         if (!error_) error_ = std::current_exception();
       }
-      finished_.fetch_add(1, std::memory_order_release);
+      ++finished;
       ticket = shared_ticket.load(std::memory_order_acquire);
     }
   }
+  if (finished > 0) finished_.fetch_add(finished, std::memory_order_release);
 }
 
 uint32_t Parallel::wait_for_work(uint32_t seen) {

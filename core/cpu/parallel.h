@@ -70,6 +70,14 @@ class Parallel {
     }
   }
 
+  // body(item) for every item of `chunks`; a chunk is a piece.
+  template <class Body>
+  void each(const Chunks& chunks, const Body& body) {
+    (*this)(chunks.count(), [&](int64_t i) {
+      for (int64_t item = chunks[i].begin; item < chunks[i].end; ++item) body(item);
+    });
+  }
+
  private:
   using Call = void (*)(const void* context, int64_t i, int thread);
 
@@ -88,8 +96,9 @@ class Parallel {
   int threads_ = 1;
   std::unique_ptr<Share[]> shares_;      // one a thread
   std::atomic<uint32_t> generation_{0};  // of the current loop; stored after everything else about it
-  std::atomic<int64_t> count_{0}, finished_{0};
-  std::atomic<Call> call_{nullptr};
+  std::atomic<int64_t> count_{0};
+  alignas(64) std::atomic<int64_t> finished_{0};  // written by all, so not beside what all read
+  alignas(64) std::atomic<Call> call_{nullptr};
   std::atomic<const void*> context_{nullptr};
   std::atomic<int> sleepers_{0};
   std::atomic<bool> stop_{false}, running_{false};

@@ -102,36 +102,30 @@ void depthwise3x3_weights_row(const float* x, int64_t ldx, const float* dy, int6
   const IndexRange inner = interior(3, g.stride, g.pad_left, g.width, g.out_width);
   for_lanes(g.channels, [&](auto lane, int64_t c) {
     using V = typename decltype(lane)::Vector;
-    const auto edge = [&](int64_t begin, int64_t end) {
-      for (int64_t ow = begin; ow < end; ++ow) {
-        const int64_t iw0 = ow * g.stride - g.pad_left;
-        const IndexRange columns = taps_inside(iw0, 3, g.width);
-        const V gradient = lane.load(dy + ow * lddy + c);
-        for (int64_t r = rows.begin; r < rows.end; ++r) {
-          for (int64_t s = columns.begin; s < columns.end; ++s) {
-            float* out = dw + (r * 3 + s) * g.channels + c;
-            lane.store(out, V(lane.load(out) + gradient * lane.load(x + ((ih0 + r) * g.width + iw0 + s) * ldx + c)));
+    for (int64_t r = rows.begin; r < rows.end; ++r) {
+      const float* x_row = x + (ih0 + r) * g.width * ldx + c;
+      float* out = dw + r * 3 * g.channels + c;
+      V sum[3];
+      for (int s = 0; s < 3; ++s) sum[s] = lane.load(out + s * g.channels);
+      const auto edge = [&](int64_t begin, int64_t end) {
+        for (int64_t ow = begin; ow < end; ++ow) {
+          const V gradient = lane.load(dy + ow * lddy + c);
+          for (int s = 0; s < 3; ++s) {
+            const int64_t iw = ow * g.stride - g.pad_left + s;
+            if (iw >= 0 && iw < g.width) sum[s] += gradient * lane.load(x_row + iw * ldx);
           }
         }
-      }
-    };
-    edge(0, inner.begin);
-    for (int64_t r = rows.begin; r < rows.end; ++r) {
-      float* out = dw + r * 3 * g.channels + c;
-      V sum0 = lane.load(out), sum1 = lane.load(out + g.channels), sum2 = lane.load(out + 2 * g.channels);
-      const float* p = x + ((ih0 + r) * g.width + inner.begin * g.stride - g.pad_left) * ldx + c;
+      };
+      edge(0, inner.begin);
+      const float* p = x_row + (inner.begin * g.stride - g.pad_left) * ldx;
       const float* q = dy + inner.begin * lddy + c;
       for (int64_t ow = inner.begin; ow < inner.end; ++ow, p += g.stride * ldx, q += lddy) {
         const V gradient = lane.load(q);
-        sum0 += gradient * lane.load(p);
-        sum1 += gradient * lane.load(p + ldx);
-        sum2 += gradient * lane.load(p + 2 * ldx);
+        for (int s = 0; s < 3; ++s) sum[s] += gradient * lane.load(p + s * ldx);
       }
-      lane.store(out, sum0);
-      lane.store(out + g.channels, sum1);
-      lane.store(out + 2 * g.channels, sum2);
+      edge(inner.end, g.out_width);
+      for (int s = 0; s < 3; ++s) lane.store(out + s * g.channels, sum[s]);
     }
-    edge(inner.end, g.out_width);
   });
 }
 

@@ -12,6 +12,15 @@ inline V centred(Lane lane, const float* x, const ChannelAffine& a, int64_t c) {
   return lane.load(x + c) - lane.load(a.mean + c);
 }
 
+// Whether v takes best's place: the first of equal values stays; NaN beats every number, and the first NaN stays.
+template <class V>
+inline auto exceeds(V v, V best) {
+  return ~(v <= best) & (best == best);
+}
+inline bool exceeds(float v, float best) {
+  return !(v <= best) && best == best;
+}
+
 // Pools value(lane, pixel, c). The winner's tap travels as a float beside the maximum (at most 255, so exact).
 template <class Value>
 inline void pool_row(const float* x, int64_t ldx, const RowGeometry& g, int64_t oh, float* y, int64_t ldy,
@@ -28,8 +37,7 @@ inline void pool_row(const float* x, int64_t ldx, const RowGeometry& g, int64_t 
       for (int64_t r = rows.begin; r < rows.end; ++r) {
         for (int64_t s = columns.begin; s < columns.end; ++s) {
           const V v = value(lane, x + ((ih0 + r) * g.width + iw0 + s) * ldx, c);
-          // The first of equal values stays; NaN beats every number, and the first NaN stays.
-          const auto wins = (v > best) | ((v != v) & (best == best));
+          const auto wins = exceeds(v, best);
           tap = wins ? splat<V>(static_cast<float>(r * g.kernel_w + s)) : tap;
           best = wins ? v : best;
         }
@@ -67,9 +75,8 @@ inline void for_each_won(const float* dy, int64_t lddy, const uint8_t* winner, c
       for (int i = 0; i < row_count; ++i) {
         for (int j = 0; j < column_count; ++j) {
           const int64_t pixel = rows[i].output * g.out_width + columns[j].output;
-          const V tap = splat<V>(static_cast<float>(rows[i].tap * g.kernel_w + columns[j].tap));
-          const auto won = lane.load_bytes(winner + pixel * g.channels + c) == tap;
-          sum += won ? lane.load(dy + pixel * lddy + c) : splat<V>(0);
+          const auto tap = static_cast<uint8_t>(rows[i].tap * g.kernel_w + columns[j].tap);
+          sum += lane.load_where(winner + pixel * g.channels + c, tap, dy + pixel * lddy + c, V{});
         }
       }
       body(lane, c, iw, sum);
@@ -105,13 +112,12 @@ void norm_max_pool_sums_row(const float* x, int64_t ldx, const float* dy, int64_
     for (int64_t ow = 0; ow < g.out_width; ++ow) {
       const int64_t iw0 = ow * g.stride - g.pad_left;
       const IndexRange columns = taps_inside(iw0, g.kernel_w, g.width);
-      const V won = lane.load_bytes(winner + ow * g.channels + c);
+      const uint8_t* won = winner + ow * g.channels + c;
       V value{};
       for (int64_t r = rows.begin; r < rows.end; ++r)
         for (int64_t s = columns.begin; s < columns.end; ++s)
-          value = won == splat<V>(static_cast<float>(r * g.kernel_w + s))
-                      ? lane.load(x + ((ih0 + r) * g.width + iw0 + s) * ldx + c)
-                      : value;
+          value = lane.load_where(won, static_cast<uint8_t>(r * g.kernel_w + s),
+                                  x + ((ih0 + r) * g.width + iw0 + s) * ldx + c, value);
       const V deviation = value - mean;
       const V gradient = deviation * scale + shift > splat<V>(0) ? lane.load(dy + ow * lddy + c) : splat<V>(0);
       g_sum += gradient;

@@ -85,16 +85,22 @@ void norm_backward_sums(const float* x, int64_t ldx, const float* dy, int64_t ld
   for_lanes(channels, [&](auto lane, int64_t c) {
     using V = typename decltype(lane)::Vector;
     const V mean = lane.load(a.mean + c), scale = lane.load(a.scale + c), shift = lane.load(a.shift + c);
-    V g_sum{}, gx_sum{};
-    for (int64_t r = 0; r < rows; ++r) {
-      const V centred = lane.load(x + r * ldx + c) - mean;
+    V g_sum[2] = {V{}, V{}}, gx_sum[2] = {V{}, V{}};
+    const auto add_row = [&](int64_t r, int which) {
+      const V deviation = lane.load(x + r * ldx + c) - mean;
       V g = lane.load(dy + r * lddy + c);
-      if (relu) g = centred * scale + shift > splat<V>(0) ? g : splat<V>(0);
-      g_sum += g;
-      gx_sum += g * centred;
+      if (relu) g = deviation * scale + shift > splat<V>(0) ? g : splat<V>(0);
+      g_sum[which] += g;
+      gx_sum[which] += g * deviation;
+    };
+    int64_t r = 0;
+    for (; r + 2 <= rows; r += 2) {
+      add_row(r, 0);
+      add_row(r + 1, 1);
     }
-    lane.store(sum_g + c, g_sum);
-    lane.store(sum_gx + c, gx_sum);
+    if (r < rows) add_row(r, 0);
+    lane.store(sum_g + c, V(g_sum[0] + g_sum[1]));
+    lane.store(sum_gx + c, V(gx_sum[0] + gx_sum[1]));
   });
 }
 

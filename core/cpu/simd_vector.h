@@ -48,6 +48,10 @@ struct WholeLane {
     const Bytes bytes = __builtin_convertvector(v, Bytes);
     __builtin_memcpy(p, &bytes, sizeof bytes);
   }
+  // p[i] where bytes[i] == byte, otherwise other[i].
+  static V load_where(const uint8_t* bytes, uint8_t byte, const float* p, V other) {
+    return load_bytes(bytes) == splat<V>(byte) ? load(p) : other;
+  }
 };
 
 struct SingleLane {
@@ -56,9 +60,19 @@ struct SingleLane {
   static void store(float* p, float v) { *p = v; }
   static float load_bytes(const uint8_t* p) { return static_cast<float>(*p); }
   static void store_bytes(uint8_t* p, float v) { *p = static_cast<uint8_t>(v); }
+  static float load_where(const uint8_t* bytes, uint8_t byte, const float* p, float other) {
+    return *bytes == byte ? *p : other;
+  }
 };
 
 #ifdef __AVX512BW__
+template <>
+inline F16 WholeLane<F16, U16>::load_where(const uint8_t* bytes, uint8_t byte, const float* p, F16 other) {
+  const __m128i all = _mm_loadu_si128(reinterpret_cast<const __m128i*>(bytes));
+  const __mmask16 equal = _mm_cmpeq_epi8_mask(all, _mm_set1_epi8(static_cast<char>(byte)));
+  return reinterpret_cast<F16>(_mm512_mask_loadu_ps(reinterpret_cast<__m512>(other), equal, p));
+}
+
 // The first few of 16 channels: what lies beyond is neither read nor written.
 struct MaskedLane {
   using Vector = F16;
@@ -71,6 +85,11 @@ struct MaskedLane {
   }
   void store_bytes(uint8_t* p, F16 v) const {
     _mm_mask_storeu_epi8(p, mask, reinterpret_cast<__m128i>(__builtin_convertvector(v, U16)));
+  }
+  F16 load_where(const uint8_t* bytes, uint8_t byte, const float* p, F16 other) const {
+    const __m128i all = _mm_maskz_loadu_epi8(mask, bytes);
+    const __mmask16 equal = _mm_mask_cmpeq_epi8_mask(mask, all, _mm_set1_epi8(static_cast<char>(byte)));
+    return reinterpret_cast<F16>(_mm512_mask_loadu_ps(reinterpret_cast<__m512>(other), equal, p));
   }
 };
 #endif

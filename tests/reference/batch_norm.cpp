@@ -133,4 +133,16 @@ void RefBackend::batch_norm_backward_frozen(const Tensor& x, const Tensor& dy, c
   }
 }
 
+// The definition: the operations it fuses, one after the other.
+void RefBackend::pointwise_batch_norm_backward(const Tensor& x, const Tensor& w, const Tensor& y, const Tensor& dz,
+                                               const BatchNormState& norm, Write write_dx, const Tensor& dx,
+                                               Write write_params, const Tensor& dw, const Tensor& dgamma,
+                                               const Tensor& dbeta) {
+  const Tensor dy = empty(y.shape());
+  batch_norm_backward(y, dz, norm.mean, norm.var, norm.gamma, norm.beta, norm.eps, norm.relu, write_params, dy, dgamma,
+                      dbeta);
+  pointwise_backward_weights(x, dy, write_params, dw);
+  if (dx.defined()) pointwise_backward_data(dy, w, write_dx, dx);
+}
+
 }  // namespace riffle::reference

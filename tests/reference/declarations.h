@@ -64,6 +64,9 @@ class RefBackend final : public Backend {
   void relu(const Tensor& x, const Tensor& y) override;
   void relu_backward(const Tensor& y, const Tensor& dy, const Tensor& dx) override;
   void dropout(const Tensor& x, PhiloxKey key, double rate, const Tensor& y) override;
+  void pointwise_batch_norm_backward(const Tensor& x, const Tensor& w, const Tensor& y, const Tensor& dz,
+                                     const BatchNormState& norm, Write write_dx, const Tensor& dx, Write write_params,
+                                     const Tensor& dw, const Tensor& dgamma, const Tensor& dbeta) override;
   void batch_norm_max_pool(const Tensor& x, const Tensor& mean, const Tensor& var, const Tensor& gamma,
                            const Tensor& beta, double eps, const Window& window, const Tensor& y,
                            const Tensor& winner) override;
