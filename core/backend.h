@@ -38,10 +38,12 @@ struct Window {
   int64_t out_w(int64_t in_w) const { return (in_w + padding.left + padding.right - kernel_w) / stride + 1; }
 };
 
-// What a convolution does to its result before writing it: y = conv + bias, then max(0, y).
+// What a convolution does to its result on the way to memory: y = conv + bias, then max(0, y); or, instead of those, what
+// batch_norm_statistics would say of y, computed while it is in the cache.
 struct Epilogue {
-  Tensor bias;  // (C) or undefined
+  Tensor bias{};  // (C) or undefined
   bool relu = false;
+  Tensor mean{}, var{};  // outputs, (C) each; both or none, and then neither bias nor relu
 };
 
 // What batch_norm_apply was given. Vectors of (C).

@@ -98,6 +98,14 @@ void check_halves(const Tensor& a, const Tensor& b, const Tensor& whole, const c
                whole.shape());
 }
 
+void check_epilogue(const Epilogue& epilogue, int64_t outputs, const char* operation) {
+  if (epilogue.bias.defined()) check_vectors({&epilogue.bias}, outputs, operation);
+  if (!epilogue.mean.defined() && !epilogue.var.defined()) return;
+  check_vectors({&epilogue.mean, &epilogue.var}, outputs, operation);
+  RIFFLE_CHECK(!epilogue.bias.defined() && !epilogue.relu, operation,
+               ": statistics are of the convolution alone, without bias and ReLU");
+}
+
 void check_labels(const Tensor& logits, const Tensor& labels) {
   const Shape& s = logits.shape();
   RIFFLE_CHECK(s.h == 1 && s.w == 1, "logits must be (N,1,1,K), got ", s);

@@ -23,6 +23,8 @@ void check_pointwise(const Tensor& x, const Tensor& w, const Tensor& y);
 void check_max_pool(const Tensor& x, const Window& window, const Tensor& y, const Tensor& winner,
                     const char* operation);
 void check_halves(const Tensor& a, const Tensor& b, const Tensor& whole, const char* operation);
+// Of a convolution with `outputs` channels.
+void check_epilogue(const Epilogue& epilogue, int64_t outputs, const char* operation);
 void check_labels(const Tensor& logits, const Tensor& labels);
 
 }  // namespace riffle

@@ -13,7 +13,6 @@ size_t size_of(DType dtype) {
     case DType::kF64:
       return 8;
     case DType::kBF16:
-      return 2;
     case DType::kF16:
       return 2;
     case DType::kU8:

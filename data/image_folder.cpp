@@ -95,7 +95,7 @@ class ImageFolder : public Dataset {
         names_ += image;
         name_ends_.push_back(names_.size());
       }
-      folder_ends_.push_back(size());
+      folder_ends_.push_back(static_cast<int64_t>(name_ends_.size()));
     }
   }
 

@@ -44,19 +44,25 @@ BatchNorm2d::BatchNorm2d(Backend& backend, int64_t channels)
   backend.fill(0, bias_->value);
 }
 
-BatchNorm2d::Statistics BatchNorm2d::statistics(const Context& context, const Tensor& x) {
-  if (!context.training || frozen_statistics_) return {running_mean_->value, running_var_->value, false};
-  Backend& backend = context.backend;
-  const Statistics batch{backend.empty(vector_shape(x.channels())), backend.empty(vector_shape(x.channels())), true};
-  backend.batch_norm_statistics(x, batch.mean, batch.var);
-  backend.batch_norm_update_running(batch.mean, batch.var, x.pixels(), kMomentum, running_mean_->value,
-                                    running_var_->value);
-  return batch;
+BatchStatistics BatchNorm2d::batch_statistics(const Context& context) const {
+  if (!context.training || frozen_statistics_) return {};
+  const Shape& shape = weight_->value.shape();
+  return {context.backend.empty(shape), context.backend.empty(shape)};
 }
 
-Variable BatchNorm2d::forward(const Context& context, const Variable& x, bool relu) {
+BatchNorm2d::Statistics BatchNorm2d::statistics(const Context& context, const Tensor& x, const BatchStatistics& known) {
+  if (!context.training || frozen_statistics_) return {running_mean_->value, running_var_->value, false};
   Backend& backend = context.backend;
-  const Statistics used = statistics(context, x.value());
+  const BatchStatistics batch = known.wanted() ? known : batch_statistics(context);
+  if (!known.wanted()) backend.batch_norm_statistics(x, batch.mean, batch.var);
+  backend.batch_norm_update_running(batch.mean, batch.var, x.pixels(), kMomentum, running_mean_->value,
+                                    running_var_->value);
+  return {batch.mean, batch.var, true};
+}
+
+Variable BatchNorm2d::forward(const Context& context, const Variable& x, bool relu, const BatchStatistics& known) {
+  Backend& backend = context.backend;
+  const Statistics used = statistics(context, x.value(), known);
   const Tensor y = backend.empty(x.shape());
   backend.batch_norm_apply(x.value(), used.mean, used.var, weight_->value, bias_->value, kEps, relu, y);
   const bool recorded = records(context, x, {weight_, bias_});
@@ -79,11 +85,12 @@ Variable BatchNorm2d::forward_pointwise(const Context& context, const std::strin
                                         Parameter& filter, bool relu) {
   const bool plain =
       !context.tape || !context.training || frozen_statistics_ || filter.frozen || weight_->frozen || bias_->frozen;
-  if (plain) return forward(context, pointwise_conv2d(context, conv_name, x, filter, nullptr), relu);
+  const BatchStatistics batch = batch_statistics(context);
+  if (plain) return forward(context, pointwise_conv2d(context, conv_name, x, filter, nullptr, batch), relu, batch);
   Backend& backend = context.backend;
   const Tensor y = backend.empty(x.shape().with_channels(filter.value.shape().n));
-  backend.pointwise(x.value(), filter.value, {}, y);
-  const Statistics used = statistics(context, y);
+  backend.pointwise(x.value(), filter.value, {{}, false, batch.mean, batch.var}, y);
+  const Statistics used = statistics(context, y, batch);
   const Tensor z = backend.empty(y.shape());
   backend.batch_norm_apply(y, used.mean, used.var, weight_->value, bias_->value, kEps, relu, z);
   const Variable output(z, true);
@@ -108,13 +115,15 @@ Variable BatchNorm2d::forward_pointwise(const Context& context, const std::strin
   return output;
 }
 
-Variable BatchNorm2d::forward_max_pool(const Context& context, const Variable& x, const Window& window) {
+Variable BatchNorm2d::forward_max_pool(const Context& context, const Variable& x, const Window& window,
+                                       const BatchStatistics& known) {
   const std::string name = path() + ".max_pool";
-  if (!context.training || frozen_statistics_) return max_pool2d(context, name, forward(context, x, true), window);
+  if (!context.training || frozen_statistics_)
+    return max_pool2d(context, name, forward(context, x, true, known), window);
   Backend& backend = context.backend;
   const Shape& in = x.shape();
   check_window_fits(window, in, name.c_str());
-  const Statistics used = statistics(context, x.value());
+  const Statistics used = statistics(context, x.value(), known);
   const Tensor y = backend.empty({in.n, window.out_h(in.h), window.out_w(in.w), in.c});
   const Tensor winner = backend.empty(y.shape(), DType::kU8);
   backend.batch_norm_max_pool(x.value(), used.mean, used.var, weight_->value, bias_->value, kEps, window, y, winner);

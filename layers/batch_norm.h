@@ -3,6 +3,7 @@
 #pragma once
 
 #include "core/module.h"
+#include "layers/batch_statistics.h"
 
 namespace riffle {
 
@@ -12,7 +13,10 @@ class BatchNorm2d : public Module {
 
   // Training: statistics of the batch, and the running ones updated. Else, or with frozen statistics: the running ones.
   // relu fuses max(0, y) into the same pass. x (N,H,W,C).
-  Variable forward(const Context& context, const Variable& x, bool relu);
+  // `known`: the statistics of x, if wanted() when it was computed; else they are computed here.
+  Variable forward(const Context& context, const Variable& x, bool relu, const BatchStatistics& known = {});
+  // What the operation before this one is to fill in: wanted where this layer will use the batch's statistics.
+  BatchStatistics batch_statistics(const Context& context) const;
 
   // forward(pointwise_conv2d(x, filter), relu). In training, with nothing frozen, the two are one node on the tape, named
   // after the convolution, whose backward pass never writes the gradient between them.
@@ -20,7 +24,8 @@ class BatchNorm2d : public Module {
                              bool relu);
 
   // max_pool2d(forward(x, relu)), in one pass where statistics are the batch's.
-  Variable forward_max_pool(const Context& context, const Variable& x, const Window& window);
+  Variable forward_max_pool(const Context& context, const Variable& x, const Window& window,
+                            const BatchStatistics& known = {});
 
   // y = scale*x + shift is what this layer does in evaluation; (C) each, in double.
   struct Affine {
@@ -38,7 +43,7 @@ class BatchNorm2d : public Module {
     Tensor mean, var;
     bool of_batch;
   };
-  Statistics statistics(const Context& context, const Tensor& x);
+  Statistics statistics(const Context& context, const Tensor& x, const BatchStatistics& known);
 
   Parameter* weight_;
   Parameter* bias_;

@@ -6,12 +6,13 @@
 namespace riffle {
 
 Variable conv2d(const Context& context, const std::string& name, const Variable& x, Parameter& weight, Parameter* bias,
-                const Window& window, int64_t groups) {
+                const Window& window, int64_t groups, const BatchStatistics& statistics) {
   Backend& backend = context.backend;
   const Shape& in = x.shape();
   check_window_fits(window, in, name.c_str());
   const Tensor y = backend.empty({in.n, window.out_h(in.h), window.out_w(in.w), weight.value.shape().n});
-  backend.conv2d(x.value(), weight.value, window, groups, {bias ? bias->value : Tensor{}, false}, y);
+  backend.conv2d(x.value(), weight.value, window, groups,
+                 {bias ? bias->value : Tensor{}, false, statistics.mean, statistics.var}, y);
   const bool recorded = records(context, x, {&weight, bias});
   const Variable output(y, recorded);
   if (!recorded) return output;
@@ -40,8 +41,8 @@ Window Conv2d::window(const Shape& input) const {
   return dialect_window(config_.dialect, config_.kernel, config_.stride, input.h, input.w);
 }
 
-Variable Conv2d::forward(const Context& context, const Variable& x) {
-  return conv2d(context, path(), x, *weight_, bias_, window(x.shape()), config_.groups);
+Variable Conv2d::forward(const Context& context, const Variable& x, const BatchStatistics& statistics) {
+  return conv2d(context, path(), x, *weight_, bias_, window(x.shape()), config_.groups, statistics);
 }
 
 Tensor Conv2d::infer(Backend& backend, const Tensor& x, const Tensor& weight, const Epilogue& epilogue) const {

@@ -7,7 +7,7 @@ namespace riffle {
 
 // y = conv(x, weight) + bias. x (N,H,W,C), weight (K,R,S,C/groups), bias (K) or null. x packed.
 Variable conv2d(const Context& context, const std::string& name, const Variable& x, Parameter& weight, Parameter* bias,
-                const Window& window, int64_t groups);
+                const Window& window, int64_t groups, const BatchStatistics& statistics = {});
 
 struct Conv2dConfig {
   int64_t inputs, outputs, kernel = 3, stride = 1, groups = 1;
@@ -19,7 +19,8 @@ class Conv2d : public Convolution {
  public:
   Conv2d(Backend& backend, const Conv2dConfig& config);
 
-  Variable forward(const Context& context, const Variable& x) override;
+  using Convolution::forward;
+  Variable forward(const Context& context, const Variable& x, const BatchStatistics& statistics) override;
   Tensor infer(Backend& backend, const Tensor& x, const Tensor& weight, const Epilogue& epilogue) const override;
   Shape output_shape(const Shape& input) const override;
   std::string kind() const override;

@@ -16,14 +16,16 @@ Variable ConvBn::forward(const Context& context, const Variable& x) {
   if (folded_weight_.defined()) return forward_folded(context, x);
   if (conv_->weight().kind == ParameterKind::kMatrix)
     return norm_.forward_pointwise(context, conv_->path(), x, conv_->weight(), relu_);
-  return norm_.forward(context, conv_->forward(context, x), relu_);
+  const BatchStatistics statistics = norm_.batch_statistics(context);
+  return norm_.forward(context, conv_->forward(context, x, statistics), relu_, statistics);
 }
 
 Variable ConvBn::forward_max_pool(const Context& context, const Variable& x, const Window& window) {
   RIFFLE_CHECK(relu_, conv_->path(), ": pooling is fused with a block that has ReLU");
   if (folded_weight_.defined())
     return max_pool2d(context, conv_->path() + ".max_pool", forward_folded(context, x), window);
-  return norm_.forward_max_pool(context, conv_->forward(context, x), window);
+  const BatchStatistics statistics = norm_.batch_statistics(context);
+  return norm_.forward_max_pool(context, conv_->forward(context, x, statistics), window, statistics);
 }
 
 Variable ConvBn::forward_folded(const Context& context, const Variable& x) const {

@@ -7,14 +7,17 @@
 #include <string>
 
 #include "core/module.h"
+#include "layers/batch_statistics.h"
 #include "layers/dialect.h"
 
 namespace riffle {
 
 class Convolution : public Module {
  public:
-  // x (N,H,W,inputs) -> (N,OH,OW,outputs). Records on the context's tape.
-  virtual Variable forward(const Context& context, const Variable& x) = 0;
+  // x (N,H,W,inputs) -> (N,OH,OW,outputs). Records on the context's tape. `statistics`, if wanted, receive the mean and
+  // variance of the result.
+  virtual Variable forward(const Context& context, const Variable& x, const BatchStatistics& statistics) = 0;
+  Variable forward(const Context& context, const Variable& x) { return forward(context, x, {}); }
   // Without a tape, with other weights of the same shape, a bias and optionally ReLU: a folded batch norm.
   virtual Tensor infer(Backend& backend, const Tensor& x, const Tensor& weight, const Epilogue& epilogue) const = 0;
   virtual Shape output_shape(const Shape& input) const = 0;

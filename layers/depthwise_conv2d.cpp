@@ -6,12 +6,12 @@
 namespace riffle {
 
 Variable depthwise_conv2d(const Context& context, const std::string& name, const Variable& x, Parameter& weight,
-                          const Window& window) {
+                          const Window& window, const BatchStatistics& statistics) {
   Backend& backend = context.backend;
   const Shape& in = x.shape();
   check_window_fits(window, in, name.c_str());
   const Tensor y = backend.empty({in.n, window.out_h(in.h), window.out_w(in.w), in.c});
-  backend.depthwise(x.value(), weight.value, window, {}, y);
+  backend.depthwise(x.value(), weight.value, window, {{}, false, statistics.mean, statistics.var}, y);
   const bool recorded = records(context, x, {&weight});
   const Variable output(y, recorded);
   if (!recorded) return output;
@@ -35,8 +35,8 @@ Window DepthwiseConv2d::window(const Shape& input) const {
   return dialect_window(dialect_, kernel_, stride_, input.h, input.w);
 }
 
-Variable DepthwiseConv2d::forward(const Context& context, const Variable& x) {
-  return depthwise_conv2d(context, path(), x, *weight_, window(x.shape()));
+Variable DepthwiseConv2d::forward(const Context& context, const Variable& x, const BatchStatistics& statistics) {
+  return depthwise_conv2d(context, path(), x, *weight_, window(x.shape()), statistics);
 }
 
 Tensor DepthwiseConv2d::infer(Backend& backend, const Tensor& x, const Tensor& weight, const Epilogue& epilogue) const {

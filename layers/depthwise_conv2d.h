@@ -7,13 +7,14 @@ namespace riffle {
 
 // x (N,H,W,C), weight (1,R,S,C).
 Variable depthwise_conv2d(const Context& context, const std::string& name, const Variable& x, Parameter& weight,
-                          const Window& window);
+                          const Window& window, const BatchStatistics& statistics = {});
 
 class DepthwiseConv2d : public Convolution {
  public:
   DepthwiseConv2d(Backend& backend, int64_t channels, int64_t kernel, int64_t stride, Dialect dialect);
 
-  Variable forward(const Context& context, const Variable& x) override;
+  using Convolution::forward;
+  Variable forward(const Context& context, const Variable& x, const BatchStatistics& statistics) override;
   Tensor infer(Backend& backend, const Tensor& x, const Tensor& weight, const Epilogue& epilogue) const override;
   Shape output_shape(const Shape& input) const override;
   std::string kind() const override;

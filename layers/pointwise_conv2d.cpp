@@ -4,10 +4,11 @@
 namespace riffle {
 
 Variable pointwise_conv2d(const Context& context, const std::string& name, const Variable& x, Parameter& weight,
-                          Parameter* bias) {
+                          Parameter* bias, const BatchStatistics& statistics) {
   Backend& backend = context.backend;
   const Tensor y = backend.empty(x.shape().with_channels(weight.value.shape().n));
-  backend.pointwise(x.value(), weight.value, {bias ? bias->value : Tensor{}, false}, y);
+  backend.pointwise(x.value(), weight.value, {bias ? bias->value : Tensor{}, false, statistics.mean, statistics.var},
+                    y);
   const bool recorded = records(context, x, {&weight, bias});
   const Variable output(y, recorded);
   if (!recorded) return output;
@@ -27,8 +28,8 @@ PointwiseConv2d::PointwiseConv2d(Backend& backend, int64_t inputs, int64_t outpu
   weight_ = &add_parameter(backend, "weight", ParameterKind::kMatrix, {outputs, 1, 1, inputs}, true);
 }
 
-Variable PointwiseConv2d::forward(const Context& context, const Variable& x) {
-  return pointwise_conv2d(context, path(), x, *weight_, nullptr);
+Variable PointwiseConv2d::forward(const Context& context, const Variable& x, const BatchStatistics& statistics) {
+  return pointwise_conv2d(context, path(), x, *weight_, nullptr, statistics);
 }
 
 Tensor PointwiseConv2d::infer(Backend& backend, const Tensor& x, const Tensor& weight, const Epilogue& epilogue) const {

@@ -7,13 +7,14 @@ namespace riffle {
 
 // x (N,H,W,C), weight (K,1,1,C), bias (K) or null -> (N,H,W,K). x may be a channel slice.
 Variable pointwise_conv2d(const Context& context, const std::string& name, const Variable& x, Parameter& weight,
-                          Parameter* bias);
+                          Parameter* bias, const BatchStatistics& statistics = {});
 
 class PointwiseConv2d : public Convolution {
  public:
   PointwiseConv2d(Backend& backend, int64_t inputs, int64_t outputs);
 
-  Variable forward(const Context& context, const Variable& x) override;
+  using Convolution::forward;
+  Variable forward(const Context& context, const Variable& x, const BatchStatistics& statistics) override;
   Tensor infer(Backend& backend, const Tensor& x, const Tensor& weight, const Epilogue& epilogue) const override;
   Shape output_shape(const Shape& input) const override { return input.with_channels(outputs()); }
   std::string kind() const override { return "pointwise 1x1"; }

@@ -155,5 +155,36 @@ TEST_P(FusedParity, BatchNormMaxPool) {
       }
 }
 
+// A convolution that reports its result's statistics: the result must not change, and the statistics be the result's.
+TEST_P(FusedParity, ConvolutionsReportStatistics) {
+  const Window window{3, 3, 2, Padding::all(1)};
+  for (int64_t channels : {3, 24, 58}) {
+    SCOPED_TRACE(channels);
+    const Shape shape{3, 19, 17, channels}, out{3, 10, 9, channels};
+    Sides sides(backend());
+    const Pair x = sides.uniform(shape, -1, 1), filters = sides.uniform({channels, 3, 3, channels}, -1, 1);
+    const Pair depthwise = sides.uniform({1, 3, 3, channels}, -1, 1),
+               matrix = sides.uniform({70, 1, 1, channels}, -1, 1);
+    const auto expect_statistics = [&](Shape y_shape, const auto& run) {
+      const Pair y = sides.uniform(y_shape, 5, 6), mean = sides.uniform(vector_shape(y_shape.c), 5, 6);
+      const Pair var = sides.uniform(vector_shape(y_shape.c), 5, 6);
+      run(sides.test(), &Pair::test, Epilogue{{}, false, mean.test, var.test}, y.test);
+      run(sides.reference(), &Pair::reference, Epilogue{{}, false, mean.reference, var.reference}, y.reference);
+      sides.expect_close(y, "y");
+      sides.expect_close(mean, "mean");
+      sides.expect_close(var, "var");
+    };
+    expect_statistics(out, [&](Backend& b, Tensor Pair::*side, const Epilogue& e, const Tensor& y) {
+      b.conv2d(x.*side, filters.*side, window, 1, e, y);
+    });
+    expect_statistics(out, [&](Backend& b, Tensor Pair::*side, const Epilogue& e, const Tensor& y) {
+      b.depthwise(x.*side, depthwise.*side, window, e, y);
+    });
+    expect_statistics(shape.with_channels(70), [&](Backend& b, Tensor Pair::*side, const Epilogue& e, const Tensor& y) {
+      b.pointwise(x.*side, matrix.*side, e, y);
+    });
+  }
+}
+
 }  // namespace
 }  // namespace riffle

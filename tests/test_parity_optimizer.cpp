@@ -104,6 +104,7 @@ TEST_P(OptimizerParity, SquaredNorm) {
   test.run(
       [&](Backend& b, Side side) {
         std::vector<Tensor> tensors;
+        tensors.reserve(arguments.size());
         for (const Argument& argument : arguments) tensors.push_back(argument[side]);
         (side == Side::kTest ? got : expected) = b.squared_norm(tensors);
       },

@@ -164,14 +164,14 @@ TEST(RunFolder, DefaultIsNamedAfterTheConfiguration) {
 
 TEST(ImagePaths, FilesFoldersAndPatterns) {
   const TemporaryFolder folder;
-  const std::string root = folder.path();
+  const std::string& root = folder.path();
   for (const char* name :
        {"b.JPG", "a.png", "notes.txt", ".hidden.png", "deep/er/c.jpeg", ".cache/d.png", "e[1].png"}) {
     fs::create_directories(fs::path(root + "/" + name).parent_path());
     write_bytes(root + "/" + name, {'x'});
   }
   const auto below = [&](std::vector<std::string> names) {
-    for (std::string& name : names) name = root + "/" + name;
+    for (std::string& name : names) name.insert(0, root + "/");
     return names;
   };
   EXPECT_EQ(find_images({root}), below({"a.png", "b.JPG", "deep/er/c.jpeg", "e[1].png"}));

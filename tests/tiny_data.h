@@ -78,7 +78,7 @@ inline void write_png(const std::string& path, const Image& image) {
 inline void write_image_folder(const std::string& root, int64_t count, int size, uint64_t seed) {
   for (int64_t i = 0; i < count; ++i) {
     const std::string& name = quadrant_names()[static_cast<size_t>(i % 4)];
-    write_png(root + "/" + name + "/" + std::to_string(i) + ".png", quadrant_image(i, size, 3, seed));
+    write_png(join(root, "/", name, "/", i, ".png"), quadrant_image(i, size, 3, seed));
   }
 }
 

@@ -14,25 +14,33 @@ void CpuBackend::batch_norm_statistics(const Tensor& x, const Tensor& mean, cons
   check_vectors({&mean, &var}, channels, "batch_norm_statistics");
   const float* px = x.data<float>();
   const Chunks chunks = row_chunks(x.pixels(), channels);
-  const Tensor partial = scratch(3 * chunks.count() * channels);
-  float* centres = partial.data<float>();
-  float* sums = centres + chunks.count() * channels;
-  float* squares = sums + chunks.count() * channels;
+  const Tensor partial = moments_scratch(true, chunks.count(), channels);
   parallel_(chunks.count(), [&](int64_t i) {
-    simd_.moments(px + chunks[i].begin * x.ld(), x.ld(), chunks[i].size(), channels, centres + i * channels,
-                  sums + i * channels, squares + i * channels);
+    piece_moments(partial, i, channels, px + chunks[i].begin * x.ld(), x.ld(), chunks[i].size(), 0, channels);
   });
+  merge_moments(partial, chunks, mean, var);
+}
+
+void CpuBackend::piece_moments(const Tensor& partial, int64_t piece, int64_t channels, const float* y, int64_t ld,
+                               int64_t pixels, int64_t begin, int64_t count) {
+  float* centre = partial.data<float>() + piece * 3 * channels + begin;
+  simd_.moments(y, ld, pixels, count, centre, centre + channels, centre + 2 * channels);
+}
+
+void CpuBackend::merge_moments(const Tensor& partial, const Chunks& pixels, const Tensor& mean, const Tensor& var) {
+  const int64_t channels = mean.channels();
+  const float* moments = partial.data<float>();
   float *pmean = mean.data<float>(), *pvar = var.data<float>();
   const Chunks columns{channels, 64};
   parallel_(columns.count(), [&](int64_t block) {
     for (int64_t c = columns[block].begin; c < columns[block].end; ++c) {
       double count = 0, total_mean = 0, m2 = 0;  // m2: sum of squared deviations from the mean
-      for (int64_t i = 0; i < chunks.count(); ++i) {
-        const double n = static_cast<double>(chunks[i].size());
-        const double sum = sums[i * channels + c];
-        const double chunk_mean = centres[i * channels + c] + sum / n;
-        const double delta = chunk_mean - total_mean;
-        m2 += squares[i * channels + c] - sum * sum / n + delta * delta * count * n / (count + n);
+      for (int64_t i = 0; i < pixels.count(); ++i) {
+        const float* piece = moments + i * 3 * channels + c;
+        const double n = static_cast<double>(pixels[i].size());
+        const double sum = piece[channels];
+        const double delta = piece[0] + sum / n - total_mean;
+        m2 += piece[2 * channels] - sum * sum / n + delta * delta * count * n / (count + n);
         total_mean += delta * n / (count + n);
         count += n;
       }

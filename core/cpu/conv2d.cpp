@@ -119,7 +119,7 @@ void CpuBackend::conv2d(const Tensor& x, const Tensor& w, const Window& window, 
   check_conv2d(x, w, window, groups, y);
   check_no_overlap(y, {&x, &w, &epilogue.bias}, "conv2d");
   const Geometry g(x, window, groups, y);
-  if (epilogue.bias.defined()) check_vectors({&epilogue.bias}, g.outputs, "conv2d");
+  check_epilogue(epilogue, g.outputs, "conv2d");
   const float *px = x.data<float>(), *pw = w.data<float>();
   const float* bias = epilogue.bias.defined() ? epilogue.bias.data<float>() : nullptr;
   float* py = y.data<float>();
@@ -127,10 +127,18 @@ void CpuBackend::conv2d(const Tensor& x, const Tensor& w, const Window& window, 
     const RowGeometry image = row_geometry(g);
     const Tensor turned = scratch(w.elements());  // (patch, K)
     transpose(pw, g.outputs, g.patch(), turned.data<float>());
-    parallel_.each(image_rows(g.rows(), g.out_width, g.outputs), [&](int64_t row) {
-      narrow_row(px + row / g.out_height * g.image_size(), image, row % g.out_height, turned.data<float>(), g.outputs,
-                 bias, epilogue.relu, py + row * g.out_width * g.outputs);
+    const Chunks chunks = image_rows(g.rows(), g.out_width, g.outputs);
+    const Chunks pixels{chunks.items * g.out_width, chunks.grain * g.out_width};
+    const Tensor moments = moments_scratch(epilogue.mean.defined(), chunks.count(), g.outputs);
+    parallel_(chunks.count(), [&](int64_t i) {
+      for (int64_t row = chunks[i].begin; row < chunks[i].end; ++row)
+        narrow_row(px + row / g.out_height * g.image_size(), image, row % g.out_height, turned.data<float>(), g.outputs,
+                   bias, epilogue.relu, py + row * g.out_width * g.outputs);
+      if (moments.defined())
+        piece_moments(moments, i, g.outputs, py + pixels[i].begin * g.outputs, g.outputs, pixels[i].size(), 0,
+                      g.outputs);
     });
+    if (moments.defined()) merge_moments(moments, pixels, epilogue.mean, epilogue.var);
     return;
   }
   const Chunks chunks = g.row_chunks();
@@ -148,6 +156,7 @@ void CpuBackend::conv2d(const Tensor& x, const Tensor& w, const Window& window, 
     }
     if (bias || epilogue.relu) simd_.bias_relu(out, g.outputs, pixels, g.outputs, bias, epilogue.relu);
   });
+  if (epilogue.mean.defined()) batch_norm_statistics(y, epilogue.mean, epilogue.var);
 }
 
 void CpuBackend::conv2d_backward_data(const Tensor& dy, const Tensor& w, const Window& window, int64_t groups,

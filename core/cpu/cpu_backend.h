@@ -122,6 +122,14 @@ class CpuBackend final : public Backend {
   void norm_backward(const Tensor& x, const Tensor& dy, const NormCoefficients& coefficients, bool relu,
                      bool statistics_depend_on_x, Write write_params, const Tensor& dx, const Tensor& dgamma,
                      const Tensor& dbeta);
+  // Batch norm's statistics from pieces: moments of each, (pieces, 3, C), then their merger. Chunks are of pixels.
+  Tensor moments_scratch(bool wanted, int64_t pieces, int64_t channels) {
+    return wanted ? scratch(3 * pieces * channels) : Tensor{};
+  }
+  // Channels [begin, begin + count) of piece `piece`; y points to its first pixel's channel `begin`.
+  void piece_moments(const Tensor& partial, int64_t piece, int64_t channels, const float* y, int64_t ld, int64_t pixels,
+                     int64_t begin, int64_t count);
+  void merge_moments(const Tensor& partial, const Chunks& pixels, const Tensor& mean, const Tensor& var);
   // total[c] = sum over parts of partial[part][c], in order; overwrites or accumulates.
   void reduce_parts(const float* partial, int64_t parts, int64_t size, Write write, float* total);
   Tensor scratch(int64_t floats) { return empty(vector_shape(floats), DType::kF32); }

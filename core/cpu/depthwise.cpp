@@ -55,11 +55,13 @@ void CpuBackend::depthwise(const Tensor& x, const Tensor& w, const Window& windo
   check_depthwise(x, w, window, y);
   check_no_overlap(y, {&x, &w, &epilogue.bias}, "depthwise");
   const RowGeometry g = row_geometry(x, window, y);
-  if (epilogue.bias.defined()) check_vectors({&epilogue.bias}, g.channels, "depthwise");
+  check_epilogue(epilogue, g.channels, "depthwise");
   const float *px = x.data<float>(), *pw = w.data<float>();
   const float* bias = epilogue.bias.defined() ? epilogue.bias.data<float>() : nullptr;
   float* py = y.data<float>();
   const Chunks chunks = image_rows(y.shape().n * g.out_height, g.out_width, g.channels);
+  const Chunks pixels{chunks.items * g.out_width, chunks.grain * g.out_width};
+  const Tensor moments = moments_scratch(epilogue.mean.defined(), chunks.count(), g.channels);
   parallel_(chunks.count(), [&](int64_t i) {
     for (int64_t row = chunks[i].begin; row < chunks[i].end; ++row) {
       const float* image = px + row / g.out_height * g.height * g.width * x.ld();
@@ -70,7 +72,10 @@ void CpuBackend::depthwise(const Tensor& x, const Tensor& w, const Window& windo
         plain_row(image, x.ld(), g, row % g.out_height, pw, bias, epilogue.relu, out, y.ld());
       }
     }
+    if (moments.defined())
+      piece_moments(moments, i, g.channels, py + pixels[i].begin * y.ld(), y.ld(), pixels[i].size(), 0, g.channels);
   });
+  if (moments.defined()) merge_moments(moments, pixels, epilogue.mean, epilogue.var);
 }
 
 void CpuBackend::depthwise_backward_data(const Tensor& dy, const Tensor& w, const Window& window, Write write,

@@ -43,11 +43,12 @@ void CpuBackend::pointwise(const Tensor& x, const Tensor& w, const Epilogue& epi
   check_pointwise(x, w, y);
   check_no_overlap(y, {&x, &w, &epilogue.bias}, "pointwise");
   const int64_t inputs = x.channels(), outputs = y.channels();
-  if (epilogue.bias.defined()) check_vectors({&epilogue.bias}, outputs, "pointwise");
+  check_epilogue(epilogue, outputs, "pointwise");
   const float *px = x.data<float>(), *pw = w.data<float>();
   const float* bias = epilogue.bias.defined() ? epilogue.bias.data<float>() : nullptr;
   float* py = y.data<float>();
   const Tiles tiles = product_tiles(x.pixels(), inputs, outputs);
+  const Tensor moments = moments_scratch(epilogue.mean.defined(), tiles.rows.count(), outputs);
   parallel_(tiles.count(), [&](int64_t i) {
     const Range rows = tiles.rows[i / tiles.columns.count()], columns = tiles.columns[i % tiles.columns.count()];
     float* out = py + rows.begin * y.ld() + columns.begin;
@@ -55,7 +56,11 @@ void CpuBackend::pointwise(const Tensor& x, const Tensor& w, const Epilogue& epi
          pw + columns.begin * inputs, inputs, false, out, y.ld());
     if (bias || epilogue.relu)
       simd_.bias_relu(out, y.ld(), rows.size(), columns.size(), bias ? bias + columns.begin : nullptr, epilogue.relu);
+    if (moments.defined())
+      piece_moments(moments, i / tiles.columns.count(), outputs, out, y.ld(), rows.size(), columns.begin,
+                    columns.size());
   });
+  if (moments.defined()) merge_moments(moments, tiles.rows, epilogue.mean, epilogue.var);
 }
 
 void CpuBackend::pointwise_backward_data(const Tensor& dy, const Tensor& w, Write write, const Tensor& dx) {

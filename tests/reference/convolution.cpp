@@ -95,6 +95,7 @@ void RefBackend::conv2d(const Tensor& x, const Tensor& w, const Window& window, 
   for_each_term(x.shape(), w.shape(), window,
                 [&](const Term& t) { ys(t.n, t.oh, t.ow, t.k) += xs(t.n, t.ih, t.iw, t.c) * ws(t.k, t.r, t.s, t.cg); });
   apply_epilogue(epilogue, y);
+  if (epilogue.mean.defined()) batch_norm_statistics(y, epilogue.mean, epilogue.var);
 }
 
 void RefBackend::conv2d_backward_data(const Tensor& dy, const Tensor& w, const Window& window, int64_t groups,
@@ -131,6 +132,7 @@ void RefBackend::depthwise(const Tensor& x, const Tensor& w, const Window& windo
   for_each_term(x.shape(), as_grouped(w.shape()), window,
                 [&](const Term& t) { ys(t.n, t.oh, t.ow, t.c) += xs(t.n, t.ih, t.iw, t.c) * ws(0, t.r, t.s, t.c); });
   apply_epilogue(epilogue, y);
+  if (epilogue.mean.defined()) batch_norm_statistics(y, epilogue.mean, epilogue.var);
 }
 
 void RefBackend::depthwise_backward_data(const Tensor& dy, const Tensor& w, const Window& window, Write write,
@@ -166,6 +168,7 @@ void RefBackend::pointwise(const Tensor& x, const Tensor& w, const Epilogue& epi
       ys(p, k) = sum;
     }
   apply_epilogue(epilogue, y);
+  if (epilogue.mean.defined()) batch_norm_statistics(y, epilogue.mean, epilogue.var);
 }
 
 void RefBackend::pointwise_backward_data(const Tensor& dy, const Tensor& w, Write write, const Tensor& dx) {
