@@ -120,9 +120,19 @@ struct Loader::Implementation {
   std::atomic<bool> cancelled{false};  // start_epoch() or the destructor waits: abandon the run
 };
 
+// A batch never holds more than the data; in training more than that is an error.
+LoaderOptions checked_options(const Dataset& dataset, LoaderOptions options) {
+  if (dataset.size() == 0) fail(dataset.description(), ": there is nothing to load");
+  if (options.training && options.batch > dataset.size())
+    fail(dataset.description(), ": a training batch of ", options.batch,
+         " is larger than the data; use a batch (train.batch) of at most ", dataset.size());
+  options.batch = std::min(options.batch, dataset.size());
+  return options;
+}
+
 Loader::Implementation::Implementation(const Dataset& source, const LoaderOptions& loader_options)
     : dataset(source),
-      options(loader_options),
+      options(checked_options(source, loader_options)),
       edge(options.training ? options.train_transform.size : options.eval_transform.crop),
       sample_bytes(static_cast<size_t>(edge * edge * dataset.channels())),
       run_length(std::clamp<int64_t>(options.batch / (int64_t{4} * std::max(options.threads, 1)), 1, 16)) {
@@ -130,11 +140,6 @@ Loader::Implementation::Implementation(const Dataset& source, const LoaderOption
       options.batch > 0 && options.threads > 0 && options.prefetch > 0 && options.max_bad_images >= 0 && edge > 0,
       "batch ", options.batch, ", threads ", options.threads, ", prefetch ", options.prefetch, ", max_bad_images ",
       options.max_bad_images, ", image size ", edge);
-  if (dataset.size() == 0) fail(dataset.description(), ": there is nothing to load");
-  if (options.training && options.batch > dataset.size())
-    fail(dataset.description(), ": a training batch of ", options.batch,
-         " is larger than the data; use a batch of at most ", dataset.size());
-
   claim_batch = batch_count();  // nothing to do before start_epoch()
 
   const auto batch = static_cast<size_t>(options.batch);

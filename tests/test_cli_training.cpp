@@ -301,5 +301,42 @@ TEST_F(TrainedOnFolders, AccumulationMakesStepsOfSeveralBatches) {
   expect_contains(result.out, {"4 steps of 24 images, 2 an epoch", "grad norm"});
 }
 
+// What would otherwise end a run after its first epoch, or measure nothing.
+TEST_F(TrainedOnIdx, DataThatCannotBeValidatedOnStopsBeforeTraining) {
+  const std::string config = path("tiny.yaml");
+  expect_failure(run_riffle({"train", config, "-o", path("crop"), "eval.crop=64", "--dry-run"}), 2,
+                 {"(validation)", "32x32", "eval.crop"});
+  expect_failure(run_riffle({"train", config, "-o", path("same"), "data.val_split=train"}), 2,
+                 {"training and the validation images are the same", "DIR/val/<class>"});
+  write_image_folder(path("plain"), 16, 32, 3);
+  expect_failure(run_riffle({"train", config, "-o", path("same"), "data.source=folder:" + path("plain")}), 2,
+                 {"training and the validation images are the same"});
+}
+
+TEST_F(TrainedOnIdx, ADryRunOfOneStepIsOneStep) {
+  const ProcessResult result = run_riffle({"train", path("tiny.yaml"), "train.duration=1it", "--dry-run"});
+  expect_success(result);
+  expect_contains(result.out, {"1 step taken"});
+}
+
+TEST_F(TrainedOnIdx, ABatchLargerThanTheValidationDataIsTheData) {
+  expect_success(run_riffle({"train", path("tiny.yaml"), "-o", path("large"), "train.duration=1it",
+                             "eval.batch=1000000", "train.log_every_steps=2000000000"}));
+  expect_failure(run_riffle({"train", path("tiny.yaml"), "eval.batch=4611686018427387904"}), 2,
+                 {"eval.batch", "1048576"});
+}
+
+TEST_F(TrainedOnIdx, PredictionGoesOnPastPathsAndImagesThatFail) {
+  write_png(path("good.png"), quadrant_image(0, 32, 1, 4));
+  write_png(path("large.png"), quadrant_image(0, 40, 1, 4));
+  const ProcessResult result =
+      run_riffle({"predict", checkpoint("best"), path("absent.png"), path("large.png"), path("good.png"), "--json"});
+  EXPECT_EQ(result.exit_code, 1);
+  expect_contains(result.err, {"absent.png", "large.png: ", "40x40", "1 of 2 images could not be predicted"});
+  const std::vector<nlohmann::json> lines = json_lines(result.out);
+  ASSERT_EQ(lines.size(), 1u);
+  EXPECT_EQ(lines[0].at("path"), path("good.png"));
+}
+
 }  // namespace
 }  // namespace riffle

@@ -48,6 +48,7 @@ struct Inputs {
   std::vector<std::unique_ptr<Dataset>> datasets;
   std::vector<LabelMap> labels;  // of each data set
   std::vector<PredictionInput> images;
+  std::vector<std::string> failures;  // of paths that led to no image
 
   // Class of the network, or -1 for a file.
   int64_t true_class(const PredictionInput& image) const {
@@ -64,7 +65,11 @@ Inputs find_inputs(const PredictOptions& options, const LoadedModel& model) {
   Inputs inputs;
   for (const std::string& word : options.paths) {
     if (!is_data_spec(word)) {
-      for (const std::string& path : find_images({word})) inputs.images.push_back({path});
+      try {
+        for (const std::string& path : find_images({word})) inputs.images.push_back({path});
+      } catch (const Error& error) {  // the other paths are predicted
+        inputs.failures.emplace_back(error.what());
+      }
       continue;
     }
     inputs.datasets.push_back(open_evaluation_data(model.metadata, model.path, word, ""));
@@ -106,6 +111,7 @@ void predict_images(const PredictOptions& options, const DeviceChoice& device, c
   const Inputs inputs = find_inputs(options, model);
   Predictor predictor(*device.backend, model, options.top_k, device.threads);
   const std::vector<std::string>& names = model.metadata.classes;
+  for (const std::string& failure : inputs.failures) std::cerr << "riffle: error: " << failure << '\n';
   size_t unreadable = 0;
   for (size_t begin = 0; begin < inputs.images.size(); begin += Predictor::kBatch) {
     const size_t end = std::min(inputs.images.size(), begin + Predictor::kBatch);
@@ -123,7 +129,8 @@ void predict_images(const PredictOptions& options, const DeviceChoice& device, c
     }
     std::cout << std::flush;
   }
-  if (unreadable > 0) fail(unreadable, " of ", inputs.images.size(), " images could not be read");
+  if (unreadable > 0) fail(unreadable, " of ", inputs.images.size(), " images could not be predicted");
+  if (!inputs.failures.empty()) fail(inputs.failures.size(), " of ", options.paths.size(), " paths led to no image");
 }
 
 void predict_tensor(const PredictOptions& options, Backend& backend, const LoadedModel& model) {
@@ -132,7 +139,9 @@ void predict_tensor(const PredictOptions& options, Backend& backend, const Loade
   if (found == arrays.end()) fail(options.tensor, ": has no array 'images'");
   const HostTensor& images = found->second;
   const int64_t channels = model.metadata.model.input_channels;
-  if (images.dtype != DType::kU8 || images.shape.size() != 4 || images.shape[0] < 1 || images.shape[3] != channels) {
+  if (images.dtype != DType::kU8 || images.shape.size() != 4 ||
+      std::any_of(images.shape.begin(), images.shape.end(), [](int64_t size) { return size < 1; }) ||
+      images.shape[3] != channels) {
     std::string shape;
     for (const int64_t size : images.shape) shape += (shape.empty() ? "" : ",") + std::to_string(size);
     fail(options.tensor, ": 'images' is ", name_of(images.dtype), " (", shape, "); expected u8 (N,H,W,", channels, ")");

@@ -2,6 +2,7 @@
 #include <yaml-cpp/yaml.h>
 
 #include <CLI/CLI.hpp>
+#include <algorithm>
 #include <filesystem>
 #include <iostream>
 #include <memory>
@@ -56,10 +57,11 @@ Config resolve_config(const TrainOptions& options) {
 }
 
 void dry_run(Trainer& trainer, const std::string& output) {
-  const double seconds = trainer.try_steps(kDryRunSteps);
+  const int64_t steps = std::min(kDryRunSteps, trainer.total_steps());
+  const double seconds = trainer.try_steps(steps);
   const double images_per_s = static_cast<double>(trainer.images_per_step()) / seconds;
-  std::cout << "dry run     " << kDryRunSteps << " steps taken, the second at " << format_fixed(images_per_s, 0)
-            << " images/s: training would take about "
+  std::cout << "dry run     " << steps << (steps == 1 ? " step" : " steps") << " taken, the last at "
+            << format_fixed(images_per_s, 0) << " images/s: training would take about "
             << format_duration(seconds * static_cast<double>(trainer.total_steps())) << " besides evaluation\n"
             << "            a run would write to " << output << "; nothing was written\n";
 }

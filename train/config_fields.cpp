@@ -10,6 +10,9 @@
 namespace riffle {
 namespace {
 
+// The first two are what a checkpoint may say (train/checkpoint/metadata.cpp), the third what --batch takes.
+constexpr double kMaxChannels = 1 << 16, kMaxPixels = 1 << 14, kMaxBatch = 1 << 20;
+
 Constraint anything() {
   return {};
 }
@@ -79,18 +82,18 @@ void add_model(ModelSection& section, std::vector<Field>& fields) {
   table.add("dialect", dialect, choice({"torchvision", "megvii", "tensorpack"}),
             "Which published variant: they differ in stage entry, shuffle, padding and classifier, and their weights "
             "do not fit one another.");
-  table.add("stage_channels", stage_channels, at_least(2),
+  table.add("stage_channels", stage_channels, between(2, kMaxChannels),
             "Output channels of stages 2, 3 and 4, all even. Empty: those of the width.");
-  table.add("stage_repeats", stage_repeats, at_least(1),
+  table.add("stage_repeats", stage_repeats, between(1, 1 << 10),
             "Units of stages 2, 3 and 4, the stride-2 one included. Empty: 4, 8, 4.");
-  table.add("stem_channels", stem_channels, at_least(1), "Output channels of the first convolution.");
-  table.add("head_channels", head_channels, at_least(0),
+  table.add("stem_channels", stem_channels, between(1, kMaxChannels), "Output channels of the first convolution.");
+  table.add("head_channels", head_channels, between(0, kMaxChannels),
             "Output channels of the last convolution (conv5). 0: those of the width (1024; 2048 for 2.0x).");
   table.add("stem_stride", stem_stride, either({1, 2}), "Stride of the first convolution; 1 for small images.");
   table.add("stem_max_pool", stem_max_pool, anything(),
             "Whether a 3x3 max-pool of stride 2 follows the first convolution; off for small images.");
   table.add("input_channels", input_channels, either({1, 3}), "Channels of an image: 1 (gray) or 3 (colour).");
-  table.add("classes", classes, at_least(0), "Outputs of the classifier. 0: as many as the data has classes.");
+  table.add("classes", classes, between(0, 1 << 20), "Outputs of the classifier. 0: as many as the data has classes.");
   table.add("dropout", dropout, with(from_below(0, 1), -1),
             "Dropout before the classifier. -1: as published (0.2 for megvii 2.0x, else 0).");
 }
@@ -105,9 +108,9 @@ void add_data(DataSection& section, std::vector<Field>& fields) {
   table.add("val_split", val_split, choice(splits), "The part to evaluate on. `test` is another word for `val`.");
   table.add("class_names", class_names, anything(),
             "Names of the classes, in order of their labels. Empty: the data's.");
-  table.add("loader_threads", loader_threads, at_least(0),
+  table.add("loader_threads", loader_threads, between(0, 1024),
             "Threads that decode and augment. 0: half as many as compute on the CPU. Changes no result.");
-  table.add("prefetch", prefetch, at_least(1), "Batches prepared ahead. Changes no result.");
+  table.add("prefetch", prefetch, between(1, 1024), "Batches prepared ahead. Changes no result.");
   table.add("max_bad_images", max_bad_images, at_least(0),
             "Unreadable images that an epoch of training skips, and names, before it gives up.");
 }
@@ -125,7 +128,7 @@ void add_normalisation(NormalisationSection& section, std::vector<Field>& fields
 void add_augment(AugmentSection& section, std::vector<Field>& fields) {
   auto& [size, crop, scale_min, scale_max, ratio_min, ratio_max, pad, flip_probability] = section;
   SectionTable table("augment", fields);
-  table.add("size", size, at_least(1), "Height and width of a training image, in pixels.");
+  table.add("size", size, between(1, kMaxPixels), "Height and width of a training image, in pixels.");
   table.add("crop", crop, choice({"random_resized_crop", "pad_and_crop"}),
             "`random_resized_crop`: a random part, resized. `pad_and_crop`: zeros around the image, then a random "
             "window, without resizing.");
@@ -133,16 +136,17 @@ void add_augment(AugmentSection& section, std::vector<Field>& fields) {
   table.add("scale_max", scale_max, above_up_to(0, 1), "random_resized_crop: greatest part of the image's area.");
   table.add("ratio_min", ratio_min, above(0), "random_resized_crop: least width / height.");
   table.add("ratio_max", ratio_max, above(0), "random_resized_crop: greatest width / height. The default is 4/3.");
-  table.add("pad", pad, at_least(0), "pad_and_crop: zeros on each side, in pixels.");
+  table.add("pad", pad, between(0, kMaxPixels), "pad_and_crop: zeros on each side, in pixels.");
   table.add("flip_probability", flip_probability, between(0, 1), "How often an image is mirrored left to right.");
 }
 
 void add_eval(EvalSection& section, std::vector<Field>& fields) {
   auto& [resize, crop, batch, every_epochs] = section;
   SectionTable table("eval", fields);
-  table.add("resize", resize, at_least(0), "Length of the short edge after resizing, in pixels. 0: no resizing.");
-  table.add("crop", crop, at_least(1), "Height and width of the centre crop, in pixels.");
-  table.add("batch", batch, at_least(0), "Images a forward pass. 0: `train.batch`. Changes no result.");
+  table.add("resize", resize, between(0, kMaxPixels),
+            "Length of the short edge after resizing, in pixels. 0: no resizing.");
+  table.add("crop", crop, between(1, kMaxPixels), "Height and width of the centre crop, in pixels.");
+  table.add("batch", batch, between(0, kMaxBatch), "Images a forward pass. 0: `train.batch`. Changes no result.");
   table.add("every_epochs", every_epochs, at_least(1), "Evaluate every so many epochs, and after the last.");
 }
 
@@ -184,7 +188,7 @@ void add_train(TrainSection& section, std::vector<Field>& fields) {
   auto& [duration, batch, label_smoothing, seed, log_every_steps] = section;
   SectionTable table("train", fields);
   table.add("duration", duration, above(0), "Length of the run.");
-  table.add("batch", batch, at_least(1), "Images a forward and backward pass, in all.");
+  table.add("batch", batch, between(1, kMaxBatch), "Images a forward and backward pass, in all.");
   table.add("label_smoothing", label_smoothing, from_below(0, 1),
             "The part of the target probability that is spread over all classes.");
   table.add("seed", seed, anything(),

@@ -53,9 +53,15 @@ std::vector<PredictionOutput> Predictor::predict(const std::vector<PredictionInp
   decoders_(count, [&](int64_t i) {
     const auto at = static_cast<size_t>(i);
     try {
-      images[at] = model_.metadata.preprocessing.apply(load(inputs[at], channels));
+      images[at] = load(inputs[at], channels);
     } catch (const Error& error) {
       outputs[at].error = error.what();
+      return;
+    }
+    try {
+      images[at] = model_.metadata.preprocessing.apply(images[at]);
+    } catch (const Error& error) {
+      outputs[at].error = join(inputs[at].path, ": ", error.what(), " (preprocessing stored in ", model_.path, ")");
     }
   });
 

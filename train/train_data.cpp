@@ -4,6 +4,27 @@
 #include "core/check.h"
 
 namespace riffle {
+namespace {
+
+// Validation on training images measures nothing; a folder without train/ and val/ would lead there.
+void check_splits(const DataSection& section, const Dataset& train, const Dataset& val) {
+  if (train.size() == 0 || train.size() != val.size() || train.name(0) != val.name(0)) return;
+  fail_usage(section.source, ": the training and the validation images are the same, ", train.description(),
+             "; give it a part for each, such as DIR/train/<class>/* and DIR/val/<class>/*");
+}
+
+// Before an epoch is trained, not after it.
+void check_evaluation(const EvalTransform& transform, const Dataset& val) {
+  if (val.size() == 0) return;
+  const Image image = val.load(0);
+  try {
+    transform.apply(image);
+  } catch (const Error& error) {
+    fail_usage(val.name(0), " (validation): ", error.what(), "; see eval.resize and eval.crop");
+  }
+}
+
+}  // namespace
 
 TrainData open_train_data(const Config& config) {
   const DataSection& section = config.data;
@@ -16,6 +37,8 @@ TrainData open_train_data(const Config& config) {
   TrainData data;
   data.train = open_dataset(section.source, section.train_split, channels, section.class_names);
   data.val = open_dataset(section.source, section.val_split, channels, section.class_names);
+  check_splits(section, *data.train, *data.val);
+  check_evaluation(config.eval_transform(), *data.val);
   data.classes = data.train->classes();
   // A network may have more outputs than the data has classes; every output needs a name of its own.
   const int64_t outputs = config.network(static_cast<int64_t>(data.classes.size())).classes;

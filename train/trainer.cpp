@@ -36,14 +36,15 @@ EvaluatorOptions evaluator_options(const Config& config, int threads) {
   return options;
 }
 
-TrainStepOptions train_step_options(const Config& config) {
+TrainStepOptions train_step_options(const Config& config, int64_t steps_per_epoch) {
   TrainStepOptions options;
   options.optimizer = config.optimizer;
   options.label_smoothing = config.train.label_smoothing;
   options.ema_decay = config.ema.decay;
   options.seed = config.train.seed;
   options.batch = config.train.batch;
-  options.steps_between_reads = config.train.log_every_steps;
+  options.steps_between_reads =
+      std::min<int64_t>(config.train.log_every_steps, steps_per_epoch);  // read at its end, too
   return options;
 }
 
@@ -109,7 +110,7 @@ Trainer::Trainer(Backend& backend, const Config& config, const TrainData& data, 
       steps_per_epoch_(count_steps_per_epoch(loader_, config.optimizer.accumulate)),
       total_steps_(count_total_steps(config.train.duration, steps_per_epoch_)),
       learning_rate_(config.schedule, total_steps_, steps_per_epoch_),
-      train_step_(backend, network_, train_step_options(config)),
+      train_step_(backend, network_, train_step_options(config, steps_per_epoch_)),
       input_(backend, config.network_input(),
              {config.train.batch, config.augment.size, config.augment.size, config.model.input_channels}),
       evaluator_(backend, *data.val, data.val_labels.to_network,
@@ -256,6 +257,7 @@ void Trainer::report_bad_images() {
 
 void Trainer::evaluate(const RunFolder& folder) {
   const Stopwatch clock;
+  save_last(folder, nullptr);  // what was trained is kept even if the evaluation fails
   const EvalResult raw = evaluator_.run(*folded_copy(backend_, network_));
   const std::string where = join("epoch ", epoch(), "/", epochs(), "  ");
   progress_.highlight(where + "validation  " + describe(raw));
@@ -267,7 +269,6 @@ void Trainer::evaluate(const RunFolder& folder) {
   bool averaged_wins = false;
   MetricSums winner = raw.sums;
   if (averaged_) {
-    train_step_.average()->copy_to(*averaged_);
     const EvalResult ema = evaluator_.run(*folded_copy(backend_, *averaged_));
     progress_.highlight(where + "EMA         " + describe(ema));
     ema_loss_.points.push_back({epochs_done(), ema.sums.loss()});
@@ -278,9 +279,9 @@ void Trainer::evaluate(const RunFolder& folder) {
   }
   if (winner.top1() > best_.top1) {
     best_ = {winner.top1(), join(averaged_wins ? "EMA weights" : "weights", " of epoch ", epoch())};
-    save(folder.checkpoint("best"), averaged_wins ? *averaged_ : network_, averaged_wins, winner);
+    save(folder.checkpoint("best"), averaged_wins ? *averaged_ : network_, averaged_wins, &winner);
   }
-  save(folder.checkpoint("last"), network_, /*averaged=*/false, raw.sums);
+  save_last(folder, &raw.sums);
   record["best_top1"] = best_.top1;
   folder.append_metrics(record);
   write_curves(folder);
@@ -288,10 +289,15 @@ void Trainer::evaluate(const RunFolder& folder) {
   evaluation_seconds_ += clock.seconds();
 }
 
-void Trainer::save(const std::string& path, ShuffleNetV2& network, bool averaged, const MetricSums& sums) const {
+void Trainer::save_last(const RunFolder& folder, const MetricSums* sums) {
+  if (averaged_) train_step_.average()->copy_to(*averaged_);
+  save(folder.checkpoint("last"), network_, /*averaged=*/false, sums);
+}
+
+void Trainer::save(const std::string& path, ShuffleNetV2& network, bool averaged, const MetricSums* sums) const {
   CheckpointMetadata metadata = metadata_;
   metadata.training = CheckpointMetadata::Training{step() / steps_per_epoch_, step()};
-  metadata.metrics = CheckpointMetadata::Metrics{100 * sums.top1(), 100 * sums.top5(), sums.loss()};
+  if (sums) metadata.metrics = CheckpointMetadata::Metrics{100 * sums->top1(), 100 * sums->top5(), sums->loss()};
   CheckpointFile file;
   file.metadata = to_json(metadata);
   file.metadata["weights"] = averaged ? "ema" : "raw";

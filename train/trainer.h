@@ -55,7 +55,9 @@ class Trainer {
   void finish_epoch(const RunFolder& folder);
   void report_bad_images();
   void evaluate(const RunFolder& folder);
-  void save(const std::string& path, ShuffleNetV2& network, bool averaged, const MetricSums& sums) const;
+  // sums: what was measured of it, or null before that.
+  void save_last(const RunFolder& folder, const MetricSums* sums);
+  void save(const std::string& path, ShuffleNetV2& network, bool averaged, const MetricSums* sums) const;
   void write_curves(const RunFolder& folder) const;
   void check_finite(const MetricSums& sums) const;
   double remaining_seconds() const;
