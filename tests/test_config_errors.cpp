@@ -98,7 +98,8 @@ TEST(ConfigErrors, WrongChoices) {
 TEST(ConfigErrors, ValuesOutOfRange) {
   EXPECT_EQ(file_error("optimizer: {momentum: 1}\n"),
             "x.yaml:1:23: optimizer.momentum is 1; expected a number >= 0 and < 1");
-  EXPECT_EQ(file_error("train: {batch: 0}\n"), "x.yaml:1:16: train.batch is 0; expected a whole number >= 1 and <= 1048576");
+  EXPECT_EQ(file_error("train: {batch: 0}\n"),
+            "x.yaml:1:16: train.batch is 0; expected a whole number >= 1 and <= 1048576");
   EXPECT_EQ(file_error("train: {duration: 0it}\n"), "x.yaml:1:19: train.duration is 0it; expected a duration > 0");
   EXPECT_EQ(file_error("model: {stem_stride: 3}\n"),
             "x.yaml:1:22: model.stem_stride is 3; expected a whole number: 1 or 2");
