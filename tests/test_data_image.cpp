@@ -122,7 +122,7 @@ std::vector<uint8_t> bytes_of(const char (&text)[N]) {
 }
 
 TEST(DecodeErrors, OtherFormatsAreNamed) {
-  // NOLINTBEGIN(bugprone-string-literal-with-embedded-nul)
+  // NOLINTBEGIN(bugprone-string-literal-with-embedded-nul): bytes_of() knows the length
   expect_decode_error(bytes_of("GIF89a\1\0\1\0"), {"some/picture.jpg", "GIF", "JPEG and PNG"});
   expect_decode_error(bytes_of("RIFF\x10\0\0\0WEBPVP8 "), {"WebP"});
   expect_decode_error(bytes_of("BM\x10\0\0\0\0\0"), {"BMP"});
