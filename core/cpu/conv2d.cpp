@@ -92,12 +92,6 @@ void gather(const Geometry& g, const float* x, Range rows, int64_t group, float*
   }
 }
 
-RowGeometry row_geometry(const Geometry& g) {
-  const Window& w = g.window;
-  return {g.height,   g.width,    g.out_height, g.out_width,   g.channels,
-          w.kernel_h, w.kernel_w, w.stride,     w.padding.top, w.padding.left};
-}
-
 // The kernel for narrow windows, null where the windows are not.
 template <class Kernel>
 Kernel narrow(const Geometry& g, Kernel nine, Kernel three) {
@@ -124,7 +118,7 @@ void CpuBackend::conv2d(const Tensor& x, const Tensor& w, const Window& window, 
   const float* bias = epilogue.bias.defined() ? epilogue.bias.data<float>() : nullptr;
   float* py = y.data<float>();
   if (const NarrowKernels::Row narrow_row = narrow(g, simd_.narrow9_row, simd_.narrow3_row)) {
-    const RowGeometry image = row_geometry(g);
+    const RowGeometry image = row_geometry(x, window, y);
     const Tensor turned = scratch(w.elements());  // (patch, K)
     transpose(pw, g.outputs, g.patch(), turned.data<float>());
     const Chunks chunks = image_rows(g.rows(), g.out_width, g.outputs);
@@ -195,7 +189,7 @@ void CpuBackend::conv2d_backward_weights(const Tensor& x, const Tensor& dy, cons
   const Geometry g(x, window, groups, dy);
   const float *px = x.data<float>(), *pdy = dy.data<float>();
   if (const NarrowKernels::WeightsRow weights_row = narrow(g, simd_.narrow9_weights_row, simd_.narrow3_weights_row)) {
-    const RowGeometry image = row_geometry(g);
+    const RowGeometry image = row_geometry(x, window, dy);
     const Chunks parts{g.rows(), divide_up(g.rows(), 16)};
     const int64_t size = dw.elements();
     const Tensor partial = scratch((parts.count() + 1) * size);  // and their sum; (patch, K) each

@@ -35,7 +35,6 @@ int create_temporary(const std::string& path, const std::string& folder, const s
   std::error_code ignored;
   if (!std::filesystem::exists(folder, ignored) && !ignored)
     fail("cannot write ", path, ": the folder ", folder, " does not exist");
-  if (std::filesystem::is_directory(path, ignored)) fail("cannot write ", path, ": it is a folder");
   unlink(temporary.c_str());  // left by a killed process that had our process id
   const int fd = open_retrying(temporary, O_WRONLY | O_CREAT | O_EXCL, 0666);
   if (fd < 0) fail("cannot write ", path, ": cannot create a file in the folder ", folder, ": ", reason(errno));
