@@ -20,4 +20,16 @@ struct Context {
   bool records(const Variable& x) const { return tape != nullptr && x.requires_grad(); }
 };
 
+// Brackets a scope's work in profiles of the device (Backend::begin_range).
+class ProfileRange {
+ public:
+  ProfileRange(Backend& backend, const std::string& name) : backend_(backend) { backend.begin_range(name); }
+  ~ProfileRange() { backend_.end_range(); }
+  ProfileRange(const ProfileRange&) = delete;
+  ProfileRange& operator=(const ProfileRange&) = delete;
+
+ private:
+  Backend& backend_;
+};
+
 }  // namespace riffle

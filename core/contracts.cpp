@@ -1,11 +1,79 @@
 // Contract checks shared by the backends.
 #include "core/contracts.h"
 
+#include <utility>
+
 namespace riffle {
+
+ChannelParts::ChannelParts(std::vector<Tensor> parts) : parts_(std::move(parts)) {
+  RIFFLE_CHECK(!parts_.empty(), "no parts");
+  for (const Tensor& part : parts_)
+    RIFFLE_CHECK(part.defined() && part.shape().with_channels(0) == parts_.front().shape().with_channels(0) &&
+                     part.dtype() == parts_.front().dtype(),
+                 "parts ", part.shape(), " and ", parts_.front().shape(), " do not make one tensor");
+}
+
+Shape ChannelParts::shape() const {
+  Shape shape = parts_.front().shape().with_channels(0);
+  for (const Tensor& part : parts_) shape.c += part.channels();
+  return shape;
+}
 
 void check_same_shape(const Tensor& a, const Tensor& b, const char* operation) {
   RIFFLE_CHECK(a.defined() && b.defined() && a.shape() == b.shape(), operation, ": shapes ", a.shape(), " and ",
                b.shape(), " differ");
+}
+
+void check_parts(const ChannelParts& parts, const Shape& shape, const char* operation) {
+  RIFFLE_CHECK(parts.shape() == shape, operation, ": parts make ", parts.shape(), ", expected ", shape);
+}
+
+void check_scalars(const Tensor& scalars, const char* operation) {
+  RIFFLE_CHECK(scalars.defined() && scalars.shape() == vector_shape(kStepScalars), operation,
+               ": expected the step's scalars, a vector of ", int64_t{kStepScalars}, ", got ", scalars.shape());
+}
+
+void check_norm_sums(const Tensor& sums, int64_t channels, const char* operation) {
+  const Shape expected{1, 1, 2, channels};
+  RIFFLE_CHECK(sums.shape() == expected && sums.packed(), operation, ": sums must be a packed ", expected, ", got ",
+               sums.shape());
+}
+
+void check_norm_depthwise(const Tensor& x, const BatchNormState& before, const Tensor& w, const Window& window,
+                          const Tensor& y, const char* operation) {
+  RIFFLE_CHECK(window.kernel_h == 3 && window.kernel_w == 3 && window.stride <= 2, operation, ": the window is ",
+               window.kernel_h, "x", window.kernel_w, ", stride ", window.stride,
+               "; only 3x3 of stride 1 or 2 is fused");
+  check_depthwise(x, w, window, y);
+  if (before.mean.defined())
+    check_vectors({&before.mean, &before.var, &before.gamma, &before.beta}, x.channels(), operation);
+}
+
+void check_fold_norm(const Tensor& w, const Tensor& like_w, const BatchNormState& norm, const char* operation) {
+  RIFFLE_CHECK(w.packed() && like_w.packed() && w.shape().h == 1 && w.shape().w == 1, operation,
+               ": filters must be packed (K,1,1,C), got ", w.shape());
+  check_same_shape(w, like_w, operation);
+  check_vectors({&norm.mean, &norm.var, &norm.gamma, &norm.beta}, w.channels(), operation);
+  RIFFLE_CHECK(!norm.relu, operation, ": a norm with ReLU is not linear");
+}
+
+void check_updates(const std::vector<ParameterUpdate>& updates) {
+  for (const ParameterUpdate& u : updates) {
+    check_same_shape(u.weight, u.grad, "sgd_step");
+    check_same_shape(u.weight, u.momentum, "sgd_step");
+    if (u.compute_value.defined()) check_same_shape(u.weight, u.compute_value, "sgd_step");
+    RIFFLE_CHECK(u.weight.packed() && u.grad.packed() && u.momentum.packed() &&
+                     (!u.compute_value.defined() || u.compute_value.packed()),
+                 "sgd_step needs packed tensors");
+  }
+}
+
+void check_averages(const std::vector<Tensor>& averages, const std::vector<Tensor>& values) {
+  RIFFLE_CHECK(averages.size() == values.size(), averages.size(), " averages for ", values.size(), " values");
+  for (size_t t = 0; t < averages.size(); ++t) {
+    check_same_shape(averages[t], values[t], "ema_update");
+    RIFFLE_CHECK(averages[t].packed() && values[t].packed(), "ema_update needs packed tensors");
+  }
 }
 
 void check_vectors(std::initializer_list<const Tensor*> vectors, int64_t channels, const char* operation) {

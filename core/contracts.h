@@ -2,6 +2,7 @@
 #pragma once
 
 #include <initializer_list>
+#include <vector>
 
 #include "core/backend.h"
 
@@ -19,6 +20,20 @@ void check_window(const Tensor& x, const Window& window, const Tensor& y, int64_
 void check_depthwise(const Tensor& x, const Tensor& w, const Window& window, const Tensor& y);
 void check_conv2d(const Tensor& x, const Tensor& w, const Window& window, int64_t groups, const Tensor& y);
 void check_pointwise(const Tensor& x, const Tensor& w, const Tensor& y);
+// `parts` together have this shape.
+void check_parts(const ChannelParts& parts, const Shape& shape, const char* operation);
+// `scalars` is what StepScalar describes.
+void check_scalars(const Tensor& scalars, const char* operation);
+// `sums` is packed (1,1,2,channels).
+void check_norm_sums(const Tensor& sums, int64_t channels, const char* operation);
+// Arguments of norm_depthwise and its backward.
+void check_norm_depthwise(const Tensor& x, const BatchNormState& before, const Tensor& w, const Window& window,
+                          const Tensor& y, const char* operation);
+// Arguments of fold_norm and fold_norm_backward.
+void check_fold_norm(const Tensor& w, const Tensor& like_w, const BatchNormState& norm, const char* operation);
+// Pairwise equal shapes, all packed.
+void check_updates(const std::vector<ParameterUpdate>& updates);
+void check_averages(const std::vector<Tensor>& averages, const std::vector<Tensor>& values);
 // Forward and backward alike: x and dx are alike, and so are y and dy.
 void check_max_pool(const Tensor& x, const Window& window, const Tensor& y, const Tensor& winner,
                     const char* operation);

@@ -25,14 +25,16 @@ Parameter& Module::add_parameter(Backend& backend, std::string name, ParameterKi
   parameter->name = std::move(name);
   parameter->kind = kind;
   parameter->decay = decay;
-  parameter->value = backend.empty(shape);
-  parameter->grad = backend.empty(shape);
+  parameter->value = backend.empty_parameter(shape);
+  parameter->grad = backend.empty_parameter(shape);
+  const bool same = backend.dtype() == backend.parameter_dtype();
+  parameter->compute_value = same ? parameter->value : backend.empty(shape);
   parameters_.push_back(std::move(parameter));
   return *parameters_.back();
 }
 
 Buffer& Module::add_buffer(Backend& backend, std::string name, int64_t size, double value) {
-  auto buffer = std::make_unique<Buffer>(Buffer{std::move(name), backend.empty(vector_shape(size))});
+  auto buffer = std::make_unique<Buffer>(Buffer{std::move(name), backend.empty_parameter(vector_shape(size)), {}});
   backend.fill(value, buffer->value);
   buffers_.push_back(std::move(buffer));
   return *buffers_.back();
@@ -62,6 +64,10 @@ void Module::for_each_buffer(const std::function<void(const std::string&, Buffer
   for_each_module([&](const std::string& prefix, Module& module) {
     for (auto& buffer : module.buffers_) visit(dotted(prefix, buffer->name), *buffer);
   });
+}
+
+void Module::values_changed(Backend& backend) {
+  for_each_parameter([&](const std::string&, Parameter& parameter) { parameter.value_changed(backend); });
 }
 
 void Module::zero_grad() {

@@ -7,6 +7,7 @@
 #include <string>
 #include <vector>
 
+#include "core/channel_order.h"
 #include "core/context.h"
 
 namespace riffle {
@@ -24,10 +25,17 @@ struct Parameter {
   std::string name;  // local, e.g. "weight"; for_each gives full names
   ParameterKind kind;
   bool decay;                 // weight decay applies (never to BN and biases)
-  Tensor value;               // f32 (f64 on the reference), packed
+  Tensor value;               // of the backend's parameter_dtype(), packed
   Tensor grad;                // like value
+  Tensor compute_value;       // what operations on activations read: value in the backend's dtype(), or value itself
+  StoredOrder order{};        // of all three; set before values are
   bool grad_written = false;  // false: the next gradient overwrites; true: it accumulates
   bool frozen = false;        // no gradient is computed and no update applied
+
+  // To be called when something other than sgd_step has written `value`.
+  void value_changed(Backend& backend) {
+    if (compute_value.raw() != value.raw()) backend.copy(value, Write::kOverwrite, compute_value);
+  }
 
   Write next_write() {
     const Write write = grad_written ? Write::kAccumulate : Write::kOverwrite;
@@ -42,6 +50,7 @@ bool records(const Context& context, const Variable& x, std::initializer_list<co
 struct Buffer {
   std::string name;
   Tensor value;  // (1,1,1,C), packed
+  StoredOrder order{};
 };
 
 class Module {
@@ -56,6 +65,8 @@ class Module {
   void for_each_buffer(const std::function<void(const std::string& name, Buffer& buffer)>& visit);
   void for_each_module(const std::function<void(const std::string& name, Module& module)>& visit);
 
+  // Parameter::value_changed of all: for whoever filled the values from outside.
+  void values_changed(Backend& backend);
   // Forgets all gradients: the next backward pass overwrites them.
   void zero_grad();
 

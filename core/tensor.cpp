@@ -65,6 +65,7 @@ Tensor Tensor::channel_slice(int64_t begin, int64_t count) const {
   Tensor view = *this;
   view.data_ = static_cast<char*>(data_) + static_cast<size_t>(begin) * size_of(dtype_);
   view.shape_.c = count;
+  if (view.pixels() == 1) view.ld_ = count;  // a part of a vector is a vector
   return view;
 }
 

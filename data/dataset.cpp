@@ -49,6 +49,7 @@ IdxPaths find_idx(const std::string& folder, const Split& split) {
 
 std::unique_ptr<Dataset> open_idx_split(const std::string& folder, const Split& split, int channels,
                                         const std::vector<std::string>& classes) {
+  if (!is_folder(folder)) fail(folder, ": no such folder; it should hold IDX files such as train-images-idx3-ubyte");
   const IdxPaths paths = find_idx(folder, split);
   if (paths.images.empty()) fail(folder, ": no file ", split.idx_prefix, "-images-idx3-ubyte, plain or .gz, here");
   if (paths.labels.empty()) fail(folder, ": no file ", split.idx_prefix, "-labels-idx1-ubyte, plain or .gz, here");

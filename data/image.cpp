@@ -1,6 +1,8 @@
 // Files and formats: reads a file whole, and picks the decoder by the first bytes.
 #include "data/image.h"
 
+#include <algorithm>
+#include <cctype>
 #include <cerrno>
 #include <cstdio>
 #include <cstring>
@@ -50,6 +52,14 @@ Image decode_image(const uint8_t* bytes, size_t size, const std::string& path, i
   if (has_bytes_at(bytes, size, 0, "\x89PNG\r\n\x1A\n", 8)) return decode_png(bytes, size, path, channels);
   if (const char* name = foreign_format(bytes, size)) fail(path, ": this is ", name, "; JPEG and PNG are read");
   fail(path, ": not an image: its first bytes are neither JPEG's nor PNG's");
+}
+
+bool is_image_name(const std::string& path) {
+  const size_t dot = path.rfind('.');
+  std::string extension = dot == std::string::npos ? "" : path.substr(dot);
+  std::transform(extension.begin(), extension.end(), extension.begin(),
+                 [](unsigned char c) { return static_cast<char>(std::tolower(c)); });
+  return extension == ".jpg" || extension == ".jpeg" || extension == ".png";
 }
 
 std::vector<uint8_t> read_file(const std::string& path) {

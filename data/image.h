@@ -25,6 +25,8 @@ struct Image {
 // Throws Error with `path` in the message: empty, truncated, corrupt, or a format we do not read (named where known).
 Image decode_image(const uint8_t* bytes, size_t size, const std::string& path, int channels);
 
+bool is_image_name(const std::string& path);  // .jpg, .jpeg or .png, in any case
+
 std::vector<uint8_t> read_file(const std::string& path);  // throws with the path and the reason
 
 }  // namespace riffle

@@ -1,6 +1,5 @@
 // ImageFolder: one folder a class. Names are kept in one block of text: ImageNet has 1.3 million of them.
 #include <algorithm>
-#include <cctype>
 #include <filesystem>
 #include <utility>
 
@@ -11,19 +10,6 @@ namespace riffle {
 namespace {
 
 namespace fs = std::filesystem;
-
-std::string lower_case_extension(const std::string& file_name) {
-  const size_t dot = file_name.rfind('.');
-  std::string extension = dot == std::string::npos ? "" : file_name.substr(dot);
-  std::transform(extension.begin(), extension.end(), extension.begin(),
-                 [](unsigned char c) { return static_cast<char>(std::tolower(c)); });
-  return extension;
-}
-
-bool is_image_name(const std::string& file_name) {
-  const std::string extension = lower_case_extension(file_name);
-  return extension == ".jpg" || extension == ".jpeg" || extension == ".png";
-}
 
 // Sorted names of the visible entries of a folder that `wanted` accepts.
 template <class Predicate>

@@ -240,8 +240,9 @@ void Loader::Implementation::account_for_bad_images(Slot& slot) {
     if (!bad_indices.insert(sample.index).second) continue;
     bad_images.push_back({dataset.name(sample.index), sample.reason});
     if (static_cast<int64_t>(bad_images.size()) > options.max_bad_images)
-      fail("epoch ", epoch, ": ", bad_images.size(), " unreadable images, more than the ", options.max_bad_images,
-           " allowed (max_bad_images); the last one: ", sample.reason);
+      fail("epoch ", epoch + 1, ": ", bad_images.size(),
+           bad_images.size() == 1 ? " unreadable image" : " unreadable images", ", more than the ",
+           options.max_bad_images, " that data.max_bad_images allows; the last one: ", sample.reason);
   }
   const auto first = std::min_element(slot.errors.begin(), slot.errors.end(), by_position);
   if (first != slot.errors.end()) std::rethrow_exception(first->error);

@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <cmath>
 #include <cstring>
+#include <limits>
 
 #include "core/check.h"
 
@@ -243,7 +244,13 @@ Image resize_bilinear(const Image& image, int height, int width) {
 }
 
 ImageSize short_edge_size(int height, int width, int size) {
-  const auto long_edge = [size](int64_t longer, int64_t shorter) { return static_cast<int>(size * longer / shorter); };
+  const auto long_edge = [&](int64_t longer, int64_t shorter) {
+    const int64_t edge = size * longer / shorter;
+    if (edge > std::numeric_limits<int>::max())
+      fail("the image is ", height, "x", width, ", too narrow: with a short edge of ", size, " its long edge would be ",
+           edge, " pixels");
+    return static_cast<int>(edge);
+  };
   return width <= height ? ImageSize{long_edge(height, width), size} : ImageSize{size, long_edge(width, height)};
 }
 

@@ -15,7 +15,7 @@ Image resize_bilinear_window(const Image& image, const CropBox& box, int height,
 // Throws unless `box` is a non-empty part of a height x width image.
 void check_box(const CropBox& box, int height, int width);
 
-// The size that resize_short_edge() gives.
+// The size that resize_short_edge() gives. Throws where the long edge would not fit an int.
 struct ImageSize {
   int height, width;
 };

@@ -87,9 +87,10 @@ CropBox draw_crop(const RandomResizedCrop& parameters, int height, int width, Ra
   for (int i = 0; i < kTries; ++i) {
     const double target_area = area * random.uniform(parameters.scale_min, parameters.scale_max);
     const double ratio = std::exp(random.uniform(log_min, log_max));
-    const auto w = static_cast<int>(std::nearbyint(std::sqrt(target_area * ratio)));
-    const auto h = static_cast<int>(std::nearbyint(std::sqrt(target_area / ratio)));
-    if (w < 1 || h < 1 || w > width || h > height) continue;
+    const double exact_w = std::nearbyint(std::sqrt(target_area * ratio));
+    const double exact_h = std::nearbyint(std::sqrt(target_area / ratio));
+    if (exact_w < 1 || exact_h < 1 || exact_w > width || exact_h > height) continue;
+    const auto w = static_cast<int>(exact_w), h = static_cast<int>(exact_h);
     const auto top = static_cast<int>(random.below(height - h + 1));
     const auto left = static_cast<int>(random.below(width - w + 1));
     return {top, left, h, w};

@@ -3,9 +3,7 @@
 
 #include <cmath>
 
-#include "core/contracts.h"
 #include "layers/pointwise_conv2d.h"
-#include "layers/pooling.h"
 
 namespace riffle {
 namespace {
@@ -26,7 +24,7 @@ struct GradTargets {
 
 // Where the parameters' gradients go: a frozen one's to scratch memory, for the operation always computes both.
 GradTargets grad_targets(Backend& backend, Parameter& weight, Parameter& bias) {
-  const auto target = [&](Parameter& p) { return p.frozen ? backend.empty(p.value.shape()) : p.grad; };
+  const auto target = [&](Parameter& p) { return p.frozen ? backend.empty_parameter(p.value.shape()) : p.grad; };
   RIFFLE_CHECK(weight.frozen || bias.frozen || weight.grad_written == bias.grad_written,
                "weight and bias of a batch norm must be frozen and zeroed together");
   const Write bias_write = bias.frozen ? Write::kOverwrite : bias.next_write();
@@ -47,7 +45,19 @@ BatchNorm2d::BatchNorm2d(Backend& backend, int64_t channels)
 BatchStatistics BatchNorm2d::batch_statistics(const Context& context) const {
   if (!context.training || frozen_statistics_) return {};
   const Shape& shape = weight_->value.shape();
-  return {context.backend.empty(shape), context.backend.empty(shape)};
+  return {context.backend.empty_parameter(shape), context.backend.empty_parameter(shape)};
+}
+
+bool BatchNorm2d::trains(const Context& context) const {
+  return context.tape && context.training && !frozen_statistics_ && !weight_->frozen && !bias_->frozen;
+}
+
+void BatchNorm2d::update_running(Backend& backend, const Tensor& mean, const Tensor& var, int64_t pixels) {
+  backend.batch_norm_update_running(mean, var, pixels, kMomentum, running_mean_->value, running_var_->value);
+}
+
+BatchNormState BatchNorm2d::state(const Tensor& mean, const Tensor& var, bool relu) const {
+  return {mean, var, weight_->value, bias_->value, kEps, relu};
 }
 
 BatchNorm2d::Statistics BatchNorm2d::statistics(const Context& context, const Tensor& x, const BatchStatistics& known) {
@@ -55,8 +65,7 @@ BatchNorm2d::Statistics BatchNorm2d::statistics(const Context& context, const Te
   Backend& backend = context.backend;
   const BatchStatistics batch = known.wanted() ? known : batch_statistics(context);
   if (!known.wanted()) backend.batch_norm_statistics(x, batch.mean, batch.var);
-  backend.batch_norm_update_running(batch.mean, batch.var, x.pixels(), kMomentum, running_mean_->value,
-                                    running_var_->value);
+  update_running(backend, batch.mean, batch.var, x.pixels());
   return {batch.mean, batch.var, true};
 }
 
@@ -83,13 +92,12 @@ Variable BatchNorm2d::forward(const Context& context, const Variable& x, bool re
 
 Variable BatchNorm2d::forward_pointwise(const Context& context, const std::string& conv_name, const Variable& x,
                                         Parameter& filter, bool relu) {
-  const bool plain =
-      !context.tape || !context.training || frozen_statistics_ || filter.frozen || weight_->frozen || bias_->frozen;
   const BatchStatistics batch = batch_statistics(context);
-  if (plain) return forward(context, pointwise_conv2d(context, conv_name, x, filter, nullptr, batch), relu, batch);
+  if (!trains(context) || filter.frozen)
+    return forward(context, pointwise_conv2d(context, conv_name, x, filter, nullptr, batch), relu, batch);
   Backend& backend = context.backend;
   const Tensor y = backend.empty(x.shape().with_channels(filter.value.shape().n));
-  backend.pointwise(x.value(), filter.value, {{}, false, batch.mean, batch.var}, y);
+  backend.pointwise(x.value(), filter.compute_value, {{}, false, batch.mean, batch.var}, y);
   const Statistics used = statistics(context, y, batch);
   const Tensor z = backend.empty(y.shape());
   backend.batch_norm_apply(y, used.mean, used.var, weight_->value, bias_->value, kEps, relu, z);
@@ -103,42 +111,14 @@ Variable BatchNorm2d::forward_pointwise(const Context& context, const std::strin
                      "a convolution and its norm must be zeroed together");
         const BatchNormState norm{used.mean, used.var, weight.value, bias.value, kEps, relu};
         const auto backward = [&](const Tensor& dx, Write write_dx) {
-          backend.pointwise_batch_norm_backward(x, filter.value, y, dz, norm, write_dx, dx, write, filter.grad,
-                                                weight.grad, bias.grad);
+          backend.pointwise_batch_norm_backward(x, filter.compute_value, y, dz, Tensor{}, norm, write_dx, dx, write,
+                                                filter.grad, weight.grad, bias.grad);
         };
         if (dx_slot.requires_grad()) {
           write_grad(backend, dx_slot, backward);
         } else {
           backward(Tensor{}, Write::kOverwrite);
         }
-      });
-  return output;
-}
-
-Variable BatchNorm2d::forward_max_pool(const Context& context, const Variable& x, const Window& window,
-                                       const BatchStatistics& known) {
-  const std::string name = path() + ".max_pool";
-  if (!context.training || frozen_statistics_)
-    return max_pool2d(context, name, forward(context, x, true, known), window);
-  Backend& backend = context.backend;
-  const Shape& in = x.shape();
-  check_window_fits(window, in, name.c_str());
-  const Statistics used = statistics(context, x.value(), known);
-  const Tensor y = backend.empty({in.n, window.out_h(in.h), window.out_w(in.w), in.c});
-  const Tensor winner = backend.empty(y.shape(), DType::kU8);
-  backend.batch_norm_max_pool(x.value(), used.mean, used.var, weight_->value, bias_->value, kEps, window, y, winner);
-  const bool recorded = records(context, x, {weight_, bias_});
-  const Variable output(y, recorded);
-  if (!recorded) return output;
-  Parameter &weight = *weight_, &bias = *bias_;
-  context.tape->record(
-      name, output.slot(),
-      [&backend, &weight, &bias, x = x.value(), dx_slot = x.slot(), used, window, winner](const Tensor& dy) {
-        const GradTargets targets = grad_targets(backend, weight, bias);
-        const Tensor dx = backend.empty(x.shape());
-        backend.batch_norm_max_pool_backward(x, dy, winner, used.mean, used.var, weight.value, bias.value, kEps, window,
-                                             targets.write, dx, targets.dgamma, targets.dbeta);
-        give_grad(backend, dx_slot, dx);
       });
   return output;
 }

@@ -23,15 +23,18 @@ class BatchNorm2d : public Module {
   Variable forward_pointwise(const Context& context, const std::string& conv_name, const Variable& x, Parameter& filter,
                              bool relu);
 
-  // max_pool2d(forward(x, relu)), in one pass where statistics are the batch's.
-  Variable forward_max_pool(const Context& context, const Variable& x, const Window& window,
-                            const BatchStatistics& known = {});
-
   // y = scale*x + shift is what this layer does in evaluation; (C) each, in double.
   struct Affine {
     std::vector<double> scale, shift;
   };
   Affine evaluation_affine(Backend& backend) const;
+
+  // Whether a forward pass in this context uses the batch's statistics and all gradients are wanted.
+  bool trains(const Context& context) const;
+  // Moves the running statistics towards those of a batch of `pixels`.
+  void update_running(Backend& backend, const Tensor& mean, const Tensor& var, int64_t pixels);
+  // With the parameters of this layer. mean, var (C).
+  BatchNormState state(const Tensor& mean, const Tensor& var, bool relu) const;
 
   Parameter& weight() { return *weight_; }
   Parameter& bias() { return *bias_; }

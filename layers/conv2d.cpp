@@ -11,8 +11,8 @@ Variable conv2d(const Context& context, const std::string& name, const Variable&
   const Shape& in = x.shape();
   check_window_fits(window, in, name.c_str());
   const Tensor y = backend.empty({in.n, window.out_h(in.h), window.out_w(in.w), weight.value.shape().n});
-  backend.conv2d(x.value(), weight.value, window, groups,
-                 {bias ? bias->value : Tensor{}, false, statistics.mean, statistics.var}, y);
+  backend.conv2d(x.value(), weight.compute_value, window, groups,
+                 {bias ? bias->compute_value : Tensor{}, false, statistics.mean, statistics.var}, y);
   const bool recorded = records(context, x, {&weight, bias});
   const Variable output(y, recorded);
   if (!recorded) return output;
@@ -22,7 +22,7 @@ Variable conv2d(const Context& context, const std::string& name, const Variable&
                            backend.conv2d_backward_weights(x, dy, window, groups, weight.next_write(), weight.grad);
                          if (bias && !bias->frozen) backend.channel_sums(dy, bias->next_write(), bias->grad);
                          write_grad(backend, dx_slot, [&](const Tensor& dx, Write write) {
-                           backend.conv2d_backward_data(dy, weight.value, window, groups, write, dx);
+                           backend.conv2d_backward_data(dy, weight.compute_value, window, groups, write, dx);
                          });
                        });
   return output;

@@ -23,13 +23,13 @@ class Conv2d : public Convolution {
   Variable forward(const Context& context, const Variable& x, const BatchStatistics& statistics) override;
   Tensor infer(Backend& backend, const Tensor& x, const Tensor& weight, const Epilogue& epilogue) const override;
   Shape output_shape(const Shape& input) const override;
+  Window window(const Shape& input) const override;
   std::string kind() const override;
   int64_t inputs_per_output() const override;
   bool has_bias() const override { return config_.bias; }
+  int64_t groups() const override { return config_.groups; }
 
  private:
-  Window window(const Shape& input) const;
-
   Conv2dConfig config_;
   Parameter* bias_ = nullptr;
 };

@@ -8,6 +8,7 @@
 
 #include "layers/batch_norm.h"
 #include "layers/convolution.h"
+#include "layers/fused_branch.h"
 
 namespace riffle {
 
@@ -16,7 +17,7 @@ class ConvBn {
   ConvBn(Backend& backend, std::unique_ptr<Convolution> conv, bool relu);
 
   Variable forward(const Context& context, const Variable& x);
-  // max_pool2d of it; needs ReLU. In training the norm, ReLU and pooling are one pass.
+  // max_pool2d of it; in training, for a dense convolution with ReLU, as one node: fused_stem.h.
   Variable forward_max_pool(const Context& context, const Variable& x, const Window& window);
   // Later forward passes compute relu(conv(x, w * scale) + shift); idempotent. Parameters stay as they are;
   // ones that are loaded later do not show.
@@ -24,8 +25,11 @@ class ConvBn {
 
   Convolution& conv() { return *conv_; }
   const Convolution& conv() const { return *conv_; }
+  // A folded pointwise block into `parts`, which together have its result's shape.
+  void infer_into(const Context& context, const Tensor& x, const std::vector<Tensor>& parts) const;
   BatchNorm2d& norm() { return norm_; }
   bool relu() const { return relu_; }
+  bool folded() const { return folded_weight_.defined(); }
 
  private:
   Variable forward_folded(const Context& context, const Variable& x) const;
@@ -42,10 +46,17 @@ class ConvBnSequence : public Module {
  public:
   ConvBnSequence& append(Backend& backend, std::unique_ptr<Convolution> conv, bool relu);
   Variable forward(const Context& context, Variable x);
+  // The same, its channels written to `parts`, which together have its shape. Returns them as variables.
+  std::vector<Variable> forward_into(const Context& context, Variable x, const std::vector<Tensor>& parts);
+  Shape output_shape(Shape input) const;
+  int64_t outputs() const { return blocks_.back()->conv().outputs(); }
   std::vector<std::unique_ptr<ConvBn>>& blocks() { return blocks_; }
   const std::vector<std::unique_ptr<ConvBn>>& blocks() const { return blocks_; }
 
  private:
+  // Whether the blocks are those of a FusedBranch, which is filled in.
+  bool as_branch(const Shape& input, FusedBranch& branch);
+
   std::vector<std::unique_ptr<ConvBn>> blocks_;
   int next_number_ = 0;
 };

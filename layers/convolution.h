@@ -21,10 +21,12 @@ class Convolution : public Module {
   // Without a tape, with other weights of the same shape, a bias and optionally ReLU: a folded batch norm.
   virtual Tensor infer(Backend& backend, const Tensor& x, const Tensor& weight, const Epilogue& epilogue) const = 0;
   virtual Shape output_shape(const Shape& input) const = 0;
-  virtual std::string kind() const = 0;           // "depthwise 3x3 /2"
-  virtual int64_t inputs_per_output() const = 0;  // multiply-accumulates for one output element
+  virtual Window window(const Shape& input) const = 0;  // for an input of this shape
+  virtual std::string kind() const = 0;                 // "depthwise 3x3 /2"
+  virtual int64_t inputs_per_output() const = 0;        // multiply-accumulates for one output element
 
   virtual bool has_bias() const { return false; }
+  virtual int64_t groups() const { return 1; }
   Parameter& weight() { return *weight_; }
   const Parameter& weight() const { return *weight_; }
   int64_t outputs() const { return outputs_; }

@@ -11,7 +11,7 @@ Variable depthwise_conv2d(const Context& context, const std::string& name, const
   const Shape& in = x.shape();
   check_window_fits(window, in, name.c_str());
   const Tensor y = backend.empty({in.n, window.out_h(in.h), window.out_w(in.w), in.c});
-  backend.depthwise(x.value(), weight.value, window, {{}, false, statistics.mean, statistics.var}, y);
+  backend.depthwise(x.value(), weight.compute_value, window, {{}, false, statistics.mean, statistics.var}, y);
   const bool recorded = records(context, x, {&weight});
   const Variable output(y, recorded);
   if (!recorded) return output;
@@ -20,7 +20,7 @@ Variable depthwise_conv2d(const Context& context, const std::string& name, const
                          if (!weight.frozen)
                            backend.depthwise_backward_weights(x, dy, window, weight.next_write(), weight.grad);
                          write_grad(backend, dx_slot, [&](const Tensor& dx, Write write) {
-                           backend.depthwise_backward_data(dy, weight.value, window, write, dx);
+                           backend.depthwise_backward_data(dy, weight.compute_value, window, write, dx);
                          });
                        });
   return output;

@@ -17,12 +17,11 @@ class DepthwiseConv2d : public Convolution {
   Variable forward(const Context& context, const Variable& x, const BatchStatistics& statistics) override;
   Tensor infer(Backend& backend, const Tensor& x, const Tensor& weight, const Epilogue& epilogue) const override;
   Shape output_shape(const Shape& input) const override;
+  Window window(const Shape& input) const override;
   std::string kind() const override;
   int64_t inputs_per_output() const override { return kernel_ * kernel_; }
 
  private:
-  Window window(const Shape& input) const;
-
   int64_t kernel_, stride_;
   Dialect dialect_;
 };

@@ -9,12 +9,14 @@
 namespace riffle {
 namespace {
 
-// Fills `tensor` with draw(); values are drawn in the tensor's own order.
+// Fills a parameter with draw(); values are drawn in the published order of channels, so they do not depend on how
+// they are stored.
 template <class Draw>
-void fill_random(Backend& backend, const Tensor& tensor, const Draw& draw) {
-  std::vector<double> values(static_cast<size_t>(tensor.elements()));
+void fill_random(Backend& backend, const Parameter& parameter, const Draw& draw) {
+  std::vector<double> values(static_cast<size_t>(parameter.value.elements()));
   for (double& value : values) value = draw();
-  backend.upload(values.data(), DType::kF64, tensor);
+  values = to_stored_order(values, parameter.value.shape(), parameter.order);
+  backend.upload(values.data(), DType::kF64, parameter.value);
 }
 
 // Standard normal cut off at +-2, rescaled to variance 1.
@@ -36,20 +38,20 @@ void initialise_conv_bn(Backend& backend, Dialect dialect, bool first, uint64_t 
   switch (dialect) {
     case Dialect::kTorchvision: {
       const double bound = 1 / std::sqrt(fan_in);
-      fill_random(backend, weight.value, [&] { return random.uniform(-bound, bound); });
+      fill_random(backend, weight, [&] { return random.uniform(-bound, bound); });
       return;
     }
     case Dialect::kMegvii: {
       const double group_inputs = depthwise ? 1 : static_cast<double>(weight.value.channels());
       const double deviation = first ? 0.01 : 1 / group_inputs;
-      fill_random(backend, weight.value, [&] { return deviation * random.normal(); });
+      fill_random(backend, weight, [&] { return deviation * random.normal(); });
       backend.fill(1e-4, block.norm().bias().value);
       return;
     }
     case Dialect::kTensorpack: {
       const double tensorflow_fan_in = depthwise ? fan_in * static_cast<double>(weight.value.channels()) : fan_in;
       const double deviation = std::sqrt(2 / tensorflow_fan_in);
-      fill_random(backend, weight.value, [&] { return deviation * truncated_normal(random); });
+      fill_random(backend, weight, [&] { return deviation * truncated_normal(random); });
       return;
     }
   }
@@ -58,12 +60,12 @@ void initialise_conv_bn(Backend& backend, Dialect dialect, bool first, uint64_t 
 
 void initialise_linear(Backend& backend, Dialect dialect, uint64_t seed, uint64_t number, Linear& linear) {
   RandomStream random(seed, RandomPurpose::kInitialise, number);
-  const Tensor& weight = linear.weight().value;
-  const double inputs = static_cast<double>(weight.channels());
+  const Parameter& weight = linear.weight();
+  const double inputs = static_cast<double>(weight.value.channels());
   if (dialect == Dialect::kTorchvision) {
     const double bound = 1 / std::sqrt(inputs);
     fill_random(backend, weight, [&] { return random.uniform(-bound, bound); });
-    if (linear.bias()) fill_random(backend, linear.bias()->value, [&] { return random.uniform(-bound, bound); });
+    if (linear.bias()) fill_random(backend, *linear.bias(), [&] { return random.uniform(-bound, bound); });
     return;
   }
   if (dialect == Dialect::kMegvii) {

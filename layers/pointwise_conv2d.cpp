@@ -7,8 +7,8 @@ Variable pointwise_conv2d(const Context& context, const std::string& name, const
                           Parameter* bias, const BatchStatistics& statistics) {
   Backend& backend = context.backend;
   const Tensor y = backend.empty(x.shape().with_channels(weight.value.shape().n));
-  backend.pointwise(x.value(), weight.value, {bias ? bias->value : Tensor{}, false, statistics.mean, statistics.var},
-                    y);
+  backend.pointwise(x.value(), weight.compute_value,
+                    {bias ? bias->compute_value : Tensor{}, false, statistics.mean, statistics.var}, y);
   const bool recorded = records(context, x, {&weight, bias});
   const Variable output(y, recorded);
   if (!recorded) return output;
@@ -18,7 +18,7 @@ Variable pointwise_conv2d(const Context& context, const std::string& name, const
                            backend.pointwise_backward_weights(x, dy, weight.next_write(), weight.grad);
                          if (bias && !bias->frozen) backend.channel_sums(dy, bias->next_write(), bias->grad);
                          write_grad(backend, dx_slot, [&](const Tensor& dx, Write write) {
-                           backend.pointwise_backward_data(dy, weight.value, write, dx);
+                           backend.pointwise_backward_data(dy, weight.compute_value, write, dx);
                          });
                        });
   return output;

@@ -17,6 +17,7 @@ class PointwiseConv2d : public Convolution {
   Variable forward(const Context& context, const Variable& x, const BatchStatistics& statistics) override;
   Tensor infer(Backend& backend, const Tensor& x, const Tensor& weight, const Epilogue& epilogue) const override;
   Shape output_shape(const Shape& input) const override { return input.with_channels(outputs()); }
+  Window window(const Shape&) const override { return {1, 1, 1, {}}; }
   std::string kind() const override { return "pointwise 1x1"; }
   int64_t inputs_per_output() const override { return weight().value.channels(); }
 };

@@ -71,7 +71,9 @@ bool ShuffleNetV2Config::operator==(const ShuffleNetV2Config& other) const {
          stem_max_pool == other.stem_max_pool && dropout == other.dropout;
 }
 
-ShuffleNetV2::ShuffleNetV2(Backend& backend, const ShuffleNetV2Config& config, uint64_t seed) : config_(config) {
+ShuffleNetV2::ShuffleNetV2(Backend& backend, const ShuffleNetV2Config& config, uint64_t seed,
+                           ShuffleExecution execution)
+    : config_(config) {
   check(config);
   stem_.append(
       backend,
@@ -96,15 +98,30 @@ ShuffleNetV2::ShuffleNetV2(Backend& backend, const ShuffleNetV2Config& config, u
       std::make_unique<Linear>(backend, config.head_channels, config.classes, config.dialect != Dialect::kMegvii);
   add_module("fc", *classifier_);
   name_tree();
+  if (execution == ShuffleExecution::kRouted) route_stages();
   initialise(backend, seed);
+}
+
+void ShuffleNetV2::route_stages() {
+  Permutation order;  // of the channels between stages
+  for (auto& stage : stages_) {
+    stage->routed = std::make_unique<RoutedStage>(config_.dialect, stage->units, order);
+    order = stage->routed->output_order();
+  }
+  head_.blocks().front()->conv().weight().order.c = order;
 }
 
 Variable ShuffleNetV2::forward(const Context& context, const Variable& input) {
   RIFFLE_CHECK(input.shape().c == config_.input_channels, "the network reads ", config_.input_channels,
                " channels, the input is ", input.shape());
   Variable x = forward_stem(context, input);
-  for (auto& stage : stages_)
-    for (auto& unit : stage->units) x = unit->forward(context, x);
+  for (auto& stage : stages_) {
+    if (stage->routed) {
+      x = stage->routed->forward(context, stage->path(), x);
+    } else {
+      for (auto& unit : stage->units) x = unit->forward(context, x);
+    }
+  }
   x = head_.forward(context, x);
   x = global_avg_pool(context, "globalpool", x);
   x = dropout(context, "dropout", x, config_.dropout, kHeadDropout);
@@ -141,6 +158,7 @@ void ShuffleNetV2::initialise(Backend& backend, uint64_t seed) {
     initialise_conv_bn(backend, config_.dialect, first, seed, number++, block);
   });
   initialise_linear(backend, config_.dialect, seed, number, *classifier_);
+  values_changed(backend);
 }
 
 int64_t ShuffleNetV2::parameter_count() {

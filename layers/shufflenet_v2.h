@@ -9,6 +9,7 @@
 
 #include "layers/conv_bn.h"
 #include "layers/linear.h"
+#include "layers/routed_stage.h"
 #include "layers/shuffle_unit.h"
 
 namespace riffle {
@@ -41,10 +42,17 @@ struct LayerRow {
   int64_t macs = 0;        // multiply-accumulates of convolutions and the classifier, for one image
 };
 
+// How a stage runs. Results agree up to rounding; the order in which parameters are stored differs.
+enum class ShuffleExecution {
+  kRouted,  // without shuffles: routed_stage.h
+  kPlain,   // unit by unit, as published: the definition
+};
+
 class ShuffleNetV2 : public Module {
  public:
   // Parameters are allocated on `backend` and initialised as the dialect's authors do, from `seed`.
-  ShuffleNetV2(Backend& backend, const ShuffleNetV2Config& config, uint64_t seed);
+  ShuffleNetV2(Backend& backend, const ShuffleNetV2Config& config, uint64_t seed,
+               ShuffleExecution execution = ShuffleExecution::kRouted);
 
   // x (N,H,W,input_channels), normalised; H, W >= 32 (any size that leaves one pixel) -> logits (N,1,1,classes).
   Variable forward(const Context& context, const Variable& x);
@@ -60,9 +68,11 @@ class ShuffleNetV2 : public Module {
  private:
   struct Stage : Module {
     std::vector<std::unique_ptr<ShuffleUnit>> units;
+    std::unique_ptr<RoutedStage> routed;  // null: plain
   };
   Variable forward_stem(const Context& context, const Variable& input);
   void for_each_block(const std::function<void(ConvBn&)>& visit);
+  void route_stages();
   void initialise(Backend& backend, uint64_t seed);
 
   ShuffleNetV2Config config_;

@@ -8,7 +8,8 @@ namespace riffle {
 
 // Losses of the images, (N,1,1,1). With a tape, this is the root of the backward pass: the gradient of
 // grad_scale * (mean of the losses) with respect to the logits (N,1,1,K) is set. labels: i32 (N,1,1,1).
+// scalars: of the step (StepScalar), whose loss scale multiplies the gradient; undefined where there is none.
 Tensor softmax_cross_entropy(const Context& context, const Variable& logits, const Tensor& labels, double smoothing,
-                             double grad_scale = 1);
+                             double grad_scale = 1, const Tensor& scalars = {});
 
 }  // namespace riffle

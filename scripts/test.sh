@@ -24,3 +24,8 @@ if python3 -c 'import safetensors, numpy' 2>/dev/null; then
   echo "== safetensors: exchange with Python"
   tests/check_safetensors_python.sh build/test/tests/test_checkpoint_safetensors
 fi
+
+if [ -x build/test/riffle-emulated ]; then
+  echo "== gpu_check.sh on the emulated device"
+  tests/check_gpu_check.sh build/test
+fi

@@ -114,9 +114,9 @@ inline void GradientCheck::add_input(Shape shape, const std::vector<double>& val
 
 inline Parameter& GradientCheck::add_parameter(Shape shape) {
   own_parameters_.push_back(
-      {"parameter", ParameterKind::kVector, false, backend_->empty(shape), backend_->empty(shape)});
+      {"parameter", ParameterKind::kVector, false, backend_->empty(shape), backend_->empty(shape), {}});
   Parameter& parameter = own_parameters_.back();
-  parameter.value = random_like(parameter.value);
+  parameter.compute_value = parameter.value = random_like(parameter.value);
   parameters_.push_back(&parameter);
   return parameter;
 }

@@ -1,6 +1,7 @@
-// The parity harness: runs one primitive on a backend under test and on RefBackend and compares. Every argument sits in
-// a larger buffer: NaN surrounds inputs, so that a stray read shows; a sentinel surrounds outputs, so that a stray
-// write shows. A third run, on absolute values, gives the magnitude that rounding errors of sums are measured against.
+// The parity harness: runs one primitive on a backend under test and on RefBackend and compares. Inputs are rounded to
+// the dtype under test first, so that both sides see the same. Every argument sits in a larger buffer: NaN surrounds
+// inputs, so that a stray read shows; a sentinel surrounds outputs, so that a stray write shows. A third run, on absolute
+// values, gives the magnitude that rounding errors of sums are measured against.
 #pragma once
 
 #include <gtest/gtest.h>
@@ -14,8 +15,8 @@
 #include <string>
 #include <vector>
 
-#include "core/cpu/cpu_backend.h"
 #include "core/rng.h"
+#include "tests/floating_formats.h"
 #include "tests/reference/ref_backend.h"
 
 namespace riffle::parity {
@@ -25,11 +26,8 @@ struct BackendUnderTest {
   std::function<std::unique_ptr<Backend>()> make;
 };
 
-// The one list of backends: a new one is added here.
-inline std::vector<BackendUnderTest> backends_under_test() {
-  return {{"CpuOneThread", [] { return make_cpu_backend(1, /*poison=*/true); }},
-          {"CpuTwoThreads", [] { return make_cpu_backend(2, /*poison=*/true); }}};
-}
+// The one list of backends of a test program: whichever backends_*.cpp it is linked with.
+std::vector<BackendUnderTest> backends_under_test();
 
 inline std::ostream& operator<<(std::ostream& out, const BackendUnderTest& backend) {
   return out << backend.name;
@@ -49,7 +47,13 @@ class ParityTest : public ::testing::TestWithParam<BackendUnderTest> {
   INSTANTIATE_TEST_SUITE_P(Backends, suite, ::testing::ValuesIn(::riffle::parity::backends_under_test()), \
                            [](const auto& parameter) { return parameter.param.name; })
 
-// Half the distance between 1 and the next float: the relative error of one rounding.
+inline std::vector<double> host(Backend& backend, const Tensor& x) {
+  std::vector<double> values(static_cast<size_t>(x.elements()));
+  backend.download(x, DType::kF64, values.data());
+  return values;
+}
+
+// The relative error of one rounding to float, in which every backend computes.
 constexpr double kRounding = 1.0 / (1 << 24);
 
 // Neighbouring channels on the left and right of an argument within its buffer.
@@ -68,6 +72,9 @@ enum class Side { kTest, kReference, kMagnitude };
 
 enum class Role { kInput, kOutput, kInPlace };
 
+// Which of a backend's two dtypes an argument has; core/backend.h says which argument is what.
+enum class Kind { kActivation, kParameter };
+
 // One argument of a primitive, the same on all sides.
 class Argument {
  public:
@@ -79,7 +86,18 @@ class Argument {
   Tensor views_[3];
 };
 
-// One call of a primitive, with its arguments.
+// One tensor in several pieces of memory, each a slice of a buffer of its own.
+struct Parts {
+  std::vector<Argument> arguments;
+
+  ChannelParts operator[](Side side) const {
+    std::vector<Tensor> tensors;
+    for (const Argument& argument : arguments) tensors.push_back(argument[side]);
+    return ChannelParts(std::move(tensors));
+  }
+};
+
+// One call of a primitive, with its arguments. Activations unless they say parameter or vector.
 class Case {
  public:
   Case(Backend& backend, Values values = Values::kNormals, uint64_t seed = 1)
@@ -87,14 +105,29 @@ class Case {
 
   bool exact() const { return values_ == Values::kIntegers; }
   Backend& reference() { return *reference_; }
+  DType dtype(Kind kind) const { return kind == Kind::kActivation ? test_.dtype() : test_.parameter_dtype(); }
+  // The relative error of an activation that is stored on the way to a result: 0 where that is in float or wider.
+  double intermediate_rounding() const {
+    return size_of(test_.dtype()) < sizeof(float) ? unit_roundoff(test_.dtype()) : 0;
+  }
+  // The values that an argument holds if it is given these.
+  std::vector<float> rounded(std::vector<float> values, Kind kind = Kind::kActivation) const {
+    for (float& value : values) value = static_cast<float>(rounded_to(dtype(kind), value));
+    return values;
+  }
 
   Argument input(Shape shape, Layout layout = kPacked) { return input(shape, layout, draw(shape)); }
   Argument input(Shape shape, Layout layout, const std::vector<float>& values) {
     return place<float>(shape, layout, values, Role::kInput);
   }
-  Argument vector(int64_t size) { return input(vector_shape(size)); }
+  Argument bias(int64_t size) { return input(vector_shape(size)); }
+  Argument parameter(Shape shape) { return parameter(shape, draw(shape)); }
+  Argument parameter(Shape shape, const std::vector<float>& values) {
+    return place<float>(shape, kPacked, values, Role::kInput, Kind::kParameter);
+  }
+  Argument vector(int64_t size) { return parameter(vector_shape(size)); }
   Argument vector(const std::vector<float>& values) {
-    return input(vector_shape(static_cast<int64_t>(values.size())), kPacked, values);
+    return parameter(vector_shape(static_cast<int64_t>(values.size())), values);
   }
   template <class T>
   Argument integer_input(Shape shape, const std::vector<T>& values) {
@@ -103,13 +136,24 @@ class Case {
   // Holds NaN to be overwritten, or values to be added to.
   Argument output(Shape shape, Layout layout = kPacked, Write write = Write::kOverwrite) {
     if (write == Write::kAccumulate) return in_place(shape, layout, draw(shape));
-    const float nan = std::numeric_limits<float>::quiet_NaN();
-    return place<float>(shape, layout, std::vector<float>(static_cast<size_t>(shape.elements()), nan), Role::kOutput);
+    return place<float>(shape, layout, unwritten(shape), Role::kOutput);
+  }
+  Argument parameter_output(Shape shape, Write write = Write::kOverwrite) {
+    if (write == Write::kAccumulate) return parameter_in_place(shape, draw(shape));
+    return place<float>(shape, kPacked, unwritten(shape), Role::kOutput, Kind::kParameter);
   }
   // Both read and written.
   Argument in_place(Shape shape, Layout layout, const std::vector<float>& values) {
     return place<float>(shape, layout, values, Role::kInPlace);
   }
+  Argument parameter_in_place(Shape shape, const std::vector<float>& values) {
+    return place<float>(shape, kPacked, values, Role::kInPlace, Kind::kParameter);
+  }
+  // `count` parts of different sizes, or as many as there are channels. Alone, a part is packed.
+  Parts input_parts(Shape shape, size_t count, const std::vector<float>& values) {
+    return place_parts(shape, count, values, Role::kInput);
+  }
+  Parts output_parts(Shape shape, size_t count) { return place_parts(shape, count, unwritten(shape), Role::kOutput); }
   template <class T>
   Argument integer_output(Shape shape) {
     return place<T>(shape, kPacked, std::vector<T>(static_cast<size_t>(shape.elements()), T(0xCD)), Role::kOutput);
@@ -138,22 +182,61 @@ class Case {
   void expect_equal_integers(const Argument& y) {
     EXPECT_EQ(download<T>(test_, y[Side::kTest]), download<T>(*reference_, y[Side::kReference]));
   }
-  // The float nearest to the reference: for operations that only move or select values.
+  // The value nearest to the reference: for operations that only move or select values, and for exact sums.
   void expect_equal(const Argument& y) {
-    std::vector<double> rounded = expected(y);
-    for (double& value : rounded) value = static_cast<float>(value);
-    compare(y, rounded, std::vector<double>(rounded.size(), 0.0));
+    std::vector<double> nearest = expected(y);
+    for (double& value : nearest) value = rounded_to(y[Side::kTest].dtype(), value);
+    compare(y, nearest, std::vector<double>(nearest.size(), 0.0));
   }
   // Sums of `terms` products: exact for integers, else within the standard bound terms * u * sum |a||b|.
   void expect_sum(const Argument& y, int64_t terms) {
     if (exact()) return expect_equal(y);
     std::vector<double> bounds = download<double>(*reference_, y[Side::kMagnitude]);
     for (double& bound : bounds) bound *= static_cast<double>(terms + 2) * kRounding;
-    compare(y, expected(y), bounds);
+    expect_within(y, bounds);
   }
-  void expect_within(const Argument& y, const std::vector<double>& bounds) { compare(y, expected(y), bounds); }
+  // The same where a library may store the sums, `stored`, as activations before anything is added to them.
+  void expect_stored_sum(const Argument& y, int64_t terms, const std::vector<double>& stored) {
+    if (intermediate_rounding() == 0) return expect_sum(y, terms);
+    std::vector<double> bounds = download<double>(*reference_, y[Side::kMagnitude]);
+    for (size_t i = 0; i < bounds.size(); ++i) {
+      bounds[i] *= exact() ? 0 : static_cast<double>(terms + 2) * kRounding;
+      const bool representable = exact() && rounded_to(test_.dtype(), stored[i]) == stored[i];
+      if (!representable) bounds[i] += spacing(test_.dtype(), std::abs(stored[i]) + bounds[i]) / 2;
+    }
+    expect_within(y, bounds);
+  }
+  // `bounds` are of what is computed in float; storing it rounds once more where y has 16 bits.
+  void expect_within(const Argument& y, std::vector<double> bounds) {
+    const std::vector<double> wanted = expected(y);
+    ASSERT_EQ(wanted.size(), bounds.size());
+    const DType stored = y[Side::kTest].dtype();
+    if (size_of(stored) < sizeof(float))
+      for (size_t i = 0; i < bounds.size(); ++i) bounds[i] += spacing(stored, std::abs(wanted[i]) + bounds[i]) / 2;
+    compare(y, wanted, bounds);
+  }
+  // Bounds of the whole.
+  void expect_within(const Parts& y, const std::vector<double>& bounds) {
+    const int64_t channels = y[Side::kReference].shape().c;
+    int64_t begin = 0;
+    for (const Argument& part : y.arguments) {
+      expect_within(part, channels_of(bounds, channels, begin, part.shape().c));
+      begin += part.shape().c;
+    }
+  }
 
  private:
+  static std::vector<float> unwritten(Shape shape) {
+    return std::vector<float>(static_cast<size_t>(shape.elements()), std::numeric_limits<float>::quiet_NaN());
+  }
+  // Channels begin, begin + 1, ... of each pixel.
+  template <class T>
+  static std::vector<T> channels_of(const std::vector<T>& values, int64_t channels, int64_t begin, int64_t count) {
+    std::vector<T> some;
+    for (auto pixel = values.begin(); pixel != values.end(); pixel += channels)
+      some.insert(some.end(), pixel + begin, pixel + begin + count);
+    return some;
+  }
   template <class T>
   static std::vector<T> download(Backend& backend, const Tensor& x) {
     std::vector<T> values(static_cast<size_t>(x.elements()));
@@ -162,7 +245,8 @@ class Case {
   }
 
   template <class T>
-  Argument place(Shape shape, Layout layout, const std::vector<T>& values, Role role);
+  Argument place(Shape shape, Layout layout, const std::vector<T>& values, Role role, Kind kind = Kind::kActivation);
+  Parts place_parts(Shape shape, size_t count, const std::vector<float>& values, Role role);
   template <class T>
   void check_untouched(const Tensor& buffer, const std::vector<T>& before, Shape shape, Layout layout, Role role);
   void compare(const Argument& y, const std::vector<double>& wanted, const std::vector<double>& bounds);
@@ -180,11 +264,10 @@ inline size_t buffer_index(int64_t i, Shape shape, Layout layout) {
   return static_cast<size_t>((shape.h * shape.w + i / shape.c) * ld + layout.left + i % shape.c);
 }
 
-// Equality that holds for a NaN and itself.
+// Equality that holds for a NaN and another.
 template <class T>
-bool same_bits(const T& a, const T& b) {
-  const auto* bytes = reinterpret_cast<const unsigned char*>(&a);
-  return std::equal(bytes, bytes + sizeof(T), reinterpret_cast<const unsigned char*>(&b));
+bool same_value(T a, T b) {
+  return a == b || (a != a && b != b);
 }
 
 template <class T>
@@ -194,18 +277,21 @@ T guard_of(Role role) {
 }
 
 template <class T>
-Argument Case::place(Shape shape, Layout layout, const std::vector<T>& values, Role role) {
+Argument Case::place(Shape shape, Layout layout, const std::vector<T>& values, Role role, Kind kind) {
+  constexpr bool kIsFloat = std::is_same<T, float>::value;
   const Shape padded{shape.n + 2, shape.h, shape.w, layout.left + shape.c + layout.right};
   std::vector<T> image(static_cast<size_t>(padded.elements()), guard_of<T>(role));
   std::vector<T> magnitude = image;
   for (int64_t i = 0; i < shape.elements(); ++i) {
-    const T value = values[static_cast<size_t>(i)];
+    T value = values[static_cast<size_t>(i)];
+    if constexpr (kIsFloat) value = static_cast<float>(rounded_to(dtype(kind), value));
     image[buffer_index(i, shape, layout)] = value;
     magnitude[buffer_index(i, shape, layout)] = value < T(0) ? static_cast<T>(-value) : value;
   }
   const DType host_dtype = DTypeOf<T>::value;
   const auto upload = [&](Backend& backend, const std::vector<T>& host) {
-    Tensor buffer = backend.empty(padded, host_dtype == DType::kF32 ? backend.dtype() : host_dtype);
+    const DType floating = kind == Kind::kActivation ? backend.dtype() : backend.parameter_dtype();
+    Tensor buffer = backend.empty(padded, kIsFloat ? floating : host_dtype);
     backend.upload(host.data(), host_dtype, buffer);
     return buffer;
   };
@@ -221,6 +307,21 @@ Argument Case::place(Shape shape, Layout layout, const std::vector<T>& values, R
   return argument;
 }
 
+inline Parts Case::place_parts(Shape shape, size_t count, const std::vector<float>& values, Role role) {
+  const Layout layouts[] = {kSlice, kLastPart, kPacked, kFirstPart};
+  Parts parts;
+  int64_t begin = 0;
+  for (size_t left = count; begin < shape.c; --left) {
+    const int64_t rest = shape.c - begin, share = std::max<int64_t>(left % 2 == 0 ? rest / 2 : rest / 3, 1);
+    const int64_t size = left <= 1 ? rest : share;
+    const Layout layout = count == 1 ? kPacked : layouts[left % 4];
+    parts.arguments.push_back(
+        place(shape.with_channels(size), layout, channels_of(values, shape.c, begin, size), role));
+    begin += size;
+  }
+  return parts;
+}
+
 template <class T>
 void Case::check_untouched(const Tensor& buffer, const std::vector<T>& before, Shape shape, Layout layout, Role role) {
   const std::vector<T> after = download<T>(test_, buffer);
@@ -229,7 +330,7 @@ void Case::check_untouched(const Tensor& buffer, const std::vector<T>& before, S
     for (int64_t i = 0; i < shape.elements(); ++i) writable[buffer_index(i, shape, layout)] = true;
   const auto ld = static_cast<size_t>(layout.left + shape.c + layout.right);
   for (size_t i = 0; i < before.size(); ++i) {
-    if (writable[i] || same_bits(before[i], after[i])) continue;
+    if (writable[i] || same_value(before[i], after[i])) continue;
     ADD_FAILURE() << (role == Role::kInput ? "an input" : "memory around an output") << " of shape " << shape
                   << " was changed: row " << static_cast<int64_t>(i / ld) - shape.h * shape.w << ", channel "
                   << static_cast<int64_t>(i % ld) - layout.left << " from " << +before[i] << " to " << +after[i];

@@ -30,6 +30,7 @@ CheckpointMetadata example() {
   metadata.normalisation.mean = {0.2860};
   metadata.normalisation.std = {0.3530};
   metadata.training = {12, 5625};
+  metadata.averaged = true;
   metadata.metrics = {92.34, 99.81, 0.2345678901234567};
   metadata.config_yaml = "train:\n  batch: 128\n";
   metadata.riffle_version = "0.1.0";
@@ -56,6 +57,7 @@ void expect_equal(const CheckpointMetadata& actual, const CheckpointMetadata& ex
     EXPECT_EQ(actual.metrics->top5_percent, expected.metrics->top5_percent);
     EXPECT_EQ(actual.metrics->loss, expected.metrics->loss);
   }
+  EXPECT_EQ(actual.averaged, expected.averaged);
   EXPECT_EQ(actual.config_yaml, expected.config_yaml);
   EXPECT_EQ(actual.riffle_version, expected.riffle_version);
 }
@@ -131,6 +133,15 @@ TEST(Metadata, KeepsALossThatIsNotFinite) {
   CheckpointMetadata metadata = example();
   metadata.metrics->loss = std::numeric_limits<double>::infinity();
   EXPECT_TRUE(std::isnan(through_a_file(metadata).metrics->loss));
+}
+
+TEST(Metadata, WeightsAreAsTrainedUnlessItSaysOtherwise) {
+  Json json = to_json(example());
+  EXPECT_EQ(json.at("weights"), "ema");
+  json.erase("weights");
+  EXPECT_FALSE(metadata_from_json(json, "a.safetensors").averaged);
+  json["weights"] = "swa";
+  expect_message(reading(json), {"'weights' is \"swa\"", "\"raw\" or \"ema\""});
 }
 
 TEST(Metadata, NamesEachMissingField) {

@@ -114,7 +114,7 @@ TEST_P(ModuleIo, ExportsWhatItImported) {
 TEST_P(ModuleIo, ReadsEveryFloatingPointDtype) {
   const Tensor target = backend_->empty(vector_shape(4));
   const auto import = [&](const HostTensor& source) {
-    import_tensor(*backend_, ParameterKind::kVector, source, target, "t");
+    import_tensor(*backend_, ParameterKind::kVector, {}, source, target, "t");
     return downloaded(target);
   };
   const double infinity = std::numeric_limits<double>::infinity();

@@ -31,7 +31,7 @@ TEST_F(CommandLine, HelpTeaches) {
   const ProcessResult help = run_riffle({"--help"});
   expect_success(help);
   expect_contains(help.out, {"train", "eval", "predict", "inspect", "devices", "bench", "Examples:"});
-  for (const char* command : {"train", "eval", "predict", "inspect", "bench"}) {
+  for (const char* command : {"train", "eval", "predict", "inspect", "bench", "devices"}) {
     const ProcessResult of_command = run_riffle({command, "--help"});
     expect_success(of_command);
     expect_contains(of_command.out, {"Example", std::string("riffle ") + command});
@@ -59,6 +59,44 @@ TEST_F(CommandLine, UnknownWordsNameTheNearest) {
   expect_failure(run_riffle({"eval", "x", "--bacth=3"}), 2, {"--bacth of 'eval'", "did you mean '--batch'?"});
 }
 
+TEST_F(CommandLine, OptionsWithOneDashNameTheNearest) {
+  expect_failure(run_riffle({"train", "x.yaml", "-device", "cpu"}), 2, {"option -device", "did you mean '--device'?"});
+  expect_failure(run_riffle({"train", "x.yaml", "-output", "d"}), 2, {"option -output", "did you mean '--output'?"});
+  expect_failure(run_riffle({"eval", "x", "-bacth=3"}), 2, {"option -bacth of", "did you mean '--batch'?"});
+  expect_failure(run_riffle({"train", "x.yaml", "-s", "3"}), 2, {"option -s of 'train'", "did you mean '--seed'?"});
+  expect_failure(run_riffle({"-x"}), 2, {"option -x;", "the options are --help, --version"});
+  expect_failure(run_riffle({"eval", "x", "--qqqqqqqq"}), 2, {"option --qqqqqqqq", "--batch, --json"});
+  // A value may begin with a dash, and may stand in the option's own word.
+  expect_failure(run_riffle({"train", path("absent.yaml"), "-o", "-device"}), 2, {"absent.yaml"});
+  expect_failure(run_riffle({"train", path("absent.yaml"), "-o" + path("run")}), 2, {"absent.yaml"});
+}
+
+TEST_F(CommandLine, NumbersThatAreNoneAreQuoted) {
+  expect_failure(run_riffle({"eval", "x", "--batch", "abc"}), 2, {"--batch: 'abc' is not a whole number from 1 to"});
+  expect_failure(run_riffle({"predict", "x", "y", "--limit", "1.5"}), 2, {"--limit: '1.5' is not a whole number"});
+  expect_failure(run_riffle({"bench", "--threads", "two"}), 2, {"--threads: 'two' is not a whole number from 0"});
+}
+
+TEST_F(CommandLine, OptionsOfImagesAndOfTensorsExcludeEachOther) {
+  const std::vector<std::string> tensor{"predict", "x", "--tensor", "in.npz", "--logits", "out.npy"};
+  for (const std::vector<std::string>& more :
+       std::vector<std::vector<std::string>>{{"--topk", "3"}, {"--json"}, {"--limit", "2"}}) {
+    std::vector<std::string> arguments = tensor;
+    arguments.insert(arguments.end(), more.begin(), more.end());
+    expect_failure(run_riffle(arguments), 2, {more.front(), "excludes", "--tensor"});
+  }
+}
+
+TEST_F(CommandLine, FilesOfTheWrongKindAreNamed) {
+  const std::vector<uint8_t> zip{'P', 'K', 3, 4, 10, 0, 0, 0, 0, 0, 0, 0},
+      pickle{0x80, 2, 0x8a, 10, 'l', 0, 0, 0, 0, 0};
+  write_bytes(path("model.pth"), zip);
+  write_bytes(path("model.pt"), pickle);
+  expect_failure(run_riffle({"inspect", path("model.pth")}), 1, {"model.pth is a zip archive", "safetensors"});
+  expect_failure(run_riffle({"inspect", path("model.pt")}), 1, {"model.pt is a Python pickle", "safetensors"});
+  expect_failure(run_riffle({"train", path("model.pth")}), 2, {"model.pth: is not a text file", "YAML"});
+}
+
 TEST_F(CommandLine, WrongArgumentsAreUsageErrors) {
   expect_failure(run_riffle({"train"}), 2, {"CONFIG", "riffle train --help"});
   expect_failure(run_riffle({"eval", "x", "--batch", "many"}), 2, {"--batch", "many"});
@@ -74,7 +112,7 @@ TEST_F(CommandLine, DevicesAreCheckedAndExplained) {
   expect_failure(run_riffle({"bench", "--threads", "-1"}), 2, {"--threads", "-1"});
   const ProcessResult devices = run_riffle({"devices"});
   expect_success(devices);
-  expect_contains(devices.out, {"oneDNN", "instruction set", "memory", "cuda"});
+  expect_contains(devices.out, {"oneDNN", "instruction set", "memory", "available", "cuda"});
 }
 
 TEST_F(CommandLine, ConfigurationErrorsSayWhereAndWhatInstead) {
@@ -107,6 +145,18 @@ TEST_F(CommandLine, BadIdxFilesAreNamed) {
   expect_failure(dry_run(config("idx:" + path("nowhere"), 1)), 1, {path("nowhere")});
 }
 
+TEST_F(CommandLine, MistakesThatStillTrainAreWarnedOf) {
+  write_idx_data(path("idx"));
+  std::string labels = text_of(path("idx/train-labels-idx1-ubyte"));
+  labels.back() = 9;
+  write_bytes(path("idx/train-labels-idx1-ubyte"), {labels.begin(), labels.end()});
+  const std::string step = "schedule={kind: step, milestones: [1ep, 30ep]}";
+  const ProcessResult result = dry_run(config("idx:" + path("idx"), 1), {step});
+  expect_success(result);
+  expect_contains(result.out, {"warning: 5 of the 10 classes have no training image: '4', '5', '6', '7', '8';",
+                               "data.class_names", "warning: schedule.milestones: 30ep is step 240"});
+}
+
 TEST_F(CommandLine, BadImageFoldersAreNamed) {
   expect_failure(dry_run(config("folder:" + path("nowhere"), 3)), 1, {path("nowhere")});
   std::filesystem::create_directories(path("empty"));
@@ -136,6 +186,9 @@ TEST_F(CommandLine, DryRunWritesNothing) {
 TEST_F(CommandLine, UnusableRunFoldersAreRefused) {
   write_idx_data(path("idx"));
   const std::string file = config("idx:" + path("idx"), 1);
+  // /proc cannot be written to, not even by root. A dry run sees what can be seen without writing.
+  expect_failure(run_riffle({"train", file, "-o", "/proc/riffle"}), 1, {"cannot create the run folder /proc/riffle"});
+  expect_failure(run_riffle({"train", file, "-o", file + "/run", "--dry-run"}), 1, {file + "/run", "-o"});
   expect_failure(run_riffle({"train", file, "-o", file + "/run"}), 1, {file + "/run", "-o"});
   expect_failure(run_riffle({"train", file, "-o", file}), 1, {file, "-o"});
   std::filesystem::create_directories(path("used"));

@@ -208,6 +208,63 @@ TEST_F(TrainedOnIdx, DamagedAndForeignCheckpointsAreRefused) {
   file.metadata = to_json(metadata);
   write_safetensors(path("foreign.safetensors"), file);
   expect_failure(run_riffle({"eval", path("foreign.safetensors")}), 1, {"foreign.safetensors", "missing", "stage3.1"});
+
+  file = read_safetensors(checkpoint("last"));
+  file.tensors["fc.weight"].shape = {8, 16};
+  file.tensors["stage9.weight"] = file.tensors.at("fc.bias");
+  write_safetensors(path("foreign.safetensors"), file);
+  expect_failure(run_riffle({"predict", path("foreign.safetensors"), "idx:" + path("idx")}), 1,
+                 {"foreign.safetensors does not fit", "0 missing, 1 unexpected, 1 mismatched",
+                  "unexpected: stage9.weight", "mismatched: fc.weight (file 8x16, model 4x32)"});
+}
+
+// Its settings may be another version's; the data is all that an evaluation needs of them.
+TEST_F(TrainedOnIdx, SettingsOfOtherVersionsDoNotStopAnEvaluation) {
+  CheckpointFile file = read_safetensors(checkpoint("last"));
+  const auto write_with_config = [&](const std::string& yaml) {
+    file.metadata["config"] = yaml;
+    write_safetensors(path("other.safetensors"), file);
+  };
+  const std::string data = "data: {source: \"idx:" + path("idx") + "\", val_split: ";
+  write_with_config(data + "val, shards: 4}\nfuture: {x: 1}\n");
+  EXPECT_EQ(evaluate(path("other.safetensors")).at("images"), 22);
+  write_with_config(data + "everything}\n");
+  EXPECT_EQ(evaluate(path("other.safetensors"), {"--data", path("idx"), "--split", "val"}).at("images"), 22);
+  expect_failure(run_riffle({"eval", path("other.safetensors")}), 1,
+                 {"other.safetensors (its configuration)", "data.val_split", "--data and --split"});
+}
+
+TEST_F(TrainedOnIdx, WeightsCanBeChosen) {
+  const nlohmann::json val = records(json_lines(text_of(path("run/metrics.jsonl"))), "val").back();
+  const nlohmann::json ema = evaluate(checkpoint("last"), {"--weights", "ema", "--batch", "8"});
+  EXPECT_EQ(ema.at("loss"), val.at("ema_loss"));
+  EXPECT_EQ(evaluate(checkpoint("last"), {"--weights", "raw", "--batch", "8"}).at("loss"), val.at("loss"));
+  EXPECT_NE(val.at("ema_loss"), val.at("loss"));
+  const auto predict = [](const std::string& weights) {
+    return run_riffle({"predict", checkpoint("last"), "idx:" + path("idx"), "--json", "--weights", weights}).out;
+  };
+  EXPECT_EQ(json_lines(predict("ema")).size(), 22u);
+  EXPECT_NE(predict("ema"), predict("raw"));
+
+  CheckpointFile file = read_safetensors(checkpoint("last"));
+  for (auto at = file.tensors.begin(); at != file.tensors.end();) {
+    at = at->first.rfind("ema.", 0) == 0 ? file.tensors.erase(at) : std::next(at);
+  }
+  write_safetensors(path("single.safetensors"), file);
+  expect_failure(run_riffle({"eval", path("single.safetensors"), "--weights", "ema"}), 1, {"no averaged weights"});
+  file.metadata["weights"] = "ema";
+  write_safetensors(path("single.safetensors"), file);
+  EXPECT_EQ(evaluate(path("single.safetensors"), {"--weights", "ema", "--batch", "8"}).at("loss"), val.at("loss"));
+  expect_failure(run_riffle({"eval", path("single.safetensors"), "--weights", "raw"}), 1, {"no raw weights"});
+  expect_failure(run_riffle({"eval", checkpoint("last"), "--weights", "best"}), 2, {"--weights", "raw", "ema"});
+}
+
+TEST_F(TrainedOnIdx, WhereResultsGoIsCheckedBeforeTheWork) {
+  // The checkpoint is absent as well; the target is looked at first.
+  expect_failure(run_riffle({"eval", path("absent"), "--json", path("nowhere/x.json")}), 1, {"nowhere/x.json"});
+  expect_failure(run_riffle({"predict", path("absent"), "--tensor", path("in"), "--logits", path("nowhere/l.npy")}), 1,
+                 {"nowhere/l.npy"});
+  expect_failure(run_riffle({"train", path("tiny.yaml"), "-o", path("run"), "--dry-run"}), 1, {"not empty"});
 }
 
 TEST_F(TrainedOnIdx, ThreadsAndRepetitionChangeNoBit) {

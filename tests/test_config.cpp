@@ -148,8 +148,7 @@ data:
   prefetch: 7
   max_bad_images: 0
 normalisation: {scale: 1, mean: [0.1], std: [0.2]}
-augment: {size: 28, crop: pad_and_crop, scale_min: 0.2, scale_max: 0.9, ratio_min: 0.5, ratio_max: 2, pad: 2,
-          flip_probability: 0.25}
+augment: {size: 28, crop: pad_and_crop, pad: 2, flip_probability: 0.25}
 eval: {resize: 0, crop: 28, batch: 10, every_epochs: 2}
 optimizer: {momentum: 0.8, nesterov: true, weight_decay: 1e-4, clip_norm: 5, accumulate: 2}
 schedule: {kind: step, lr: 0.3, warmup: 100it, warmup_factor: 0.1, milestones: [10, 20.5ep, 5e4it], gamma: 0.2}
@@ -158,6 +157,7 @@ train: {duration: 30ep, batch: 64, label_smoothing: 0.1, seed: 18446744073709551
 )";
 const char* const kPolynomialRecipe = R"(
 normalisation: {channel_order: bgr}
+augment: {scale_min: 0.2, scale_max: 0.9, ratio_min: 0.5, ratio_max: 2}
 schedule: {kind: polynomial, final_lr: 0.001, power: 2}
 )";
 
@@ -178,10 +178,21 @@ TEST(ConfigReader, EveryFieldSurvivesTheRoundTrip) {
 TEST(ConfigReader, FieldsReachTheirMembers) {
   const Config config = parse_config(kStepRecipe, "x.yaml", {});
   EXPECT_EQ(config.data.source, "idx:/some where/#1");
-  EXPECT_EQ(config.augment.ratio_max, 2);
+  EXPECT_EQ(config.augment.pad, 2);
   EXPECT_EQ(config.schedule.milestones.at(1).text(), "20.5ep");
   EXPECT_EQ(config.schedule.milestones.at(2).text(), "50000it");
   EXPECT_EQ(config.train.seed, std::numeric_limits<uint64_t>::max());
+}
+
+// As a checkpoint of a later version might have it.
+TEST(ConfigReader, TheDataSectionIsReadWhateverElseThereIs) {
+  const DataSection data = parse_data_section(
+      "data: {source: \"idx:a\", val_split: test, class_names: [x, y], shards: 3}\nmodel: {moe: 8}\nnews: 1\n", "c");
+  EXPECT_EQ(data.source, "idx:a");
+  EXPECT_EQ(data.val_split, "test");
+  EXPECT_EQ(data.class_names, (std::vector<std::string>{"x", "y"}));
+  EXPECT_EQ(parse_data_section("model: {width: 0.5x}\n", "c").source, "");
+  EXPECT_THROW(parse_data_section("data: {val_split: 7}\n", "c"), Error);
 }
 
 TEST(ConfigFields, DefaultsAreAccepted) {
@@ -245,18 +256,19 @@ TEST(Config, Preprocessing) {
   EXPECT_EQ(step.network_input().mean, std::vector<double>{0.1});
   EXPECT_EQ(step.network_input().std, std::vector<double>{0.2});
   EXPECT_FALSE(step.network_input().reverse_channels);
-  EXPECT_TRUE(parse_config(kPolynomialRecipe, "x.yaml", {}).network_input().reverse_channels);
+  const Config polynomial = parse_config(kPolynomialRecipe, "x.yaml", {});
+  EXPECT_TRUE(polynomial.network_input().reverse_channels);
 
-  const TrainTransform train = step.train_transform();
+  const TrainTransform train = step.train_transform(), resized = polynomial.train_transform();
   EXPECT_EQ(train.size, 28);
   EXPECT_EQ(train.crop, TrainCrop::kPadAndCrop);
-  EXPECT_EQ(train.random_resized_crop.scale_min, 0.2);
-  EXPECT_EQ(train.random_resized_crop.scale_max, 0.9);
-  EXPECT_EQ(train.random_resized_crop.ratio_min, 0.5);
-  EXPECT_EQ(train.random_resized_crop.ratio_max, 2);
   EXPECT_EQ(train.pad, 2);
   EXPECT_EQ(train.flip_probability, 0.25);
-  EXPECT_EQ(Config{}.train_transform().crop, TrainCrop::kRandomResizedCrop);
+  EXPECT_EQ(resized.crop, TrainCrop::kRandomResizedCrop);
+  EXPECT_EQ(resized.random_resized_crop.scale_min, 0.2);
+  EXPECT_EQ(resized.random_resized_crop.scale_max, 0.9);
+  EXPECT_EQ(resized.random_resized_crop.ratio_min, 0.5);
+  EXPECT_EQ(resized.random_resized_crop.ratio_max, 2);
 
   EXPECT_EQ(step.eval_transform().resize, 0);
   EXPECT_EQ(step.eval_transform().crop, 28);

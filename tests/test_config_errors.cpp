@@ -2,9 +2,11 @@
 #include <gtest/gtest.h>
 
 #include <filesystem>
+#include <fstream>
 
 #include "core/check.h"
 #include "train/config_reader.h"
+#include "train/nearest.h"
 
 namespace riffle {
 namespace {
@@ -152,11 +154,11 @@ TEST(ConfigErrors, Bounds) {
     const std::string message = override_error(outside);
     EXPECT_NE(message.find("; expected "), std::string::npos) << outside << ": " << message;
   }
-  for (const char* inside :
-       {"model.dropout=-1", "model.dropout=0", "augment.scale_max=1", "augment.flip_probability=0",
-        "augment.flip_probability=1", "eval.resize=0", "optimizer.momentum=0", "optimizer.clip_norm=0",
-        "schedule.warmup=0", "schedule.warmup_factor=1", "schedule.gamma=1", "ema.decay=0", "train.label_smoothing=0",
-        "train.seed=0", "train.duration=0.5"}) {
+  for (const char* inside : {"model.dropout=-1", "model.dropout=0", "augment.scale_max=1", "augment.flip_probability=0",
+                             "augment.flip_probability=1", "eval.resize=0", "optimizer.momentum=0",
+                             "optimizer.clip_norm=0", "schedule.warmup=0", "schedule={warmup: 1ep, warmup_factor: 1}",
+                             "schedule={kind: step, milestones: [1], gamma: 1}", "ema.decay=0",
+                             "train.label_smoothing=0", "train.seed=0", "train.duration=0.5"}) {
     EXPECT_EQ(override_error(inside), "no error") << inside;
   }
 }
@@ -264,6 +266,41 @@ TEST(ConfigErrors, SettingsThatTheirScheduleIgnores) {
             "x.yaml:1:22: schedule.final_lr is 0.6; expected at most schedule.lr, 0.5");
   EXPECT_EQ(file_error("optimizer: {nesterov: true, momentum: 0}\n"),
             "x.yaml:1:39: optimizer.nesterov is true, but optimizer.momentum is 0; expected a momentum such as 0.9");
+}
+
+TEST(ConfigErrors, SettingsThatNothingReads) {
+  EXPECT_EQ(file_error("schedule: {gamma: 0.5}\n"),
+            "x.yaml:1:19: schedule.gamma is 0.5, but schedule.kind is cosine, which does not use it; expected its "
+            "default, 0.1");
+  EXPECT_EQ(file_error("schedule: {kind: linear, power: 2}\n"),
+            "x.yaml:1:33: schedule.power is 2, but schedule.kind is linear, which does not use it; expected its "
+            "default, 1");
+  EXPECT_EQ(file_error("schedule:\n  warmup_factor: 0.1\n"),
+            "x.yaml:2:18: schedule.warmup_factor is 0.1, but schedule.warmup is 0: there is no warm-up; expected its "
+            "default, 0");
+  EXPECT_EQ(file_error("augment: {pad: 2}\n"),
+            "x.yaml:1:16: augment.pad is 2, but augment.crop is random_resized_crop, which does not use it; expected "
+            "its default, 4");
+  for (const char* key : {"scale_min: 0.2", "scale_max: 0.9", "ratio_min: 0.5", "ratio_max: 2"}) {
+    const std::string message =
+        file_error(std::string("eval: {resize: 0}\naugment: {crop: pad_and_crop, ") + key + "}\n");
+    EXPECT_EQ(message.rfind(std::string("x.yaml:2:42: augment.") + std::string(key).substr(0, 9) + " is ", 0), 0u)
+        << message;
+    EXPECT_NE(message.find("augment.crop is pad_and_crop"), std::string::npos) << message;
+  }
+}
+
+TEST(ConfigErrors, FilesThatAreNoText) {
+  const std::string folder = std::filesystem::temp_directory_path().string();
+  for (const char* name : {"/riffle-no-text.safetensors", "/riffle-no-text.pth"}) {
+    const std::string path = folder + name;
+    std::ofstream(path, std::ios::binary) << std::string("\x08\0\0\0\0\0\0\0{}", 10);
+    const std::string message = usage_error([&] { read_config(path, {}); });
+    std::filesystem::remove(path);
+    EXPECT_EQ(message.rfind(path + ": is ", 0), 0u) << message;
+    EXPECT_NE(message.find("expected a YAML configuration"), std::string::npos) << message;
+    EXPECT_EQ(message.find("a checkpoint") != std::string::npos, std::string(name) == "/riffle-no-text.safetensors");
+  }
 }
 
 TEST(ConfigErrors, CheckedTogetherBlameTheOverride) {

@@ -295,6 +295,7 @@ TEST_F(OpenDataset, NothingThatFits) {
   expect_error([&] { open("idx:", "val"); }, {folder_.path(), "t10k-images-idx3-ubyte"});
   expect_error([&] { open_dataset("/no/such/place", "val", 3, {}); }, {"/no/such/place", "no such folder", "idx:DIR"});
   expect_error([&] { open_dataset("folder:/no/such/place", "val", 3, {}); }, {"/no/such/place", "no such folder"});
+  expect_error([&] { open_dataset("idx:/no/such/place", "val", 3, {}); }, {"/no/such/place", "no such folder", "IDX"});
   expect_error([&] { open_dataset("", "val", 3, {}); }, {"no data"});
   expect_error([&] { open("", "evaluation"); }, {"\"evaluation\"", "train, val or test"});
 }

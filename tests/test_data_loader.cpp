@@ -293,12 +293,17 @@ TEST(LoaderBadImages, MoreThanTheLimitIsAnErrorWhateverTheThreads) {
     Batch batch;
     ASSERT_TRUE(loader.next(batch));
     for (int i = 0; i < 2; ++i)  // the error stays
-      expect_error([&] { loader.next(batch); },
-                   {"3 unreadable images", "2 allowed", data.name(order[16]), "on purpose"});
+      expect_error([&] { loader.next(batch); }, {"epoch 1: 3 unreadable images", "2 that data.max_bad_images allows",
+                                                 data.name(order[16]), "on purpose"});
     EXPECT_EQ(batch.count, 0);
     loader.start_epoch(0);
     EXPECT_TRUE(loader.next(batch));
   }
+}
+
+TEST(LoaderBadImages, TheEpochIsCountedAsTheTrainerCountsIt) {
+  const SyntheticDataset data(4, {1});
+  expect_error([&] { whole_epoch(data, training_options(2), 4); }, {"epoch 5: 1 unreadable image, more than the 0"});
 }
 
 TEST(LoaderBadImages, AllBad) {

@@ -126,6 +126,13 @@ TEST(Resize, BoxOutsideTheImageIsAnError) {
   expect_error([&] { crop(image, {0, 16, 5, 5}); }, {"column 16"});
 }
 
+// 256 times as long as an int can count.
+TEST(Resize, ImagesTooNarrowForTheirLongEdgeAreAnError) {
+  const Image image(1, 1 << 24, 1);
+  expect_error([&] { EvalTransform{256, 224}.apply(image); }, {"1x16777216", "short edge of 256", "4294967296 pixels"});
+  EXPECT_EQ((EvalTransform{100, 50}.apply(image).width), 50);
+}
+
 TEST(Flip, ReversesEveryRowAndIsItsOwnInverse) {
   for (const int channels : {1, 3})
     for (const int width : {1, 6, 7}) {
@@ -188,6 +195,17 @@ TEST(DrawCrop, FallsBackToTheLargestCentredBox) {
   EXPECT_EQ(tall.height, 40);
   EXPECT_EQ(tall.width, 30);
   EXPECT_EQ(tall.top, 480);
+}
+
+// The edges of such boxes do not fit an int.
+TEST(DrawCrop, ExtremeAspectsFallBackToo) {
+  RandomResizedCrop parameters;
+  parameters.ratio_min = 1e200;
+  parameters.ratio_max = 1e300;
+  RandomStream random(10, RandomPurpose::kTest);
+  const CropBox box = draw_crop(parameters, 30, 40, random);
+  EXPECT_EQ(box.height, 1);
+  EXPECT_EQ(box.width, 40);
 }
 
 TEST(TrainTransform, PadAndCropEqualsItsDefinition) {

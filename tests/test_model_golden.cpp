@@ -12,6 +12,7 @@
 #include "layers/shufflenet_v2.h"
 #include "tests/golden_io.h"
 #include "tests/reference/ref_backend.h"
+#include "tests/step_scalars.h"
 
 namespace riffle {
 namespace {
@@ -122,11 +123,11 @@ class Problem {
     RIFFLE_CHECK(static_cast<int64_t>(host_labels.size()) == count, host_labels.size(), " labels, ", count, " images");
     const Tensor labels = backend_->empty({count, 1, 1, 1}, DType::kI32);
     backend_->upload(host_labels.data(), DType::kI32, labels);
-    const Tensor losses = backend_->empty({count, 1, 1, 1});
+    const Tensor losses = backend_->empty_parameter({count, 1, 1, 1});
     const Tensor dlogits = backend_->empty(logits.shape());
     const double mean = 1.0 / static_cast<double>(count);
     backend_->softmax_cross_entropy(logits.value(), labels, golden_.scalar<double>("config/label_smoothing"), mean,
-                                    losses, dlogits);
+                                    Tensor{}, losses, dlogits);
     logits.set_grad(dlogits);
     network_.zero_grad();
     tape.backward();
@@ -147,21 +148,22 @@ class Sgd {
  public:
   explicit Sgd(Problem& problem) : problem_(problem) {
     const double weight_decay = problem.golden().scalar<double>("config/weight_decay");
-    step_.lr = problem.golden().scalar<double>("config/lr");
-    step_.momentum = problem.golden().scalar<double>("config/momentum");
-    step_.nesterov = problem.golden().scalar<int>("config/nesterov") != 0;
+    scalars_ = step_scalars(problem.backend(), {problem.golden().scalar<double>("config/lr")});
+    rule_.momentum = problem.golden().scalar<double>("config/momentum");
+    rule_.nesterov = problem.golden().scalar<int>("config/nesterov") != 0;
     problem.network().for_each_parameter([&](const std::string&, Parameter& parameter) {
-      const Tensor momentum = problem.backend().empty(parameter.value.shape());
+      const Tensor momentum = problem.backend().empty_parameter(parameter.value.shape());
       problem.backend().fill(0, momentum);
       updates_.push_back({parameter.value, parameter.grad, momentum, parameter.decay ? weight_decay : 0});
     });
   }
 
-  void step() { problem_.backend().sgd_step(updates_, step_); }
+  void step() { problem_.backend().sgd_step(updates_, rule_, scalars_); }
 
  private:
   Problem& problem_;
-  SgdStep step_;
+  SgdRule rule_;
+  Tensor scalars_;
   std::vector<ParameterUpdate> updates_;
 };
 
@@ -247,7 +249,7 @@ TEST_P(ModelGolden, LossesGradientsAndThreeSteps) {
     if (step == 0) {
       GroupCheck gradients(problem.golden(), "gradient");
       problem.network().for_each_parameter([&](const std::string& name, Parameter& parameter) {
-        gradients.compare(name, export_tensor(backend, parameter.kind, parameter.grad), tolerance().gradient);
+        gradients.compare(name, export_tensor(backend, parameter.kind, parameter.order, parameter.grad), tolerance().gradient);
       });
       gradients.finish();
     }
@@ -262,13 +264,13 @@ TEST_P(ModelGolden, LossesGradientsAndThreeSteps) {
     ++index;
     const Tensor difference = backend.empty(parameter.value.shape());
     backend.upload(change.data(), DType::kF64, difference);
-    updates.compare(name, export_tensor(backend, parameter.kind, difference), tolerance().update);
+    updates.compare(name, export_tensor(backend, parameter.kind, parameter.order, difference), tolerance().update);
   });
   updates.finish();
 
   GroupCheck running(problem.golden(), "running");
   problem.network().for_each_buffer([&](const std::string& name, Buffer& buffer) {
-    running.compare(name, export_tensor(backend, ParameterKind::kVector, buffer.value), tolerance().running);
+    running.compare(name, export_tensor(backend, ParameterKind::kVector, buffer.order, buffer.value), tolerance().running);
   });
   running.finish();
 }

@@ -41,8 +41,8 @@ struct Operands {
 
   Operands(Case& test, const Problem& problem) {
     const int64_t channels = problem.x.c;
-    x = draw_normal(test, problem.x.elements(), problem.mean, problem.deviation);
-    dy = draw_normal(test, problem.x.elements(), 0.1, 1);
+    x = test.rounded(draw_normal(test, problem.x.elements(), problem.mean, problem.deviation));
+    dy = test.rounded(draw_normal(test, problem.x.elements(), 0.1, 1));
     mean = draw_normal(test, channels, problem.mean, 0.3 * problem.deviation);
     beta = draw_normal(test, channels, 0, 1);
     for (int64_t c = 0; c < channels; ++c) {
@@ -50,8 +50,12 @@ struct Operands {
       var.push_back(static_cast<float>(variance * test.random().uniform(0.5, 2)));
       gamma.push_back(static_cast<float>(test.random().uniform(0.5, 1.5) * (test.random().flip(0.3) ? -1 : 1)));
     }
+    const DType dtype = test.dtype(Kind::kActivation);
     for (size_t i = 0; i < x.size(); ++i)
-      while (std::abs(output(i)) < 0.01) x[i] += static_cast<float>(0.1 * problem.deviation);
+      while (std::abs(output(i)) < 0.01) {
+        const double step = std::max(0.1 * problem.deviation, spacing(dtype, x[i]));
+        x[i] = static_cast<float>(rounded_to(dtype, x[i] + step));
+      }
   }
 
   size_t channel(size_t i) const { return i % mean.size(); }
@@ -112,7 +116,8 @@ TEST_P(BatchNormParity, Statistics) {
     Case test(backend());
     const std::vector<float> data = draw_normal(test, problem.x.elements(), problem.mean, problem.deviation);
     const Argument x = test.input(problem.x, problem.x_layout, data);
-    const Argument mean = test.output(vector_shape(problem.x.c)), var = test.output(vector_shape(problem.x.c));
+    const Argument mean = test.parameter_output(vector_shape(problem.x.c));
+    const Argument var = test.parameter_output(vector_shape(problem.x.c));
     test.run([&](Backend& b, Side side) { b.batch_norm_statistics(x[side], mean[side], var[side]); });
     test.expect_sum(mean, problem.x.pixels());
     // A mean that is off by d makes the second moment about it larger by d * d; nothing else may depend on the mean.
@@ -134,7 +139,7 @@ TEST_P(BatchNormParity, AnOutlierCostsNoDigits) {
   std::vector<float> data = draw_normal(test, shape.elements(), 0, 1);
   std::fill_n(data.begin(), shape.c, 1000.0f);
   const Argument x = test.input(shape, kPacked, data);
-  const Argument mean = test.output(vector_shape(29)), var = test.output(vector_shape(29));
+  const Argument mean = test.parameter_output(vector_shape(29)), var = test.parameter_output(vector_shape(29));
   test.run([&](Backend& b, Side side) { b.batch_norm_statistics(x[side], mean[side], var[side]); });
   std::vector<double> bounds = test.expected(var);
   for (double& bound : bounds) bound *= static_cast<double>(shape.pixels()) * kRounding;
@@ -145,7 +150,7 @@ TEST_P(BatchNormParity, ConstantInputHasExactStatistics) {
   Case test(backend());
   const Shape shape{2, 7, 7, 29};
   const Argument x = test.input(shape, kSlice, std::vector<float>(static_cast<size_t>(shape.elements()), 1234.5f));
-  const Argument mean = test.output(vector_shape(29)), var = test.output(vector_shape(29));
+  const Argument mean = test.parameter_output(vector_shape(29)), var = test.parameter_output(vector_shape(29));
   test.run([&](Backend& b, Side side) { b.batch_norm_statistics(x[side], mean[side], var[side]); });
   test.expect_equal(mean);
   test.expect_equal(var);
@@ -158,8 +163,8 @@ TEST_P(BatchNormParity, UpdateRunning) {
       Case test(backend());
       const Argument mean = test.vector(29), var = test.vector(draw_normal(test, 29, 9, 1));
       const std::vector<float> mean_before = draw_normal(test, 29, 0, 1), var_before = draw_normal(test, 29, 9, 1);
-      const Argument running_mean = test.in_place(vector_shape(29), kPacked, mean_before);
-      const Argument running_var = test.in_place(vector_shape(29), kPacked, var_before);
+      const Argument running_mean = test.parameter_in_place(vector_shape(29), mean_before);
+      const Argument running_var = test.parameter_in_place(vector_shape(29), var_before);
       test.run([&](Backend& b, Side side) {
         b.batch_norm_update_running(mean[side], var[side], pixels, momentum, running_mean[side], running_var[side]);
       });
@@ -168,30 +173,46 @@ TEST_P(BatchNormParity, UpdateRunning) {
     }
 }
 
+struct ApplyVariant {
+  bool relu, in_place;
+  size_t parts;
+};
+
+void check_apply(Backend& backend, const Problem& problem, const ApplyVariant& variant) {
+  SCOPED_TRACE(join(variant.relu ? "with" : "without", " relu", variant.in_place ? ", in place" : "", ", ",
+                    variant.parts, " parts"));
+  Case test(backend);
+  const Operands a(test, problem);
+  Parts y;
+  if (variant.in_place) {
+    y.arguments.push_back(test.in_place(problem.x, problem.x_layout, a.x));
+  } else if (variant.parts == 1) {
+    y.arguments.push_back(test.output(problem.x, problem.y_layout));
+  } else {
+    y = test.output_parts(problem.x, variant.parts);
+  }
+  const Argument x = variant.in_place ? y.arguments[0] : test.input(problem.x, problem.x_layout, a.x);
+  const Argument mean = test.vector(a.mean), var = test.vector(a.var);
+  const Argument gamma = test.vector(a.gamma), beta = test.vector(a.beta);
+  test.run(
+      [&](Backend& b, Side side) {
+        b.batch_norm_apply(x[side], mean[side], var[side], gamma[side], beta[side], kEps, variant.relu, y[side]);
+      },
+      false);
+  std::vector<double> bounds;
+  for (size_t i = 0; i < a.x.size(); ++i) {
+    const size_t c = a.channel(i);
+    bounds.push_back(6 * kRounding * (a.sensitivity(i) * std::abs(a.gamma[c]) + std::abs(a.beta[c])));
+  }
+  test.expect_within(y, bounds);
+}
+
 TEST_P(BatchNormParity, Apply) {
   for_each_problem([&](const Problem& problem) {
-    for (bool relu : {false, true})
-      for (bool in_place : {false, true}) {
-        SCOPED_TRACE(join(relu ? "with" : "without", " relu", in_place ? ", in place" : ""));
-        Case test(backend());
-        const Operands a(test, problem);
-        const Argument y =
-            in_place ? test.in_place(problem.x, problem.x_layout, a.x) : test.output(problem.x, problem.y_layout);
-        const Argument x = in_place ? y : test.input(problem.x, problem.x_layout, a.x);
-        const Argument mean = test.vector(a.mean), var = test.vector(a.var);
-        const Argument gamma = test.vector(a.gamma), beta = test.vector(a.beta);
-        test.run(
-            [&](Backend& b, Side side) {
-              b.batch_norm_apply(x[side], mean[side], var[side], gamma[side], beta[side], kEps, relu, y[side]);
-            },
-            false);
-        std::vector<double> bounds;
-        for (size_t i = 0; i < a.x.size(); ++i) {
-          const size_t c = a.channel(i);
-          bounds.push_back(6 * kRounding * (a.sensitivity(i) * std::abs(a.gamma[c]) + std::abs(a.beta[c])));
-        }
-        test.expect_within(y, bounds);
-      }
+    for (bool relu : {false, true}) {
+      check_apply(backend(), problem, {relu, /*in_place=*/true, 1});
+      for (size_t parts : {1, 2, 3, 5}) check_apply(backend(), problem, {relu, /*in_place=*/false, parts});
+    }
   });
 }
 
@@ -216,21 +237,29 @@ TEST_P(BatchNormParity, NanStaysVisibleBehindRelu) {
 struct Variant {
   bool relu, in_place;
   Write write;
+  size_t parts;  // of dy; 1 if in place
 };
 
 void check_backward(Backend& backend, const Problem& problem, const Variant& variant, bool frozen) {
   SCOPED_TRACE(join(variant.relu ? "with" : "without", " relu", variant.in_place ? ", in place" : "",
-                    variant.write == Write::kAccumulate ? ", accumulating" : ""));
+                    variant.write == Write::kAccumulate ? ", accumulating" : "", ", ", variant.parts, " parts"));
   Case test(backend);
   const Operands a(test, problem);
   const Argument x = test.input(problem.x, problem.x_layout, a.x);
   const Argument dx =
       variant.in_place ? test.in_place(problem.x, problem.y_layout, a.dy) : test.output(problem.x, problem.x_layout);
-  const Argument dy = variant.in_place ? dx : test.input(problem.x, problem.y_layout, a.dy);
+  Parts dy;
+  if (variant.in_place) {
+    dy.arguments.push_back(dx);
+  } else if (variant.parts == 1) {
+    dy.arguments.push_back(test.input(problem.x, problem.y_layout, a.dy));
+  } else {
+    dy = test.input_parts(problem.x, variant.parts, a.dy);
+  }
   const Argument mean = test.vector(a.mean), var = test.vector(a.var);
   const Argument gamma = test.vector(a.gamma), beta = test.vector(a.beta);
-  const Argument dgamma = test.output(vector_shape(problem.x.c), kPacked, variant.write);
-  const Argument dbeta = test.output(vector_shape(problem.x.c), kPacked, variant.write);
+  const Argument dgamma = test.parameter_output(vector_shape(problem.x.c), variant.write);
+  const Argument dbeta = test.parameter_output(vector_shape(problem.x.c), variant.write);
   test.run(
       [&](Backend& b, Side side) {
         const auto backward = frozen ? &Backend::batch_norm_backward_frozen : &Backend::batch_norm_backward;
@@ -250,11 +279,12 @@ TEST_P(BatchNormParity, Backward) {
   for_each_problem([&](const Problem& problem) {
     for (bool frozen : {false, true})
       for (bool relu : {false, true})
-        for (bool in_place : {false, true})
-          for (Write write : {Write::kOverwrite, Write::kAccumulate}) {
-            SCOPED_TRACE(frozen ? "frozen statistics" : "batch statistics");
-            check_backward(backend(), problem, {relu, in_place, write}, frozen);
-          }
+        for (Write write : {Write::kOverwrite, Write::kAccumulate}) {
+          SCOPED_TRACE(frozen ? "frozen statistics" : "batch statistics");
+          check_backward(backend(), problem, {relu, /*in_place=*/true, write, 1}, frozen);
+          for (size_t parts : {1, 2, 4, 5})
+            check_backward(backend(), problem, {relu, /*in_place=*/false, write, parts}, frozen);
+        }
   });
 }
 

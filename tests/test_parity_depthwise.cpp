@@ -65,7 +65,7 @@ TEST_P(DepthwiseParity, Forward) {
       for (bool relu : {false, true}) {
         Case test(backend(), values);
         const Argument x = test.input(problem.x, problem.x_layout), w = test.input(problem.filter());
-        const Argument bias = with_bias ? test.vector(problem.x.c) : Argument();
+        const Argument bias = with_bias ? test.bias(problem.x.c) : Argument();
         const Argument y = test.output(problem.y(), problem.y_layout);
         test.run([&](Backend& b, Side side) {
           b.depthwise(x[side], w[side], problem.window, {bias[side], relu}, y[side]);
@@ -94,7 +94,7 @@ TEST_P(DepthwiseParity, BackwardWeights) {
     for (Write write : {Write::kOverwrite, Write::kAccumulate}) {
       Case test(backend(), values);
       const Argument x = test.input(problem.x, problem.x_layout), dy = test.input(problem.y(), problem.y_layout);
-      const Argument dw = test.output(problem.filter(), kPacked, write);
+      const Argument dw = test.parameter_output(problem.filter(), write);
       test.run([&](Backend& b, Side side) {
         b.depthwise_backward_weights(x[side], dy[side], problem.window, write, dw[side]);
       });

@@ -1,45 +1,12 @@
 // Wrong shapes and dtypes must throw, on every backend and on the reference alike.
-#include <functional>
-#include <string>
-#include <vector>
-
-#include "tests/parity.h"
+#include "tests/mistakes.h"
 
 namespace riffle {
 namespace {
 
-using parity::BackendUnderTest;
+using namespace parity;
 
-// Makes arguments of a backend by shape. All hold ones, so that nothing but the tested mistake is wrong.
-class Maker {
- public:
-  explicit Maker(Backend& backend) : backend_(backend) {}
-  Tensor operator()(Shape shape) const {
-    Tensor tensor = backend_.empty(shape);
-    backend_.fill(1, tensor);
-    return tensor;
-  }
-  Tensor vector(int64_t size) const { return (*this)(vector_shape(size)); }
-  Tensor slice(Shape shape) const { return (*this)(shape.with_channels(shape.c + 3)).channel_slice(1, shape.c); }
-  Tensor integers(Shape shape, DType dtype = DType::kI32) const {
-    Tensor tensor = backend_.empty(shape, dtype);
-    const std::vector<int32_t> zeros(static_cast<size_t>(shape.elements()));
-    backend_.upload(zeros.data(), dtype, tensor);
-    return tensor;
-  }
-
- private:
-  Backend& backend_;
-};
-
-struct Mistake {
-  const char* what;
-  std::function<void(Backend& b, const Maker& t)> call;
-};
-
-const Write kOver = Write::kOverwrite;
-const Window kWindow{3, 3, 2, Padding::all(1)};
-const Shape kX{2, 7, 7, 8}, kY{2, 4, 4, 8};
+class OperationErrors : public BackendErrors {};
 
 const std::vector<Mistake>& movement_mistakes() {
   static const std::vector<Mistake> all{
@@ -133,7 +100,7 @@ const std::vector<Mistake>& convolution_mistakes() {
        }},
       {"conv2d with a short bias",
        [](Backend& b, const Maker& t) {
-         b.conv2d(t(kX), t({8, 3, 3, 8}), kWindow, 1, {t.vector(7), false}, t(kY));
+         b.conv2d(t(kX), t({8, 3, 3, 8}), kWindow, 1, {t(vector_shape(7)), false}, t(kY));
        }},
       {"conv2d smaller than its window",
        [](Backend& b, const Maker& t) {
@@ -170,7 +137,7 @@ const std::vector<Mistake>& convolution_mistakes() {
        }},
       {"conv2d_backward_weights of a wrong filter",
        [](Backend& b, const Maker& t) {
-         b.conv2d_backward_weights(t(kX), t(kY), kWindow, 1, kOver, t({8, 3, 3, 7}));
+         b.conv2d_backward_weights(t(kX), t(kY), kWindow, 1, kOver, t.parameter({8, 3, 3, 7}));
        }},
       {"depthwise with a dense filter",
        [](Backend& b, const Maker& t) {
@@ -182,7 +149,7 @@ const std::vector<Mistake>& convolution_mistakes() {
        }},
       {"depthwise with a long bias",
        [](Backend& b, const Maker& t) {
-         b.depthwise(t(kX), t({1, 3, 3, 8}), kWindow, {t.vector(9), false}, t(kY));
+         b.depthwise(t(kX), t({1, 3, 3, 8}), kWindow, {t(vector_shape(9)), false}, t(kY));
        }},
       {"depthwise_backward_data of a wrong size",
        [](Backend& b, const Maker& t) {
@@ -190,7 +157,7 @@ const std::vector<Mistake>& convolution_mistakes() {
        }},
       {"depthwise_backward_weights of a wrong filter",
        [](Backend& b, const Maker& t) {
-         b.depthwise_backward_weights(t(kX), t(kY), kWindow, kOver, t({1, 3, 3, 7}));
+         b.depthwise_backward_weights(t(kX), t(kY), kWindow, kOver, t.parameter({1, 3, 3, 7}));
        }},
       {"pointwise with a filter of other inputs",
        [](Backend& b, const Maker& t) {
@@ -210,44 +177,14 @@ const std::vector<Mistake>& convolution_mistakes() {
        }},
       {"pointwise_backward_weights of other pixels",
        [](Backend& b, const Maker& t) {
-         b.pointwise_backward_weights(t(kX), t(kY), kOver, t({8, 1, 1, 8}));
+         b.pointwise_backward_weights(t(kX), t(kY), kOver, t.parameter({8, 1, 1, 8}));
        }},
       {"pointwise_backward_weights of a wrong filter",
        [](Backend& b, const Maker& t) {
-         b.pointwise_backward_weights(t(kX), t(kX), kOver, t({8, 1, 1, 7}));
+         b.pointwise_backward_weights(t(kX), t(kX), kOver, t.parameter({8, 1, 1, 7}));
        }},
       {"channel_sums into a short vector",
        [](Backend& b, const Maker& t) { b.channel_sums(t(kX), kOver, t.vector(7)); }},
-  };
-  return all;
-}
-
-const std::vector<Mistake>& norm_mistakes() {
-  static const std::vector<Mistake> all{
-      {"statistics into short vectors",
-       [](Backend& b, const Maker& t) { b.batch_norm_statistics(t(kX), t.vector(8), t.vector(7)); }},
-      {"running averages of other sizes",
-       [](Backend& b, const Maker& t) {
-         b.batch_norm_update_running(t.vector(8), t.vector(8), 10, 0.1, t.vector(8), t.vector(7));
-       }},
-      {"batch_norm_apply to another shape",
-       [](Backend& b, const Maker& t) {
-         b.batch_norm_apply(t(kX), t.vector(8), t.vector(8), t.vector(8), t.vector(8), 1e-5, false, t(kY));
-       }},
-      {"batch_norm_apply with a short gamma",
-       [](Backend& b, const Maker& t) {
-         b.batch_norm_apply(t(kX), t.vector(8), t.vector(8), t.vector(4), t.vector(8), 1e-5, false, t(kX));
-       }},
-      {"batch_norm_backward with dy of another shape",
-       [](Backend& b, const Maker& t) {
-         b.batch_norm_backward(t(kX), t(kY), t.vector(8), t.vector(8), t.vector(8), t.vector(8), 1e-5, false, kOver,
-                               t(kX), t.vector(8), t.vector(8));
-       }},
-      {"batch_norm_backward_frozen with a short dbeta",
-       [](Backend& b, const Maker& t) {
-         b.batch_norm_backward_frozen(t(kX), t(kX), t.vector(8), t.vector(8), t.vector(8), t.vector(8), 1e-5, false,
-                                      kOver, t(kX), t.vector(8), t.vector(7));
-       }},
   };
   return all;
 }
@@ -280,21 +217,23 @@ const std::vector<Mistake>& loss_mistakes() {
   static const std::vector<Mistake> all{
       {"loss of logits with pixels",
        [](Backend& b, const Maker& t) {
-         b.softmax_cross_entropy(t({3, 2, 1, 10}), t.integers(kSamples), 0, 1, t(kSamples), {});
+         b.softmax_cross_entropy(t({3, 2, 1, 10}), t.integers(kSamples), 0, 1, {}, t.parameter(kSamples), {});
        }},
       {"loss with too few labels",
        [](Backend& b, const Maker& t) {
-         b.softmax_cross_entropy(t(kLogits), t.integers({2, 1, 1, 1}), 0, 1, t(kSamples), {});
+         b.softmax_cross_entropy(t(kLogits), t.integers({2, 1, 1, 1}), 0, 1, {}, t.parameter(kSamples), {});
        }},
       {"loss with float labels",
-       [](Backend& b, const Maker& t) { b.softmax_cross_entropy(t(kLogits), t(kSamples), 0, 1, t(kSamples), {}); }},
+       [](Backend& b, const Maker& t) {
+         b.softmax_cross_entropy(t(kLogits), t(kSamples), 0, 1, {}, t.parameter(kSamples), {});
+       }},
       {"loss into one number",
        [](Backend& b, const Maker& t) {
-         b.softmax_cross_entropy(t(kLogits), t.integers(kSamples), 0, 1, t({1, 1, 1, 1}), {});
+         b.softmax_cross_entropy(t(kLogits), t.integers(kSamples), 0, 1, {}, t.parameter({1, 1, 1, 1}), {});
        }},
       {"loss with a gradient of another shape",
        [](Backend& b, const Maker& t) {
-         b.softmax_cross_entropy(t(kLogits), t.integers(kSamples), 0, 1, t(kSamples), t({3, 1, 1, 9}));
+         b.softmax_cross_entropy(t(kLogits), t.integers(kSamples), 0, 1, {}, t.parameter(kSamples), t({3, 1, 1, 9}));
        }},
       {"ranks as floats",
        [](Backend& b, const Maker& t) { b.label_rank(t(kLogits), t.integers(kSamples), t(kSamples)); }},
@@ -304,54 +243,53 @@ const std::vector<Mistake>& loss_mistakes() {
        }},
       {"an update with another gradient",
        [](Backend& b, const Maker& t) {
-         b.sgd_step({{t.vector(8), t.vector(7), t.vector(8), 0, 1}}, {});
+         b.sgd_step({{t.vector(8), t.vector(7), t.vector(8), 0, 1}}, {}, t.vector(kStepScalars));
        }},
       {"an update with another momentum",
        [](Backend& b, const Maker& t) {
-         b.sgd_step({{t.vector(8), t.vector(8), t.vector(9), 0, 1}}, {});
+         b.sgd_step({{t.vector(8), t.vector(8), t.vector(9), 0, 1}}, {}, t.vector(kStepScalars));
        }},
       {"fewer averages than values",
        [](Backend& b, const Maker& t) {
-         b.ema_update({t.vector(8)}, {t.vector(8), t.vector(8)}, 0.9);
+         b.ema_update({t.vector(8)}, {t.vector(8), t.vector(8)}, t.vector(kStepScalars));
        }},
-      {"averages of another size", [](Backend& b, const Maker& t) { b.ema_update({t.vector(8)}, {t.vector(9)}, 0.9); }},
+      {"averages of another size",
+       [](Backend& b, const Maker& t) { b.ema_update({t.vector(8)}, {t.vector(9)}, t.vector(kStepScalars)); }},
+      {"scale_gradients of two norms",
+       [](Backend& b, const Maker& t) {
+         b.scale_gradients(b.empty(vector_shape(2), DType::kF64), 1, true, t.vector(kStepScalars));
+       }},
+      {"scale_gradients with too few scalars",
+       [](Backend& b, const Maker& t) {
+         b.scale_gradients(b.empty(vector_shape(1), DType::kF64), 1, true, t.vector(kStepScalars - 1));
+       }},
+      {"a loss with too few scalars",
+       [](Backend& b, const Maker& t) {
+         b.softmax_cross_entropy(t(kLogits), t.integers(kSamples), 0, 1, t.vector(2), t.parameter(kSamples),
+                                 t(kLogits));
+       }},
+      {"an update with too few scalars",
+       [](Backend& b, const Maker& t) {
+         b.sgd_step({{t.vector(8), t.vector(8), t.vector(8)}}, {}, t.vector(2));
+       }},
   };
   return all;
 }
 
-class BackendErrors : public ::testing::TestWithParam<BackendUnderTest> {
- protected:
-  static void expect_all_to_throw(const std::vector<Mistake>& mistakes) {
-    const std::unique_ptr<Backend> backend = GetParam().make();
-    const Maker maker(*backend);
-    for (const Mistake& mistake : mistakes)
-      EXPECT_THROW(mistake.call(*backend, maker), Error) << mistake.what << " was accepted";
-  }
-};
-
-TEST_P(BackendErrors, Movement) {
+TEST_P(OperationErrors, Movement) {
   expect_all_to_throw(movement_mistakes());
 }
-TEST_P(BackendErrors, Convolutions) {
+TEST_P(OperationErrors, Convolutions) {
   expect_all_to_throw(convolution_mistakes());
 }
-TEST_P(BackendErrors, BatchNorm) {
-  expect_all_to_throw(norm_mistakes());
-}
-TEST_P(BackendErrors, Pooling) {
+TEST_P(OperationErrors, Pooling) {
   expect_all_to_throw(pooling_mistakes());
 }
-TEST_P(BackendErrors, LossAndUpdates) {
+TEST_P(OperationErrors, LossAndUpdates) {
   expect_all_to_throw(loss_mistakes());
 }
 
-std::vector<BackendUnderTest> with_reference() {
-  std::vector<BackendUnderTest> all = parity::backends_under_test();
-  all.push_back({"Reference", make_reference_backend});
-  return all;
-}
-
-INSTANTIATE_TEST_SUITE_P(Backends, BackendErrors, ::testing::ValuesIn(with_reference()),
+INSTANTIATE_TEST_SUITE_P(Backends, OperationErrors, ::testing::ValuesIn(backends_and_reference()),
                          [](const auto& parameter) { return parameter.param.name; });
 
 }  // namespace

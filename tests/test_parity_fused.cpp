@@ -1,223 +1,193 @@
-// Parity of the operations that fuse batch norm with its neighbours, against the reference's compositions. The parts have
-// bounds of their own in other tests; here an error of the whole is measured against the largest element: float32 sums of
-// up to 5,000 terms in shorter pieces, none of which hangs on a ReLU's sign or on two nearly equal pixels.
-#include "tests/parity.h"
+// Parity of a pointwise convolution fused with the norm after it (its gradient) or before it (folded into its filters),
+// and of convolutions that report their result's statistics.
+#include "tests/norm_arguments.h"
 
 namespace riffle {
 namespace {
 
 using namespace parity;
 
-constexpr double kEps = 1e-5;
-constexpr double kRoundings = 300;
-
 class FusedParity : public ParityTest {};
 RIFFLE_INSTANTIATE_PARITY(FusedParity);
 
-std::vector<double> to_host(Backend& backend, const Tensor& tensor) {
-  std::vector<double> values(static_cast<size_t>(tensor.elements()));
-  backend.download(tensor, DType::kF64, values.data());
-  return values;
-}
-
-// The same float32 values on both backends.
-struct Pair {
-  Tensor test, reference;
-};
-
-class Sides {
- public:
-  explicit Sides(Backend& test) : test_(test), random_(7, RandomPurpose::kTest) {}
-  Backend& test() { return test_; }
-  Backend& reference() { return *reference_; }
-
-  Pair upload(Shape shape, const std::vector<float>& values) {
-    const std::vector<double> wide(values.begin(), values.end());
-    const Pair pair{test_.empty(shape), reference_->empty(shape)};
-    test_.upload(wide.data(), DType::kF64, pair.test);
-    reference_->upload(wide.data(), DType::kF64, pair.reference);
-    return pair;
-  }
-  std::vector<float> draw(int64_t size, double low, double high) {
-    std::vector<float> values(static_cast<size_t>(size));
-    for (float& value : values) value = static_cast<float>(random_.uniform(low, high));
-    return values;
-  }
-  Pair uniform(Shape shape, double low, double high) { return upload(shape, draw(shape.elements(), low, high)); }
-
-  void expect_close(const Pair& pair, const char* what) {
-    const std::vector<double> got = to_host(test_, pair.test), wanted = to_host(*reference_, pair.reference);
-    double largest = 0;
-    for (double value : wanted) largest = std::max(largest, std::abs(value));
-    for (size_t i = 0; i < wanted.size(); ++i)
-      ASSERT_NEAR(got[i], wanted[i], kRoundings * kRounding * largest) << what << " element " << i;
-  }
-
- private:
-  Backend& test_;
-  std::unique_ptr<Backend> reference_ = make_reference_backend();
-  RandomStream random_;
-};
-
-// A norm's input whose outputs keep away from the ReLU's kink, with the norm's vectors.
-struct Norm {
-  std::vector<float> y, mean, var, gamma, beta;
-
-  Norm(Sides& sides, Shape shape) {
-    y = sides.draw(shape.elements(), -2, 2);
-    mean = sides.draw(shape.c, -0.5, 0.5);
-    var = sides.draw(shape.c, 0.5, 2);
-    gamma = sides.draw(shape.c, 0.5, 1.5);
-    beta = sides.draw(shape.c, -0.5, 0.5);
-    for (size_t c = 0; c < gamma.size(); c += 3) gamma[c] = -gamma[c];
-    for (size_t i = 0; i < y.size(); ++i) {
-      const size_t c = i % mean.size();
-      while (std::abs((y[i] - mean[c]) / std::sqrt(var[c] + kEps) * gamma[c] + beta[c]) < 0.01) y[i] += 0.1f;
-    }
-  }
-};
-
-struct Vectors {
-  Pair mean, var, gamma, beta;
-  Vectors(Sides& sides, const Norm& norm, int64_t channels)
-      : mean(sides.upload(vector_shape(channels), norm.mean)),
-        var(sides.upload(vector_shape(channels), norm.var)),
-        gamma(sides.upload(vector_shape(channels), norm.gamma)),
-        beta(sides.upload(vector_shape(channels), norm.beta)) {}
-};
+const Write kOver = Write::kOverwrite, kAdd = Write::kAccumulate;
 
 struct PointwiseProblem {
   Shape x;
   int64_t outputs;
+  Layout x_layout;
+
+  Shape y() const { return x.with_channels(outputs); }
+  Shape filter() const { return {outputs, 1, 1, x.c}; }
 };
 
+struct BackwardVariant {
+  bool relu, with_dx, with_sums;
+  Write write_dx, write_params;
+  size_t parts;
+};
+
+// As norm_depthwise_backward leaves them: sums over the pixels of the masked gradient, and of that times x - mean.
+std::vector<float> norm_sums(const HostNorm& norm, const std::vector<float>& dz, bool relu) {
+  const size_t channels = norm.mean.size();
+  std::vector<double> sums(2 * channels);
+  for (size_t i = 0; i < dz.size(); ++i) {
+    const double gradient = norm.masked(i, dz[i], relu);
+    sums[norm.channel(i)] += gradient;
+    sums[channels + norm.channel(i)] += gradient * norm.centred(i);
+  }
+  return std::vector<float>(sums.begin(), sums.end());
+}
+
+void check_pointwise_backward(Backend& backend, const PointwiseProblem& problem, const BackwardVariant& v) {
+  SCOPED_TRACE(join(problem.x, " -> ", problem.outputs, v.relu ? ", relu" : "", v.with_dx ? "" : ", without dx",
+                    v.with_sums ? ", sums given" : "", v.write_dx == kAdd ? ", dx accumulates" : "",
+                    v.write_params == kAdd ? ", parameters accumulate" : "", ", ", v.parts, " parts"));
+  Case test(backend);
+  const Shape y_shape = problem.y(), vector = vector_shape(problem.outputs);
+  const HostNorm host_norm(test, y_shape);
+  const NormArguments norm(test, host_norm, v.relu);
+  const std::vector<float> dz_values = test.rounded(draw_uniform(test, y_shape.elements(), -1, 1));
+  const Argument x = test.input(problem.x, problem.x_layout), w = test.input(problem.filter());
+  const Argument y = test.input(y_shape, problem.x_layout, host_norm.x);
+  const Parts dz = test.input_parts(y_shape, v.parts, dz_values);
+  const Argument sums =
+      v.with_sums ? test.parameter({1, 1, 2, problem.outputs}, norm_sums(host_norm, dz_values, v.relu)) : Argument();
+  const Argument dx = v.with_dx ? test.output(problem.x, problem.x_layout, v.write_dx) : Argument();
+  const Argument dw = test.parameter_output(problem.filter(), v.write_params);
+  const Argument dgamma = test.parameter_output(vector, v.write_params);
+  const Argument dbeta = test.parameter_output(vector, v.write_params);
+  test.run(
+      [&](Backend& b, Side side) {
+        b.pointwise_batch_norm_backward(x[side], w[side], y[side], dz[side], sums[side], norm[side], v.write_dx,
+                                        dx[side], v.write_params, dw[side], dgamma[side], dbeta[side]);
+      },
+      false);
+
+  // The gradient of y may be stored.
+  Backend& r = test.reference();
+  const Side ref = Side::kReference;
+  const Tensor dy = r.empty(y_shape), dw_size = r.empty(problem.filter()), dx_size = r.empty(problem.x);
+  r.batch_norm_backward(y[ref], dz[ref], norm.mean[ref], norm.var[ref], norm.gamma[ref], norm.beta[ref], kNormEps,
+                        v.relu, kOver, dy, r.empty(vector), r.empty(vector));
+  r.pointwise_backward_weights(absolute(r, x[ref]), absolute(r, dy), kOver, dw_size);
+  r.pointwise_backward_data(absolute(r, dy), absolute(r, w[ref]), kOver, dx_size);
+  if (v.with_dx) expect_close(test, dx, "dx", host(r, dx_size));
+  expect_close(test, dw, "dw", host(r, dw_size));
+  expect_close(test, dgamma, "dgamma");
+  expect_close(test, dbeta, "dbeta");
+}
+
 TEST_P(FusedParity, PointwiseBatchNormBackward) {
-  // The last three: many parts, parts of several chunks, and a filter too large for the fused pass.
-  for (const PointwiseProblem& problem : {PointwiseProblem{{1, 1, 1, 3}, 7}, PointwiseProblem{{2, 5, 3, 29}, 58},
-                                          PointwiseProblem{{3, 7, 7, 58}, 24}, PointwiseProblem{{3, 19, 21, 24}, 58},
-                                          PointwiseProblem{{2, 53, 47, 24}, 58}, PointwiseProblem{{2, 7, 7, 464}, 300}})
-    for (bool relu : {false, true})
-      for (bool with_dx : {false, true})
-        for (Write write : {Write::kOverwrite, Write::kAccumulate}) {
-          SCOPED_TRACE(join(problem.x, " -> ", problem.outputs, relu ? ", relu" : "", with_dx ? "" : ", without dx",
-                            write == Write::kAccumulate ? ", accumulating" : ""));
-          Sides sides(backend());
-          const Shape y_shape = problem.x.with_channels(problem.outputs), w_shape{problem.outputs, 1, 1, problem.x.c};
-          const Norm norm(sides, y_shape);
-          const Vectors vectors(sides, norm, problem.outputs);
-          const Pair x = sides.uniform(problem.x, -1, 1), w = sides.uniform(w_shape, -0.3, 0.3);
-          const Pair y = sides.upload(y_shape, norm.y), dz = sides.uniform(y_shape, -1, 1);
-          const Pair dx = sides.uniform(problem.x, -1, 1), dw = sides.uniform(w_shape, -1, 1);
-          const Pair dgamma = sides.uniform(vector_shape(problem.outputs), -1, 1);
-          const Pair dbeta = sides.uniform(vector_shape(problem.outputs), -1, 1);
-          const auto run = [&](Backend& b, Tensor Pair::*side) {
-            const BatchNormState state{
-                vectors.mean.*side, vectors.var.*side, vectors.gamma.*side, vectors.beta.*side, kEps, relu};
-            b.pointwise_batch_norm_backward(x.*side, w.*side, y.*side, dz.*side, state, write,
-                                            with_dx ? dx.*side : Tensor{}, write, dw.*side, dgamma.*side, dbeta.*side);
-          };
-          run(sides.test(), &Pair::test);
-          run(sides.reference(), &Pair::reference);
-          sides.expect_close(dx, "dx");
-          sides.expect_close(dw, "dw");
-          sides.expect_close(dgamma, "dgamma");
-          sides.expect_close(dbeta, "dbeta");
-        }
+  const PointwiseProblem problems[] = {
+      {{1, 1, 1, 3}, 7, kPacked},        {{2, 5, 3, 29}, 58, kSlice},   {{3, 7, 7, 58}, 24, kPacked},
+      {{1, 5, 7, 1}, 1, kLastPart},      {{1, 9, 7, 58}, 232, kPacked}, {{3, 19, 21, 24}, 58, kSlice},
+      {{2, 53, 47, 24}, 58, kPacked},     // several chunks of pixels
+      {{2, 7, 7, 464}, 300, kFirstPart},  // a filter too large for the fused pass
+  };
+  const BackwardVariant variants[] = {
+      {true, true, false, kOver, kOver, 1}, {false, true, true, kAdd, kOver, 2},    {true, false, true, kOver, kAdd, 3},
+      {true, true, true, kOver, kAdd, 5},   {false, false, false, kOver, kOver, 4}, {true, true, false, kAdd, kAdd, 3},
+  };
+  for (const PointwiseProblem& problem : problems)
+    for (const BackwardVariant& variant : variants) check_pointwise_backward(backend(), problem, variant);
 }
 
-TEST_P(FusedParity, BatchNormMaxPool) {
-  for (const Shape& shape : {Shape{1, 3, 3, 1}, Shape{2, 7, 9, 24}, Shape{1, 8, 6, 29}, Shape{2, 16, 15, 58}})
-    for (const Padding& padding : {Padding::all(1), Padding{0, 1, 0, 1}})
-      for (Write write : {Write::kOverwrite, Write::kAccumulate}) {
-        SCOPED_TRACE(join(shape, ", padding ", padding.top, write == Write::kAccumulate ? ", accumulating" : ""));
-        const Window window{3, 3, 2, padding};
-        Sides sides(backend());
-        const Norm norm(sides, shape);
-        const Vectors v(sides, norm, shape.c);
-        const Shape out{shape.n, window.out_h(shape.h), window.out_w(shape.w), shape.c};
-        const Pair x = sides.upload(shape, norm.y), y = sides.uniform(out, 5, 6), dy = sides.uniform(out, -1, 1);
-        const Pair dx = sides.uniform(shape, 5, 6);
-        const Pair dgamma = sides.uniform(vector_shape(shape.c), -1, 1);
-        const Pair dbeta = sides.uniform(vector_shape(shape.c), -1, 1);
-        const auto run = [&](Backend& b, Tensor Pair::*side) {
-          const Tensor winner = b.empty(out, DType::kU8);
-          b.batch_norm_max_pool(x.*side, v.mean.*side, v.var.*side, v.gamma.*side, v.beta.*side, kEps, window, y.*side,
-                                winner);
-          b.batch_norm_max_pool_backward(x.*side, dy.*side, winner, v.mean.*side, v.var.*side, v.gamma.*side,
-                                         v.beta.*side, kEps, window, write, dx.*side, dgamma.*side, dbeta.*side);
-        };
-        run(sides.test(), &Pair::test);
-        run(sides.reference(), &Pair::reference);
-        sides.expect_close(y, "y");
-        sides.expect_close(dx, "dx");
-        sides.expect_close(dgamma, "dgamma");
-        sides.expect_close(dbeta, "dbeta");
-      }
-}
+const Shape kFilters[] = {{1, 1, 1, 1}, {7, 1, 1, 29}, {58, 1, 1, 58}, {24, 1, 1, 232}, {116, 1, 1, 33}};
 
-// A convolution that reports its result's statistics: the result must not change, and the statistics be the result's.
-TEST_P(FusedParity, ConvolutionsReportStatistics) {
-  const Window window{3, 3, 2, Padding::all(1)};
-  for (int64_t channels : {3, 24, 58}) {
-    SCOPED_TRACE(channels);
-    const Shape shape{3, 19, 17, channels}, out{3, 10, 9, channels};
-    Sides sides(backend());
-    const Pair x = sides.uniform(shape, -1, 1), filters = sides.uniform({channels, 3, 3, channels}, -1, 1);
-    const Pair depthwise = sides.uniform({1, 3, 3, channels}, -1, 1),
-               matrix = sides.uniform({70, 1, 1, channels}, -1, 1);
-    const auto expect_statistics = [&](Shape y_shape, const auto& run) {
-      const Pair y = sides.uniform(y_shape, 5, 6), mean = sides.uniform(vector_shape(y_shape.c), 5, 6);
-      const Pair var = sides.uniform(vector_shape(y_shape.c), 5, 6);
-      run(sides.test(), &Pair::test, Epilogue{{}, false, mean.test, var.test}, y.test);
-      run(sides.reference(), &Pair::reference, Epilogue{{}, false, mean.reference, var.reference}, y.reference);
-      sides.expect_close(y, "y");
-      sides.expect_close(mean, "mean");
-      sides.expect_close(var, "var");
-    };
-    expect_statistics(out, [&](Backend& b, Tensor Pair::*side, const Epilogue& e, const Tensor& y) {
-      b.conv2d(x.*side, filters.*side, window, 1, e, y);
-    });
-    expect_statistics(out, [&](Backend& b, Tensor Pair::*side, const Epilogue& e, const Tensor& y) {
-      b.depthwise(x.*side, depthwise.*side, window, e, y);
-    });
-    expect_statistics(shape.with_channels(70), [&](Backend& b, Tensor Pair::*side, const Epilogue& e, const Tensor& y) {
-      b.pointwise(x.*side, matrix.*side, e, y);
-    });
+TEST_P(FusedParity, FoldNorm) {
+  for (const Shape& shape : kFilters) {
+    SCOPED_TRACE(shape);
+    Case test(backend());
+    const HostNorm host_norm(test, shape);
+    const NormArguments norm(test, host_norm, /*with_relu=*/false);
+    const std::vector<float> filter = test.draw(shape);
+    const Argument w = test.parameter(shape, filter), scaled_w = test.output(shape);
+    const Argument shift = test.parameter_output(vector_shape(shape.n));
+    test.run([&](Backend& b, Side side) { b.fold_norm(w[side], norm[side], scaled_w[side], shift[side]); }, false);
+    std::vector<double> scaled_bounds, shift_bounds(static_cast<size_t>(shape.n));
+    for (size_t i = 0; i < filter.size(); ++i) {
+      const size_t c = host_norm.channel(i);
+      const double size = std::abs(filter[i]), scale = std::abs(host_norm.scale(c));
+      scaled_bounds.push_back(8 * kRounding * size * scale);
+      shift_bounds[i / static_cast<size_t>(shape.c)] +=
+          kRounding * static_cast<double>(shape.c + 8) * size *
+          (std::abs(host_norm.beta[c]) + std::abs(host_norm.mean[c]) * scale);
+    }
+    test.expect_within(scaled_w, scaled_bounds);
+    test.expect_within(shift, shift_bounds);
   }
 }
 
-// All results of the fused operations on one backend, one after the other.
-std::vector<double> fused_results(Backend& b) {
-  Sides sides(b);
-  const Shape shape{4, 33, 31, 24}, out{4, 17, 16, 24};
-  const Window window{3, 3, 2, Padding::all(1)};
-  const Norm norm(sides, shape);
-  const Vectors v(sides, norm, shape.c);
-  const Tensor x = sides.uniform(shape, -1, 1).test, y = sides.upload(shape, norm.y).test;
-  const Tensor w = sides.uniform({24, 1, 1, 24}, -1, 1).test, dz = sides.uniform(shape, -1, 1).test;
-  const Tensor dy = sides.uniform(out, -1, 1).test, pooled = b.empty(out), winner = b.empty(out, DType::kU8);
-  const Tensor dx = b.empty(shape), dw = b.empty(w.shape()), dgamma = b.empty(vector_shape(24));
-  const Tensor dbeta = b.empty(vector_shape(24)), mean = b.empty(vector_shape(24)), var = b.empty(vector_shape(24));
-  std::vector<double> all;
-  const auto keep = [&](std::initializer_list<Tensor> results) {
-    for (const Tensor& result : results)
-      for (double value : to_host(b, result)) all.push_back(value);
-  };
-  b.pointwise_batch_norm_backward(x, w, y, dz, {v.mean.test, v.var.test, v.gamma.test, v.beta.test, kEps, true},
-                                  Write::kOverwrite, dx, Write::kOverwrite, dw, dgamma, dbeta);
-  keep({dx, dw, dgamma, dbeta});
-  b.batch_norm_max_pool(y, v.mean.test, v.var.test, v.gamma.test, v.beta.test, kEps, window, pooled, winner);
-  b.batch_norm_max_pool_backward(y, dy, winner, v.mean.test, v.var.test, v.gamma.test, v.beta.test, kEps, window,
-                                 Write::kOverwrite, dx, dgamma, dbeta);
-  keep({pooled, dx, dgamma, dbeta});
-  b.pointwise(x, w, {{}, false, mean, var}, dx);
-  keep({dx, mean, var});
-  return all;
+TEST_P(FusedParity, FoldNormBackward) {
+  for (const Shape& shape : kFilters)
+    for (Write write : {kOver, kAdd}) {
+      SCOPED_TRACE(join(shape, write == kAdd ? ", accumulating" : ""));
+      constexpr int64_t kPixels = 147;
+      Case test(backend());
+      const HostNorm host_norm(test, shape);
+      const NormArguments norm(test, host_norm, /*with_relu=*/false);
+      const std::vector<float> filter = test.draw(shape), gradient = test.draw(shape);
+      const Argument w = test.parameter(shape, filter), dscaled_w = test.parameter(shape, gradient);
+      const Argument dw = test.parameter_output(shape, write), from_x = test.parameter_output(vector_shape(shape.c));
+      const Argument dgamma = test.parameter_output(vector_shape(shape.c), write);
+      const Argument dbeta = test.parameter_output(vector_shape(shape.c), write);
+      test.run(
+          [&](Backend& b, Side side) {
+            b.fold_norm_backward(w[side], dscaled_w[side], norm[side], kPixels, write, dw[side], dgamma[side],
+                                 dbeta[side], from_x[side]);
+          },
+          false);
+      const double start = write == kAdd ? 5 : 0;  // what is added to is a normal number
+      const auto channels = static_cast<size_t>(shape.c);
+      std::vector<double> dw_bounds, gamma_bounds(channels), from_x_bounds(channels);
+      for (size_t i = 0; i < filter.size(); ++i) {
+        const size_t c = host_norm.channel(i);
+        const double inv_std = 1 / std::sqrt(host_norm.var[c] + kNormEps), scale = std::abs(host_norm.scale(c));
+        const double term = kRounding * static_cast<double>(shape.n + 8) * std::abs(filter[i] * gradient[i]) * inv_std;
+        dw_bounds.push_back(kRounding * (8 * std::abs(gradient[i]) * scale + start));
+        gamma_bounds[c] += term;
+        from_x_bounds[c] += 2 * term * scale * inv_std / kPixels;
+      }
+      for (double& bound : gamma_bounds) bound += kRounding * start;
+      test.expect_within(dw, dw_bounds);
+      test.expect_within(dgamma, gamma_bounds);
+      test.expect_within(from_x, from_x_bounds);
+      test.expect_equal(dbeta);  // to which nothing is added
+    }
 }
 
-TEST(Fused, ResultsDoNotDependOnTheNumberOfThreads) {
-  const std::vector<double> one = fused_results(*make_cpu_backend(1));
-  for (int threads : {2, 3}) EXPECT_EQ(fused_results(*make_cpu_backend(threads)), one) << threads << " threads";
+// A convolution that reports its result's statistics: the result must not change, and the statistics be the result's.
+void check_reported_statistics(
+    Backend& backend, Shape x_shape, Shape filter, Shape y_shape, Layout layout,
+    const std::function<void(Backend&, const Tensor& x, const Tensor& w, const Epilogue&, const Tensor& y)>& run) {
+  SCOPED_TRACE(join(x_shape, ", filter ", filter));
+  Case test(backend);
+  const Argument x = test.input(x_shape, layout), w = test.input(filter), y = test.output(y_shape, layout);
+  const Argument mean = test.parameter_output(vector_shape(y_shape.c));
+  const Argument var = test.parameter_output(vector_shape(y_shape.c));
+  test.run([&](Backend& b, Side side) { run(b, x[side], w[side], {{}, false, mean[side], var[side]}, y[side]); });
+  expect_close(test, y, "y");
+  expect_statistics(test, y, mean, var);
+}
+
+TEST_P(FusedParity, ConvolutionsReportStatistics) {
+  const Window window{3, 3, 2, Padding::all(1)};
+  for (int64_t channels : {1, 3, 24, 29, 58}) {
+    const Shape x{3, 19, 17, channels}, strided{3, 10, 9, channels};
+    check_reported_statistics(backend(), x, {channels, 3, 3, channels}, strided, kPacked,
+                              [&](Backend& b, const Tensor& in, const Tensor& w, const Epilogue& e, const Tensor& y) {
+                                b.conv2d(in, w, window, 1, e, y);
+                              });
+    check_reported_statistics(backend(), x, {1, 3, 3, channels}, strided, kSlice,
+                              [&](Backend& b, const Tensor& in, const Tensor& w, const Epilogue& e, const Tensor& y) {
+                                b.depthwise(in, w, window, e, y);
+                              });
+    check_reported_statistics(backend(), x, {70, 1, 1, channels}, x.with_channels(70), kSlice,
+                              [&](Backend& b, const Tensor& in, const Tensor& w, const Epilogue& e, const Tensor& y) {
+                                b.pointwise(in, w, e, y);
+                              });
+  }
 }
 
 }  // namespace

@@ -58,6 +58,48 @@ TEST(ParityHarness, SeesReadsFromOutside) {
   EXPECT_TRUE(objects([](Backend&, const Tensor& x, const Tensor& y) { at(y, 3) += 0 * at(x, 4); }));
 }
 
+TEST(FloatingFormats, RoundToTheNearestAndThenToTheEven) {
+  const auto at = [](int exponent) { return std::ldexp(1.0, exponent); };
+  EXPECT_EQ(rounded_to(DType::kBF16, 1 + at(-8)), 1);
+  EXPECT_EQ(rounded_to(DType::kBF16, 1 + 3 * at(-8)), 1 + at(-6));
+  EXPECT_EQ(rounded_to(DType::kBF16, 1 + at(-8) + at(-30)), 1 + at(-7));
+  EXPECT_EQ(rounded_to(DType::kBF16, -257), -256);
+  EXPECT_EQ(rounded_to(DType::kBF16, -259), -260);
+  EXPECT_EQ(rounded_to(DType::kF16, 2049), 2048);
+  EXPECT_EQ(rounded_to(DType::kF16, 65519), 65504);
+  EXPECT_EQ(rounded_to(DType::kF16, -65520), -std::numeric_limits<double>::infinity());
+  EXPECT_EQ(rounded_to(DType::kF16, at(-25)), 0);
+  EXPECT_EQ(rounded_to(DType::kF16, 3 * at(-25)), at(-23));
+  EXPECT_TRUE(std::isnan(rounded_to(DType::kF16, std::nan(""))));
+  EXPECT_EQ(rounded_to(DType::kF64, 0.1), 0.1);
+  RandomStream random(1, RandomPurpose::kTest);
+  for (int i = 0; i < 100000; ++i) {
+    const double value = std::ldexp(random.normal(), static_cast<int>(random.below(300)) - 160);  // subnormal ones too
+    ASSERT_EQ(rounded_to(DType::kF32, value), static_cast<float>(value)) << value;
+  }
+}
+
+TEST(FloatingFormats, SpacingIsBetweenNeighbours) {
+  EXPECT_EQ(spacing(DType::kBF16, 255), 1);
+  EXPECT_EQ(spacing(DType::kBF16, -256), 2);
+  EXPECT_EQ(spacing(DType::kF16, 1), std::ldexp(1.0, -10));
+  EXPECT_EQ(spacing(DType::kF16, 0), std::ldexp(1.0, -24));
+  for (float value : {1.0f, 1.999f, 3e-39f, 1e30f})
+    EXPECT_EQ(spacing(DType::kF32, value), double{std::nextafter(value, 2e38f)} - double{value}) << value;
+}
+
+TEST(ParityHarness, PartsTogetherAreTheWhole) {
+  const std::unique_ptr<Backend> backend = make_reference_backend();
+  for (int64_t channels : {1, 2, 7, 29, 232})
+    for (size_t count : {1, 2, 3, 5}) {
+      Case test(*backend);
+      const Shape shape{2, 3, 2, channels};
+      const Parts parts = test.input_parts(shape, count, test.draw(shape));
+      EXPECT_EQ(parts[Side::kTest].shape(), shape);
+      EXPECT_EQ(parts.arguments.size(), std::min(count, static_cast<size_t>(channels)));
+    }
+}
+
 TEST(ParityHarness, SeesUseOfOldOutput) {
   const std::unique_ptr<Backend> backend = make_reference_backend();
   Case test(*backend);

@@ -40,8 +40,9 @@ TEST_P(MovementParity, UploadAndDownloadRoundTrip) {
     test.expect_equal(z);
     std::vector<float> back(values.size());
     backend().download(y[Side::kTest], DType::kF32, back.data());
-    EXPECT_EQ(back, values);
-    EXPECT_EQ(test.got(z), wide);
+    const std::vector<float> rounded = test.rounded(values);
+    EXPECT_EQ(back, rounded);
+    EXPECT_EQ(test.got(z), std::vector<double>(rounded.begin(), rounded.end()));
   });
 }
 
@@ -77,9 +78,30 @@ TEST_P(MovementParity, Copy) {
       Case test(backend());
       const Argument x = test.input(shape, x_layout), y = test.output(shape, y_layout, write);
       test.run([&](Backend& b, Side side) { b.copy(x[side], write, y[side]); });
-      test.expect_equal(y);  // one addition rounds once, to the nearest float
+      test.expect_equal(y);  // one addition rounds once, to the nearest number
     }
   });
+}
+
+// A master weight to the activations' dtype, and a gradient back.
+TEST_P(MovementParity, CopyConverts) {
+  for (const Shape& shape : shapes())
+    for (Write write : {Write::kOverwrite, Write::kAccumulate}) {
+      SCOPED_TRACE(shape);
+      Case test(backend());
+      const Argument weight = test.parameter(shape), rounded = test.output(shape, kSlice, write);
+      const Argument activation = test.input(shape, kSlice), sum = test.parameter_output(shape, write);
+      test.run([&](Backend& b, Side side) {
+        b.copy(weight[side], write, rounded[side]);
+        b.copy(activation[side], write, sum[side]);
+      });
+      if (write == Write::kOverwrite) {
+        test.expect_equal(rounded);
+      } else {
+        test.expect_sum(rounded, 1);  // rounded to float, then again
+      }
+      test.expect_equal(sum);
+    }
 }
 
 TEST_P(MovementParity, Normalize) {

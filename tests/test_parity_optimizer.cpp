@@ -1,5 +1,6 @@
 // Parity of the multi-tensor updates: SGD, the gradient norm and the moving average.
 #include "tests/parity.h"
+#include "tests/step_scalars.h"
 
 namespace riffle {
 namespace {
@@ -23,21 +24,36 @@ std::vector<double> elementwise_bounds(const std::vector<double>& magnitude) {
   return bounds;
 }
 
+// Whether operations on activations read another value than the optimiser's.
+bool keeps_copies(const Backend& b) {
+  return b.dtype() != b.parameter_dtype();
+}
+
+// `copy` is exactly what rounding the weight gives.
+void expect_rounded_copy(Case& test, const Argument& weight, const Argument& copy) {
+  std::vector<double> rounded = test.got(weight);
+  for (double& value : rounded) value = rounded_to(test.dtype(Kind::kActivation), value);
+  EXPECT_EQ(test.got(copy), rounded);
+}
+
 TEST_P(OptimizerParity, SgdStep) {
   for (bool nesterov : {false, true})
     for (double momentum : {0.0, 0.9}) {
       SCOPED_TRACE(join(nesterov ? "Nesterov" : "plain", ", momentum ", momentum));
-      const SgdStep step{0.3, momentum, 0.25, nesterov};
+      HostStepScalars step;
+      step.lr = 0.3;
+      step.grad_scale = 0.25;
       Case test(backend());
-      std::vector<Argument> weights, grads, velocities;
+      std::vector<Argument> weights, grads, velocities, copies;
       std::vector<std::vector<double>> velocity_bounds, weight_bounds;
       std::vector<ParameterUpdate> settings;
       for (size_t i = 0; i < shapes().size(); ++i) {
         const Shape& shape = shapes()[i];
         const std::vector<float> w = test.draw(shape), g = test.draw(shape), v = test.draw(shape);
-        weights.push_back(test.in_place(shape, kPacked, w));
-        grads.push_back(test.input(shape, kPacked, g));
-        velocities.push_back(test.in_place(shape, kPacked, v));
+        weights.push_back(test.parameter_in_place(shape, w));
+        grads.push_back(test.parameter(shape, g));
+        velocities.push_back(test.parameter_in_place(shape, v));
+        copies.push_back(test.output(shape));
         settings.push_back({{}, {}, {}, i % 3 == 0 ? 0 : 4e-2, i % 2 == 0 ? 1.0 : 0.1});
         std::vector<double> velocity_size, weight_size;
         for (size_t j = 0; j < w.size(); ++j) {
@@ -56,16 +72,72 @@ TEST_P(OptimizerParity, SgdStep) {
               updates[i].weight = weights[i][side];
               updates[i].grad = grads[i][side];
               updates[i].momentum = velocities[i][side];
+              if (keeps_copies(b) && i % 2 == 0) updates[i].compute_value = copies[i][side];
             }
-            b.sgd_step(updates, step);
+            b.sgd_step(updates, {momentum, nesterov}, step_scalars(b, step));
           },
           false);
       for (size_t i = 0; i < shapes().size(); ++i) {
         SCOPED_TRACE(shapes()[i]);
         test.expect_within(velocities[i], velocity_bounds[i]);
         test.expect_within(weights[i], weight_bounds[i]);
+        if (keeps_copies(backend()) && i % 2 == 0) expect_rounded_copy(test, weights[i], copies[i]);
       }
     }
+}
+
+// Gradients that are not finite must not get through where the step is skipped.
+TEST_P(OptimizerParity, ASkippedStepChangesNothing) {
+  Case test(backend());
+  const Shape shape{29, 1, 1, 58};
+  const std::vector<float> values = test.draw(shape);
+  std::vector<float> bad = values;
+  bad[3] = std::numeric_limits<float>::quiet_NaN();
+  bad[57] = std::numeric_limits<float>::infinity();
+  const Argument weight = test.parameter_in_place(shape, values), momentum = test.parameter_in_place(shape, values);
+  const Argument average = test.parameter_in_place(shape, values), gradient = test.parameter(shape, bad);
+  const Argument copy = test.in_place(shape, kPacked, values), new_values = test.parameter(shape, bad);
+  HostStepScalars step{0.1, 0.9, 1, 1, /*apply=*/0};
+  test.run(
+      [&](Backend& b, Side side) {
+        const Tensor scalars = step_scalars(b, step);
+        const Tensor rounded_weight = keeps_copies(b) ? copy[side] : Tensor{};
+        b.sgd_step({{weight[side], gradient[side], momentum[side], 0.1, 1, rounded_weight}}, {0.9, true}, scalars);
+        b.ema_update({average[side]}, {new_values[side]}, scalars);
+      },
+      false);
+  for (const Argument& unchanged : {weight, momentum, average}) {
+    test.expect_equal(unchanged);
+    EXPECT_EQ(test.got(unchanged), std::vector<double>(values.begin(), values.end()));
+  }
+  const std::vector<float> rounded = test.rounded(values);
+  EXPECT_EQ(test.got(copy), std::vector<double>(rounded.begin(), rounded.end()));
+}
+
+TEST_P(OptimizerParity, ScaleGradients) {
+  const double infinity = std::numeric_limits<double>::infinity();
+  for (double loss_scale : {1.0, 1024.0})
+    for (double max_norm : {0.0, 0.5, 1e6})
+      for (double squared : {0.0, 7.5e4, infinity, std::nan("")})
+        for (bool skip : {false, true}) {
+          SCOPED_TRACE(join("loss scale ", loss_scale, ", at most ", max_norm, ", squared norm ", squared));
+          const HostStepScalars before{0.25, 0.75, loss_scale, -1, -1};
+          const auto run = [&](Backend& b) {
+            const Tensor norm = b.empty(vector_shape(1), DType::kF64), scalars = step_scalars(b, before);
+            b.upload(&squared, DType::kF64, norm);
+            b.scale_gradients(norm, max_norm, skip, scalars);
+            std::vector<double> values(kStepScalars);
+            b.download(scalars, DType::kF64, values.data());
+            return values;
+          };
+          Case test(backend());
+          const std::vector<double> got = run(backend()), wanted = run(test.reference());
+          for (StepScalar kept : {kLearningRate, kEmaDecay, kLossScale}) EXPECT_EQ(got[kept], wanted[kept]);
+          EXPECT_EQ(got[kApply], wanted[kApply]);
+          EXPECT_EQ(got[kApply], skip && !std::isfinite(squared) ? 0 : 1);
+          if (!std::isfinite(squared)) continue;
+          EXPECT_NEAR(got[kGradScale], wanted[kGradScale], 4 * kRounding * wanted[kGradScale]);
+        }
 }
 
 TEST_P(OptimizerParity, EmaUpdate) {
@@ -76,8 +148,8 @@ TEST_P(OptimizerParity, EmaUpdate) {
     std::vector<std::vector<double>> bounds;
     for (const Shape& shape : shapes()) {
       const std::vector<float> average = test.draw(shape), value = test.draw(shape);
-      averages.push_back(test.in_place(shape, kPacked, average));
-      values.push_back(test.input(shape, kPacked, value));
+      averages.push_back(test.parameter_in_place(shape, average));
+      values.push_back(test.parameter(shape, value));
       // decay itself is rounded to float, by up to one unit; so is 1 - decay, by the same amount.
       bounds.emplace_back();
       for (size_t i = 0; i < value.size(); ++i)
@@ -88,7 +160,7 @@ TEST_P(OptimizerParity, EmaUpdate) {
           std::vector<Tensor> to, from;
           for (const Argument& average : averages) to.push_back(average[side]);
           for (const Argument& value : values) from.push_back(value[side]);
-          b.ema_update(to, from, decay);
+          b.ema_update(to, from, step_scalars(b, {0, decay}));
         },
         false);
     for (size_t i = 0; i < averages.size(); ++i) test.expect_within(averages[i], bounds[i]);
@@ -99,14 +171,14 @@ TEST_P(OptimizerParity, SquaredNorm) {
   Case test(backend());
   std::vector<Argument> arguments;
   arguments.reserve(shapes().size());
-  for (const Shape& shape : shapes()) arguments.push_back(test.input(shape));
+  for (const Shape& shape : shapes()) arguments.push_back(test.parameter(shape));
   double got = 0, expected = 0;
   test.run(
       [&](Backend& b, Side side) {
         std::vector<Tensor> tensors;
         tensors.reserve(arguments.size());
         for (const Argument& argument : arguments) tensors.push_back(argument[side]);
-        (side == Side::kTest ? got : expected) = b.squared_norm(tensors);
+        (side == Side::kTest ? got : expected) = squared_norm(b, tensors);
       },
       false);
   int64_t terms = 0;
@@ -117,22 +189,22 @@ TEST_P(OptimizerParity, SquaredNorm) {
 
 TEST_P(OptimizerParity, SquaredNormShowsNonFiniteValues) {
   for (float bad : {std::numeric_limits<float>::quiet_NaN(), std::numeric_limits<float>::infinity()}) {
-    const Tensor good = backend().empty({29, 1, 1, 58}), poisoned = backend().empty({1, 1, 1, 7});
+    const Tensor good = backend().empty_parameter({29, 1, 1, 58}), poisoned = backend().empty_parameter({1, 1, 1, 7});
     backend().fill(1, good);
     backend().fill(1, poisoned);
-    EXPECT_EQ(backend().squared_norm({good, poisoned}), 29 * 58 + 7);
+    EXPECT_EQ(squared_norm(backend(), {good, poisoned}), 29 * 58 + 7);
     backend().fill(bad, poisoned.channel_slice(6, 1));
-    EXPECT_FALSE(std::isfinite(backend().squared_norm({good, poisoned})));
+    EXPECT_FALSE(std::isfinite(squared_norm(backend(), {good, poisoned})));
   }
-  EXPECT_EQ(backend().squared_norm({}), 0);
+  EXPECT_EQ(squared_norm(backend(), {}), 0);
 }
 
 // 1e30 squared overflows float32 but not double.
 TEST_P(OptimizerParity, SquaredNormIsTakenInDouble) {
-  const Tensor huge = backend().empty({1, 1, 1, 4});
+  const Tensor huge = backend().empty_parameter({1, 1, 1, 4});
   backend().fill(1e30f, huge);
   const double value = 1e30f;
-  EXPECT_DOUBLE_EQ(backend().squared_norm({huge}), 4 * value * value);
+  EXPECT_DOUBLE_EQ(squared_norm(backend(), {huge}), 4 * value * value);
 }
 
 }  // namespace

@@ -45,7 +45,7 @@ TEST_P(PointwiseParity, Forward) {
         Case test(backend(), values);
         const Argument x = test.input(problem.x, problem.x_layout);
         const Argument w = test.input({problem.outputs, 1, 1, problem.x.c});
-        const Argument bias = with_bias ? test.vector(problem.outputs) : Argument();
+        const Argument bias = with_bias ? test.bias(problem.outputs) : Argument();
         const Argument y = test.output(problem.x.with_channels(problem.outputs), problem.y_layout);
         test.run([&](Backend& b, Side side) { b.pointwise(x[side], w[side], {bias[side], relu}, y[side]); });
         test.expect_sum(y, problem.x.c + 1);
@@ -72,7 +72,7 @@ TEST_P(PointwiseParity, BackwardWeights) {
       Case test(backend(), values);
       const Argument x = test.input(problem.x, problem.x_layout);
       const Argument dy = test.input(problem.x.with_channels(problem.outputs), problem.y_layout);
-      const Argument dw = test.output({problem.outputs, 1, 1, problem.x.c}, kPacked, write);
+      const Argument dw = test.parameter_output({problem.outputs, 1, 1, problem.x.c}, write);
       test.run([&](Backend& b, Side side) { b.pointwise_backward_weights(x[side], dy[side], write, dw[side]); });
       test.expect_sum(dw, problem.x.pixels() + 1);
     }
@@ -84,7 +84,7 @@ TEST_P(PointwiseParity, ChannelSums) {
     for (Write write : {Write::kOverwrite, Write::kAccumulate}) {
       Case test(backend(), values);
       const Argument x = test.input(problem.x, problem.x_layout);
-      const Argument sums = test.output(vector_shape(problem.x.c), kPacked, write);
+      const Argument sums = test.parameter_output(vector_shape(problem.x.c), write);
       test.run([&](Backend& b, Side side) { b.channel_sums(x[side], write, sums[side]); });
       test.expect_sum(sums, problem.x.pixels() + 1);
     }

@@ -4,10 +4,12 @@
 #include <cstring>
 #include <functional>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "core/cpu/cpu_backend.h"
 #include "core/rng.h"
+#include "tests/step_scalars.h"
 
 namespace riffle {
 namespace {
@@ -203,6 +205,93 @@ TEST(ThreadCount, BatchNorm) {
   });
 }
 
+BatchNormState random_norm(Recorder& r, int64_t channels, bool relu) {
+  const Tensor mean = r.vector(channels), var = r.positive(vector_shape(channels));
+  return {mean, var, r.vector(channels), r.vector(channels), 1e-5, relu};
+}
+
+// The channels of a buffer in three parts.
+ChannelParts parts_of(const Tensor& whole, int64_t first, int64_t second) {
+  return ChannelParts(std::vector<Tensor>{whole.channel_slice(0, first), whole.channel_slice(first, second),
+                                          whole.channel_slice(first + second, whole.channels() - first - second)});
+}
+
+TEST(ThreadCount, BatchNormOfParts) {
+  expect_same_bits([](Recorder& r) {
+    const BatchNormState n = random_norm(r, kLarge.c, true);
+    const Tensor x = r.input(kLarge), y = r.output(kLarge), dy = r.input(kLarge), dx = r.output(kLarge);
+    const Tensor dgamma = r.output(vector_shape(kLarge.c)), dbeta = r.output(vector_shape(kLarge.c));
+    r.backend().batch_norm_apply(x, n.mean, n.var, n.gamma, n.beta, n.eps, n.relu, parts_of(y, 58, 29));
+    r.backend().batch_norm_backward(x, parts_of(dy, 29, 7), n.mean, n.var, n.gamma, n.beta, n.eps, n.relu,
+                                    Write::kOverwrite, dx, dgamma, dbeta);
+    for (const Tensor& result : {y, dx, dgamma, dbeta}) r.keep(result);
+  });
+}
+
+// The last: a filter too large for the fused pass.
+TEST(ThreadCount, PointwiseFusedWithNorms) {
+  for (const auto& [x_shape, outputs] : {std::pair{kLarge, int64_t{58}}, {Shape{3, 9, 7, 464}, int64_t{300}}})
+    for (Write write : {Write::kOverwrite, Write::kAccumulate})
+      expect_same_bits([x_shape = x_shape, outputs = outputs, write](Recorder& r) {
+        const Shape w_shape{outputs, 1, 1, x_shape.c}, y_shape = x_shape.with_channels(outputs);
+        const Tensor x = r.input(x_shape), w = r.input(w_shape), y = r.output(y_shape), dz = r.input(y_shape);
+        const BatchNormState n = random_norm(r, outputs, true), before = random_norm(r, x_shape.c, false);
+        const Tensor mean = r.output(vector_shape(outputs)), var = r.output(vector_shape(outputs));
+        const Tensor dgamma = r.output(vector_shape(outputs)), dbeta = r.output(vector_shape(outputs));
+        const Tensor dx = r.output(x_shape), dw = r.output(w_shape), scaled = r.output(w_shape);
+        const Tensor shift = r.output(vector_shape(outputs)), from_x = r.output(vector_shape(x_shape.c));
+        const Tensor dgamma_x = r.output(vector_shape(x_shape.c)), dbeta_x = r.output(vector_shape(x_shape.c));
+        r.backend().fold_norm(w, before, scaled, shift);
+        r.backend().pointwise(x, scaled, {{}, false, mean, var}, y);
+        r.backend().pointwise_batch_norm_backward(x, scaled, y, parts_of(dz, 7, 13), {}, n, write, dx, write, dw,
+                                                  dgamma, dbeta);
+        for (const Tensor& result : {scaled, shift, y, mean, var, dx, dw, dgamma, dbeta}) r.keep(result);
+        r.backend().fold_norm_backward(w, scaled, before, x.pixels(), write, dw, dgamma_x, dbeta_x, from_x);
+        for (const Tensor& result : {dw, dgamma_x, dbeta_x, from_x}) r.keep(result);
+      });
+}
+
+TEST(ThreadCount, NormDepthwise) {
+  for (int64_t stride : {1, 2})
+    expect_same_bits([stride](Recorder& r) {
+      const Window window{3, 3, stride, Padding::all(1)};
+      const Shape y_shape{kLarge.n, window.out_h(kLarge.h), window.out_w(kLarge.w), kLarge.c};
+      const BatchNormState before = random_norm(r, kLarge.c, true);
+      const Tensor x = r.input(kLarge), w = r.input({1, 3, 3, kLarge.c}), y = r.output(y_shape), dy = r.input(y_shape);
+      const Tensor mean = r.output(vector_shape(kLarge.c)), var = r.output(vector_shape(kLarge.c));
+      const Tensor dx = r.output(kLarge), dw = r.output(w.shape()), sums = r.output({1, 1, 2, kLarge.c});
+      r.backend().norm_depthwise(x, before, w, window, mean, var, y);
+      for (const Tensor& result : {y, mean, var}) r.keep(result);
+      for (bool normed : {true, false}) {
+        r.backend().norm_depthwise_backward(x, normed ? before : BatchNormState{}, w, window, y, mean, var, dy,
+                                            Write::kOverwrite, dx, Write::kAccumulate, dw, normed ? sums : Tensor{});
+        for (const Tensor& result : {dx, dw, sums}) r.keep(result);
+      }
+    });
+}
+
+TEST(ThreadCount, Stem) {
+  expect_same_bits([](Recorder& r) {
+    const Shape input_shape{5, 61, 63, 3}, x_shape = strided(input_shape).with_channels(24);
+    const Shape y_shape = strided(x_shape);
+    const Tensor input = r.input(input_shape), x = r.output(x_shape), w = r.input({24, 3, 3, 3});
+    const BatchNormState n = random_norm(r, 24, true);
+    const Tensor mean = r.output(vector_shape(24)), var = r.output(vector_shape(24));
+    const Tensor y = r.output(y_shape), dy = r.input(y_shape), winner = r.backend().empty(y_shape, DType::kU8);
+    const Tensor dx = r.output(x_shape), dw = r.output(w.shape());
+    const Tensor dgamma = r.output(vector_shape(24)), dbeta = r.output(vector_shape(24));
+    r.backend().conv2d(input, w, kStride2, 1, {{}, false, mean, var}, x);
+    r.backend().batch_norm_max_pool(x, n.mean, n.var, n.gamma, n.beta, n.eps, kStride2, y, winner);
+    for (const Tensor& result : {x, mean, var, y, winner}) r.keep(result);
+    r.backend().batch_norm_max_pool_backward(x, dy, winner, n.mean, n.var, n.gamma, n.beta, n.eps, kStride2,
+                                             Write::kOverwrite, dx, dgamma, dbeta);
+    for (const Tensor& result : {dx, dgamma, dbeta}) r.keep(result);
+    r.backend().conv2d_norm_max_pool_backward(input, kStride2, x, n, kStride2, dy, winner, Write::kAccumulate, dw,
+                                              dgamma, dbeta);
+    for (const Tensor& result : {dw, dgamma, dbeta}) r.keep(result);
+  });
+}
+
 TEST(ThreadCount, ElementwiseAndPooling) {
   expect_same_bits([](Recorder& r) {
     const Tensor x = r.input(kLarge), dy = r.input(kLarge), y = r.output(kLarge), dx = r.output(kLarge);
@@ -235,7 +324,7 @@ TEST(ThreadCount, LossAndMetrics) {
     const Tensor logits = r.input(shape), labels = r.labels(shape.n, shape.c);
     const Tensor loss = r.output({shape.n, 1, 1, 1}), dlogits = r.output(shape);
     const Tensor rank = r.backend().empty({shape.n, 1, 1, 1}, DType::kI32);
-    r.backend().softmax_cross_entropy(logits, labels, 0.1, 1.0 / 67, loss, dlogits);
+    r.backend().softmax_cross_entropy(logits, labels, 0.1, 1.0 / 67, Tensor{}, loss, dlogits);
     r.backend().label_rank(logits, labels, rank);
     r.keep(loss);
     r.keep(dlogits);
@@ -252,12 +341,13 @@ TEST(ThreadCount, Updates) {
       weights.push_back(updates.back().weight);
       averages.push_back(r.input(shape));
     }
-    r.backend().sgd_step(updates, {0.1, 0.9, 1, true});
-    r.backend().ema_update(averages, weights, 0.9);
+    const Tensor scalars = step_scalars(r.backend(), {0.1, 0.9});
+    r.backend().sgd_step(updates, {0.9, true}, scalars);
+    r.backend().ema_update(averages, weights, scalars);
     for (const ParameterUpdate& update : updates) r.keep(update.momentum);
     for (const Tensor& weight : weights) r.keep(weight);
     for (const Tensor& average : averages) r.keep(average);
-    r.keep(r.backend().squared_norm(weights));
+    r.keep(squared_norm(r.backend(), weights));
   });
 }
 

@@ -8,6 +8,7 @@
 
 #include "tests/reference/ref_backend.h"
 #include "tests/reference/views.h"
+#include "tests/step_scalars.h"
 
 namespace riffle {
 namespace {
@@ -154,6 +155,65 @@ TEST_F(Reference, BatchNorm) {
   expect(dx, {0, 0, 4.5, 6});
 }
 
+// Two parts are one tensor of two channels.
+TEST_F(Reference, BatchNormOfParts) {
+  const Tensor x = tensor({1, 1, 2, 2}, {1, 10, 3, 30}), whole = backend->empty({1, 1, 2, 3});
+  const ChannelParts y({whole.channel_slice(2, 1), whole.channel_slice(0, 1)});
+  const Tensor mean = vector({2, 20}), var = vector({0.5, 99.5}), gamma = vector({2, 1}), beta = vector({0, 5});
+  backend->batch_norm_apply(x, mean, var, gamma, beta, 0.5, false, y);
+  expect(whole.channel_slice(2, 1), {-2, 2});
+  expect(whole.channel_slice(0, 1), {4, 6});
+  // Channel 0: g = 1 3, xh = -1 1, dbeta 4, dgamma 2; channel 1: g = 5 5, xh = -1 1, dbeta 10, dgamma 0.
+  const ChannelParts dy({tensor({1, 1, 2, 1}, {1, 3}), tensor({1, 1, 2, 1}, {5, 5})});
+  const Tensor dx = backend->empty(x.shape()), dgamma = vector({0, 0}), dbeta = vector({0, 0});
+  backend->batch_norm_backward_frozen(x, dy, mean, var, gamma, beta, 0.5, false, Write::kOverwrite, dx, dgamma, dbeta);
+  expect(dgamma, {2, 0});
+  expect(dbeta, {4, 10});
+  expect(dx, {2, 0.5, 6, 0.5});
+  EXPECT_THROW(ChannelParts({x, whole.sample_slice(0, 1).reshaped({1, 2, 1, 3})}), Error);
+}
+
+// scale = 3/2 and 1/4, inv_std = 1/2 and 1/4.
+TEST_F(Reference, FoldNorm) {
+  const Tensor w = tensor({2, 1, 1, 2}, {1, 2, 3, 4}), scaled = backend->empty(w.shape()), shift = vector({0, 0});
+  const BatchNormState norm{vector({2, 4}), vector({3.5, 15.5}), vector({3, 1}), vector({1, 0}), 0.5, false};
+  backend->fold_norm(w, norm, scaled, shift);
+  expect(scaled, {1.5, 0.5, 4.5, 1});
+  expect(shift, {1 * (1 - 3) + 2 * -1.0, 3 * (1 - 3) + 4 * -1.0});
+  const Tensor dw = tensor(w.shape(), {1, 1, 1, 1}), dgamma = vector({10, 10}), dbeta = vector({7, 7});
+  const Tensor from_x = vector({0, 0});
+  backend->fold_norm_backward(w, tensor(w.shape(), {1, 0, 2, 1}), norm, 8, Write::kAccumulate, dw, dgamma, dbeta,
+                              from_x);
+  expect(dw, {2.5, 1, 4, 1.25});
+  expect(dgamma, {10 + 0.5 * 7, 10 + 0.25 * 4});
+  expect(dbeta, {7, 7});
+  expect(from_x, {-1.5 * 0.5 * 3.5 / 8, -0.25 * 0.25 * 1 / 8});
+}
+
+// One row of three pixels, of which the window sees left, centre and right with weights 1, 10 and 100.
+TEST_F(Reference, NormDepthwise) {
+  const Tensor x = tensor({1, 1, 3, 1}, {1, 3, 2}), w = tensor({1, 3, 3, 1}, {0, 0, 0, 1, 10, 100, 0, 0, 0});
+  const BatchNormState before{vector({1.5}), vector({0}), vector({2}), vector({0}), 1, true};  // z = 0 3 1
+  const Window window{3, 3, 1, Padding::all(1)};
+  const Tensor y = backend->empty(x.shape()), mean = vector({0}), var = vector({0});
+  backend->norm_depthwise(x, before, w, window, mean, var, y);
+  expect(y, {300, 130, 13});
+  expect(mean, {443.0 / 3});
+  // The whole gradient: 1 0 -2 + 0.5 * (y - 100 = 200 30 -87) = 101 15 -45.5.
+  const Tensor dx = backend->empty(x.shape()), dw = backend->empty(w.shape()), sums = backend->empty({1, 1, 2, 1});
+  const Tensor dy = tensor(x.shape(), {1, 0, -2});
+  backend->norm_depthwise_backward(x, before, w, window, y, vector({100}), vector({0.5}), dy, Write::kOverwrite, dx,
+                                   Write::kOverwrite, dw, sums);
+  const double first = 10 * 101 + 1 * 15, second = 100 * 101 + 10 * 15 + 1 * -45.5, third = 100 * 15 + 10 * -45.5;
+  expect(dx, {first, second, third});
+  expect(dw, {0, 0, 0, 3 * -45.5, 3 * 15 - 45.5, 3 * 101 + 15, 0, 0, 0});
+  expect(sums, {second + third, second * 1.5 + third * 0.5});
+  const Tensor started = tensor(x.shape(), {1, 1, 1});
+  backend->norm_depthwise_backward(x, {}, w, window, y, vector({100}), vector({0.5}), dy, Write::kAccumulate, started,
+                                   Write::kOverwrite, dw, Tensor{});
+  expect(started, {first + 1, second + 1, third + 1});
+}
+
 TEST_F(Reference, MaxPoolWinners) {
   const Tensor x = tensor({1, 2, 3, 1}, {-5, -1, -1, -2, -1, kNan}), y = backend->empty({1, 1, 2, 1});
   const Tensor winner = backend->empty({1, 1, 2, 1}, DType::kU8);
@@ -205,23 +265,30 @@ TEST_F(Reference, SoftmaxCrossEntropy) {
   const double log3 = std::log(3);  // probabilities 1/4 and 3/4
   const Tensor logits = tensor({2, 1, 1, 2}, {0, log3, 1000, 1000 + log3}), labels = integers({0, 1});
   const Tensor loss = backend->empty({2, 1, 1, 1}), dlogits = backend->empty(logits.shape());
-  backend->softmax_cross_entropy(logits, labels, 0, 1, loss, Tensor{});
+  backend->softmax_cross_entropy(logits, labels, 0, 1, Tensor{}, loss, Tensor{});
   for (size_t n : {0, 1}) EXPECT_NEAR(host(loss)[n], n == 0 ? std::log(4) : std::log(4.0 / 3), 1e-12);
-  backend->softmax_cross_entropy(logits, labels, 0.2, 0.5, loss, dlogits);
+  backend->softmax_cross_entropy(logits, labels, 0.2, 0.5, Tensor{}, loss, dlogits);
   EXPECT_NEAR(host(loss)[0], 0.9 * std::log(4) + 0.1 * std::log(4.0 / 3), 1e-12);
   const Doubles wanted{(0.25 - 0.9) / 2, (0.75 - 0.1) / 2, (0.25 - 0.1) / 2, (0.75 - 0.9) / 2};
   for (size_t i = 0; i < 4; ++i) EXPECT_NEAR(host(dlogits)[i], wanted[i], 1e-12);
-  EXPECT_THROW(backend->softmax_cross_entropy(logits, integers({0, 2}), 0, 1, loss, Tensor{}), Error);
+  HostStepScalars scalars;
+  scalars.loss_scale = 8;
+  backend->softmax_cross_entropy(logits, labels, 0.2, 0.5, step_scalars(*backend, scalars), loss, dlogits);
+  EXPECT_NEAR(host(loss)[0], 0.9 * std::log(4) + 0.1 * std::log(4.0 / 3), 1e-12);  // the loss itself is not scaled
+  for (size_t i = 0; i < 4; ++i) EXPECT_NEAR(host(dlogits)[i], 8 * wanted[i], 1e-12);
+  EXPECT_THROW(backend->softmax_cross_entropy(logits, integers({0, 2}), 0, 1, Tensor{}, loss, Tensor{}), Error);
 }
 
 // Two steps of v = mu*v + g, w -= lr*v with decay 0.1, and of Nesterov's form.
 TEST_F(Reference, SgdStep) {
   for (bool nesterov : {false, true}) {
     const Tensor w = vector({1}), g = vector({2}), v = vector({0});
-    const SgdStep step{0.5, 0.9, 0.5, nesterov};
+    const SgdRule rule{0.9, nesterov};
+    HostStepScalars scalars;
+    scalars.lr = scalars.grad_scale = 0.5;
     double weight = 1, velocity = 0;
     for (int i = 0; i < 2; ++i) {
-      backend->sgd_step({{w, g, v, 0.1, 2}}, step);
+      backend->sgd_step({{w, g, v, 0.1, 2}}, rule, step_scalars(*backend, scalars));
       const double gradient = 2 * 0.5 + 0.1 * weight;
       velocity = 0.9 * velocity + gradient;
       weight -= 0.5 * 2 * (nesterov ? gradient + 0.9 * velocity : velocity);
@@ -232,10 +299,38 @@ TEST_F(Reference, SgdStep) {
 }
 
 TEST_F(Reference, NormAndAverage) {
-  EXPECT_EQ(backend->squared_norm({vector({3, 4}), vector({12})}), 169);
+  EXPECT_EQ(squared_norm(*backend, {vector({3, 4}), vector({12})}), 169);
   const Tensor average = vector({1, 2});
-  backend->ema_update({average}, {vector({3, 6})}, 0.75);
+  HostStepScalars scalars;
+  scalars.ema_decay = 0.75;
+  backend->ema_update({average}, {vector({3, 6})}, step_scalars(*backend, scalars));
   expect(average, {1.5, 3});
+}
+
+// The gradients carry the loss scale 4; their norm, 13 without it, is clipped to 6.5.
+TEST_F(Reference, ScaleGradients) {
+  HostStepScalars host_scalars;
+  host_scalars.loss_scale = 4;
+  const Tensor scalars = step_scalars(*backend, host_scalars), norm = vector({52 * 52});
+  backend->scale_gradients(norm, 6.5, true, scalars);
+  EXPECT_EQ(host(scalars)[kGradScale], 0.5 / 4);
+  EXPECT_EQ(host(scalars)[kApply], 1);
+  backend->scale_gradients(norm, 0, true, scalars);
+  EXPECT_EQ(host(scalars)[kGradScale], 1.0 / 4);
+  const Tensor infinite = vector({std::numeric_limits<double>::infinity()});
+  backend->scale_gradients(infinite, 0, true, scalars);
+  EXPECT_EQ(host(scalars)[kApply], 0);
+  backend->scale_gradients(infinite, 0, false, scalars);
+  EXPECT_EQ(host(scalars)[kApply], 1);
+
+  const Tensor w = vector({1}), g = vector({2}), v = vector({3}), average = vector({4});
+  host_scalars = {1, 0.5, 1, 1, /*apply=*/0};
+  const Tensor skipped = step_scalars(*backend, host_scalars);
+  backend->sgd_step({{w, g, v}}, {}, skipped);
+  backend->ema_update({average}, {w}, skipped);
+  expect(w, {1});
+  expect(v, {3});
+  expect(average, {4});
 }
 
 TEST_F(Reference, SeesOverlaps) {

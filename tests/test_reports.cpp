@@ -1,5 +1,6 @@
 // What people and tools read: numbers, progress lines, curves, run folders, image paths, predictions.
 #include <gtest/gtest.h>
+#include <unistd.h>
 
 #include <nlohmann/json.hpp>
 #include <sstream>
@@ -30,6 +31,8 @@ TEST(Text, Numbers) {
   EXPECT_EQ(format_significant(0.0001875, 4), "0.0001875");
   EXPECT_EQ(format_bytes(1536), "1.5 KiB");
   EXPECT_EQ(format_bytes(512), "512 B");
+  EXPECT_EQ(format_names({"a", "b"}), "'a', 'b'");
+  EXPECT_EQ(format_names({"a", "b", "c", "d", "e", "f"}), "'a', 'b', 'c', 'd', 'e', ...");
 }
 
 TEST(Text, Durations) {
@@ -80,6 +83,41 @@ TEST(Progress, LiveStyleRedrawsOneLineAndClearsItForOthers) {
   out.str("");
   Progress(out, Progress::Style::kLive, /*colour=*/false).highlight("done");
   EXPECT_EQ(out.str(), "done\n");
+}
+
+TEST(Progress, EndsItsLiveLineBeforeAnErrorIsReported) {
+  std::ostringstream out;
+  try {
+    Progress progress(out, Progress::Style::kLive, /*colour=*/false);
+    progress.step(some_progress(), /*logged=*/false);
+    fail("diverged");
+  } catch (const Error& error) {
+    out << error.what();
+  }
+  EXPECT_TRUE(contains(out.str(), "\x1b[K\ndiverged"));
+  out.str("");
+  { const Progress unused(out, Progress::Style::kLive, /*colour=*/false); }
+  EXPECT_EQ(out.str(), "");
+}
+
+TEST(Progress, EvaluationsAreShownInLiveStyleOnly) {
+  std::ostringstream live, plain;
+  Progress(live, Progress::Style::kLive, /*colour=*/true).evaluation("epoch 1/2  validation", 3000, 10000);
+  EXPECT_EQ(live.str(), "\repoch 1/2  validation  3,000/10,000 images\x1b[K\n");
+  Progress(plain, Progress::Style::kPlain, /*colour=*/false).evaluation("epoch 1/2  validation", 3000, 10000);
+  EXPECT_EQ(plain.str(), "");
+}
+
+TEST(Progress, LiveLinesFitTheirTerminal) {
+  TrainProgress progress = some_progress();
+  EXPECT_EQ(describe_within(progress, 500), describe(progress));
+  EXPECT_EQ(describe_within(progress, 79),
+            "ep 2/30 17/300 ETA 1m01s loss 0.5000 top-1/5 75.0/100.0% lr 0.12 1234/s wait 3%");
+  progress.epoch = progress.epochs = 240;
+  progress.step = progress.steps = 300000;
+  EXPECT_EQ(describe_within(progress, 79),
+            "ep 240/240 300000/300000 ETA 1m01s loss 0.5000 top-1/5 75.0/100.0% lr 0.12");
+  EXPECT_EQ(describe_within(progress, 3), "");
 }
 
 TEST(Progress, EvaluationsNameAccuracyAndError) {
@@ -144,6 +182,45 @@ TEST(RunFolder, AppendsMetricsAndKeepsForeignFiles) {
   expect_error([&] { again.append_metrics({{"step", 3}}); }, {again.metrics(), "No such file"});
 }
 
+TEST(RunFolder, ADiskThatIsFullStopsTheLog) {
+  const TemporaryFolder temporary;
+  const RunFolder folder(temporary.path() + "/run", /*overwrite=*/false);
+  fs::create_symlink("/dev/full", folder.metrics());
+  expect_error([&] { folder.append_metrics({{"step", 1}}); }, {folder.metrics(), "No space left on device"});
+}
+
+TEST(RunFolder, IsCheckedWithoutBeingMade) {
+  const TemporaryFolder temporary;
+  const std::string path = temporary.path() + "/deep/run", file = temporary.path() + "/file";
+  RunFolder::check(path, /*overwrite=*/false);
+  EXPECT_TRUE(fs::is_empty(temporary.path()));
+  write_bytes(file, {'x'});
+  expect_error([&] { RunFolder::check(file, false); }, {"cannot create the run folder " + file, "Not a directory"});
+  expect_error([&] { RunFolder::check(file + "/run", false); }, {file + "/run", "Not a directory", "-o"});
+  fs::create_directories(path + "/checkpoints");
+  expect_error([&] { RunFolder::check(path, false); }, {path, "not empty", "--overwrite"});
+  RunFolder::check(path, /*overwrite=*/true);
+  if (geteuid() == 0) GTEST_SKIP() << "root may write everywhere";
+  fs::permissions(path + "/checkpoints", fs::perms::owner_read | fs::perms::owner_exec);
+  expect_error([&] { RunFolder::check(path, true); }, {path, "Permission denied"});
+  fs::permissions(path, fs::perms::owner_read | fs::perms::owner_exec);
+  expect_error([&] { RunFolder::check(path + "/new", false); }, {path + "/new", "Permission denied", "-o"});
+  fs::permissions(path, fs::perms::owner_all);
+}
+
+TEST(RunFolder, TextFilesAreCheckedWithoutBeingWritten) {
+  const TemporaryFolder folder;
+  const std::string file = folder.path() + "/a.json";
+  check_text_file(file);
+  EXPECT_TRUE(fs::is_empty(folder.path()));
+  write_text_file(file, "one");
+  check_text_file(file);
+  EXPECT_EQ(read_file(file), (std::vector<uint8_t>{'o', 'n', 'e'}));
+  check_text_file("/dev/null");
+  expect_error([&] { check_text_file(folder.path()); }, {folder.path(), "it is a folder"});
+  expect_error([&] { check_text_file(folder.path() + "/none/a.json"); }, {"/none/a.json", "does not exist"});
+}
+
 TEST(RunFolder, TextFilesReplaceFilesButNeverDevices) {
   const TemporaryFolder folder;
   const std::string file = folder.path() + "/a.txt";
@@ -181,6 +258,23 @@ TEST(ImagePaths, FilesFoldersAndPatterns) {
   expect_error([&] { find_images({root + "/*.gif"}); }, {root + "/*.gif", "no match"});
   fs::create_directories(root + "/none");
   expect_error([&] { find_images({root + "/none"}); }, {root + "/none", ".png"});
+}
+
+// A loop of links, and a folder that is reached by two ways.
+TEST(ImagePaths, EveryRealFolderIsSearchedOnce) {
+  const TemporaryFolder folder;
+  const std::string& root = folder.path();
+  fs::create_directories(root + "/photos/deep");
+  fs::create_directories(root + "/elsewhere");
+  write_bytes(root + "/photos/deep/a.png", {'x'});
+  write_bytes(root + "/elsewhere/b.png", {'x'});
+  fs::create_directory_symlink("..", root + "/photos/deep/up");
+  fs::create_directory_symlink("deep", root + "/photos/again");
+  fs::create_directory_symlink("../elsewhere", root + "/photos/link");
+  const std::vector<std::string> expected{root + "/photos/deep/a.png", root + "/photos/link/b.png"};
+  EXPECT_EQ(find_images({root + "/photos"}), expected);
+  fs::create_directory_symlink("photos", root + "/entry");
+  EXPECT_EQ(find_images({root + "/entry"}).size(), 2u);
 }
 
 TEST(Prediction, SoftmaxOfLargeLogitsAndTies) {

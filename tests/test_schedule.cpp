@@ -121,7 +121,14 @@ TEST(LearningRate, StepFallsAtItsMilestones) {
 TEST(LearningRate, MilestonesBeyondTheRunAreNotReached) {
   ScheduleSection section = section_of_kind("step");
   section.milestones = {{100, kEpochs}};
-  EXPECT_DOUBLE_EQ(LearningRate(section, 10, 2).at(9), 0.8);
+  const LearningRate rate(section, 10, 2);
+  EXPECT_DOUBLE_EQ(rate.at(9), 0.8);
+  ASSERT_EQ(rate.warnings().size(), 1u);
+  EXPECT_EQ(rate.warnings().front(),
+            "schedule.milestones: 100ep is step 200, and the run ends after 10 steps: this milestone is never reached");
+  section.milestones = {{9, kSteps}, {10, kSteps}};
+  EXPECT_EQ(LearningRate(section, 10, 2).warnings().size(), 1u);
+  EXPECT_TRUE(LearningRate(section, 11, 2).warnings().empty());
 }
 
 TEST(LearningRate, WarmUpRisesFromItsFactorAndMeetsTheSchedule) {

@@ -7,10 +7,12 @@
 
 #include "core/cpu/cpu_backend.h"
 #include "image_fixtures.h"
+#include "tests/step_scalars.h"
 #include "train/label_map.h"
 #include "train/metrics.h"
 #include "train/optimizer.h"
 #include "train/train_step.h"
+#include "train/trainer.h"
 
 namespace riffle {
 namespace {
@@ -32,7 +34,7 @@ std::vector<float> download(Backend& backend, const Tensor& tensor) {
 
 TEST(Metrics, RankBelowKIsCorrectAtK) {
   MetricSums sums;
-  for (const int rank : {0, 1, 4, 5}) sums.add(/*loss=*/0.5f, rank, /*classes=*/10, /*batch_number=*/0);
+  for (const int rank : {0, 1, 4, 5}) sums.add_image(/*loss=*/0.5f, rank, /*classes=*/10, /*batch_number=*/0);
   EXPECT_EQ(sums.images, 4);
   EXPECT_EQ(sums.top1_correct, 1);
   EXPECT_EQ(sums.top5_correct, 3);
@@ -48,7 +50,7 @@ TEST(Metrics, NonFiniteLogitsAreNeverCorrectEvenWithFewClasses) {
   backend->upload(labels.data(), DType::kI32, label_tensor);
   const Tensor logit_tensor = upload(*backend, logits, {4, 1, 1, 4});
   const Tensor losses = backend->empty({4, 1, 1, 1});
-  backend->softmax_cross_entropy(logit_tensor, label_tensor, 0, 1, losses, Tensor{});
+  backend->softmax_cross_entropy(logit_tensor, label_tensor, 0, 1, Tensor{}, losses, Tensor{});
   MetricBuffer buffer(*backend, /*batch=*/4, /*batches=*/2, /*classes=*/4);
   buffer.record(losses.sample_slice(0, 1), logit_tensor.sample_slice(0, 1), label_tensor.sample_slice(0, 1));
   buffer.record(losses.sample_slice(1, 3), logit_tensor.sample_slice(1, 3), label_tensor.sample_slice(1, 3));
@@ -60,6 +62,31 @@ TEST(Metrics, NonFiniteLogitsAreNeverCorrectEvenWithFewClasses) {
   EXPECT_EQ(sums.not_finite, 2);
   EXPECT_EQ(sums.first_not_finite_batch, 1);
   EXPECT_EQ(buffer.read().images, 0);
+}
+
+TEST(Metrics, SumsAddUp) {
+  MetricSums sums, other;
+  sums.add_image(/*loss=*/1, /*rank=*/0, /*classes=*/10, /*batch_number=*/0);
+  other.add_image(/*loss=*/2, /*rank=*/3, /*classes=*/10, /*batch_number=*/0);
+  other.add_image(kNan, /*rank=*/10, /*classes=*/10, /*batch_number=*/1);
+  sums.add(other);
+  EXPECT_EQ(sums.images, 3);
+  EXPECT_EQ(sums.top1_correct, 1);
+  EXPECT_EQ(sums.top5_correct, 2);
+  EXPECT_EQ(sums.not_finite, 1);
+  EXPECT_TRUE(std::isnan(sums.loss_sum));
+}
+
+TEST(Evaluations, AreCountedAsTheTrainerMakesThem) {
+  for (int64_t epochs = 1; epochs <= 12; ++epochs) {
+    for (int64_t every = 1; every <= 14; ++every) {
+      int64_t left = 0;
+      for (int64_t epoch = epochs; epoch >= 1; --epoch) {
+        if (epoch % every == 0 || epoch == epochs) ++left;
+        EXPECT_EQ(count_evaluations(epoch, epochs, every), left) << epoch << " of " << epochs << ", every " << every;
+      }
+    }
+  }
 }
 
 TEST(LabelMap, MatchesByName) {
@@ -200,12 +227,14 @@ TEST(TrainStep, AccumulationAveragesOverBatches) {
   TrainStep accumulated(*backend, twice, options);
 
   const std::vector<float> before = all_parameters(*backend, once);
+  single.begin(0.5);
   single.forward_backward(batch.x, batch.labels);
-  single.update(0.5);
+  single.finish();
+  accumulated.begin(0.5);
   accumulated.forward_backward(batch.x, batch.labels);
-  expect_error([&] { accumulated.update(0.5); }, {"2 batches has only seen 1"});
+  expect_error([&] { accumulated.finish(); }, {"2 batches has only seen 1"});
   accumulated.forward_backward(batch.x, batch.labels);
-  accumulated.update(0.5);
+  accumulated.finish();
   const std::vector<float> expected = all_parameters(*backend, once), actual = all_parameters(*backend, twice);
   float largest_move = 0;
   for (size_t i = 0; i < expected.size(); ++i) {
@@ -227,8 +256,9 @@ TEST(TrainStep, AllocatesNothingAfterTheSecondStep) {
   TrainStep step(*backend, network, options);
   int64_t allocations = 0;
   for (int i = 0; i < 5; ++i) {
+    step.begin(0.1);
     step.forward_backward(batch.x, batch.labels);
-    step.update(0.1);
+    step.finish();
     step.read_metrics();
     if (i == 1) allocations = backend->memory().system_allocations;
   }
@@ -236,7 +266,7 @@ TEST(TrainStep, AllocatesNothingAfterTheSecondStep) {
   EXPECT_EQ(backend->memory().system_allocations, allocations);
 }
 
-TEST(WeightAverage, WarmsUpAndCopiesStatistics) {
+TEST(WeightAverage, WarmsUpAndAveragesStatisticsToo) {
   const auto backend = make_cpu_backend(1);
   ShuffleNetV2 network(*backend, tiny_network(), 1), target(*backend, tiny_network(), 2);
   const auto fill_all = [&](double value) {
@@ -248,7 +278,9 @@ TEST(WeightAverage, WarmsUpAndCopiesStatistics) {
   fill_all(3);
   double expected = 1;
   for (int64_t step = 1; step <= 12; ++step) {
-    average.update(step);
+    HostStepScalars scalars;
+    scalars.ema_decay = average.decay_at(step);
+    average.update(step_scalars(*backend, scalars));
     const double decay = std::min(0.5, (1.0 + static_cast<double>(step)) / (10.0 + static_cast<double>(step)));
     expected = decay * expected + (1 - decay) * 3;
   }
@@ -257,7 +289,7 @@ TEST(WeightAverage, WarmsUpAndCopiesStatistics) {
     for (const float value : download(*backend, p.value)) ASSERT_NEAR(value, expected, 12 * 3 * 6e-8) << name;
   });
   target.for_each_buffer([&](const std::string& name, Buffer& b) {
-    for (const float value : download(*backend, b.value)) ASSERT_EQ(value, 3) << name;
+    for (const float value : download(*backend, b.value)) ASSERT_NEAR(value, expected, 12 * 3 * 6e-8) << name;
   });
 }
 

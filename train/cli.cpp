@@ -10,7 +10,7 @@
 
 #include "core/check.h"
 #include "train/commands.h"
-#include "train/config_reader.h"
+#include "train/nearest.h"
 #include "train/version.h"
 
 namespace riffle {
@@ -63,25 +63,71 @@ const CLI::App* find_command(const CLI::App& app, const std::string& word) {
   fail_usage("unknown command '", word, "'", did_you_mean(word, names), " The commands are ", join_names(names));
 }
 
-void check_long_options(const CLI::App& command, const std::vector<std::string>& arguments) {
-  std::vector<std::string> known;
-  for (const CLI::Option* option : command.get_options()) {
-    for (const std::string& name : option->get_lnames()) known.push_back("--" + name);
+// The options of a command, and what is wrong with a word that looks like one but is none. CLI11 takes -device for -d
+// followed by "evice", and -output for -o with the value "utput".
+class OptionNames {
+ public:
+  explicit OptionNames(const CLI::App& command) : command_(command) {
+    for (const CLI::Option* option : command.get_options()) {
+      for (const std::string& name : option->get_lnames()) long_names_.push_back("--" + name);
+    }
   }
-  for (const std::string& argument : arguments) {
-    if (argument == "--") return;
-    if (argument.rfind("--", 0) != 0) continue;
-    const std::string name = argument.substr(0, argument.find('='));
-    if (std::find(known.begin(), known.end(), name) != known.end()) continue;
-    const std::string owner = command.get_parent() == nullptr ? "" : " of '" + command.get_name() + "'";
-    fail_usage("unknown option ", name, owner, did_you_mean(name, known), " See 'riffle ",
-               command.get_parent() == nullptr ? "" : command.get_name() + " ", "--help'");
+
+  // The option that `word` names, or null; its value may follow in the same word: --batch=3, -oDIR.
+  const CLI::Option* find(const std::string& word) const {
+    if (is_long(word)) return command_.get_option_no_throw(word.substr(0, word.find('=')));
+    if (is_long_name("-" + word)) return nullptr;
+    const CLI::Option* option = command_.get_option_no_throw(word.substr(0, 2));
+    return word.size() == 2 || (option != nullptr && takes_value(*option)) ? option : nullptr;
+  }
+  // Whether the next word is the option's value, whatever it looks like.
+  static bool value_follows(const CLI::Option& option, const std::string& word) {
+    return takes_value(option) && (is_long(word) ? word.find('=') == std::string::npos : word.size() == 2);
+  }
+  [[noreturn]] void fail_unknown(const std::string& word) const {
+    const std::string name = word.substr(0, word.find('='));
+    const bool top = command_.get_parent() == nullptr;
+    fail_usage("unknown option ", name, top ? "" : " of '" + command_.get_name() + "'", hint(name), " See 'riffle ",
+               top ? "" : command_.get_name() + " ", "--help'");
+  }
+
+ private:
+  static bool is_long(const std::string& word) { return word.rfind("--", 0) == 0; }
+  static bool takes_value(const CLI::Option& option) { return option.get_items_expected_max() > 0; }
+  bool is_long_name(const std::string& word) const {
+    const std::string name = word.substr(0, word.find('='));
+    return std::find(long_names_.begin(), long_names_.end(), name) != long_names_.end();
+  }
+  // The nearest option; for a single letter, one that begins with it; else all of them.
+  std::string hint(const std::string& name) const {
+    const std::string long_form = is_long(name) ? name : "-" + name;
+    std::string suggestion = nearest(long_form, long_names_);
+    for (const std::string& known : long_names_) {
+      if (suggestion.empty() && name.size() == 2 && known.rfind(long_form, 0) == 0) suggestion = known;
+    }
+    return suggestion.empty() ? "; the options are " + join_names(long_names_) + "."
+                              : "; did you mean '" + suggestion + "'?";
+  }
+
+  const CLI::App& command_;
+  std::vector<std::string> long_names_;
+};
+
+void check_options(const CLI::App& command, const std::vector<std::string>& arguments) {
+  const OptionNames names(command);
+  for (size_t i = 0; i < arguments.size(); ++i) {
+    const std::string& word = arguments[i];
+    if (word == "--") return;
+    if (word.size() < 2 || word.front() != '-') continue;
+    const CLI::Option* option = names.find(word);
+    if (option == nullptr) names.fail_unknown(word);
+    if (OptionNames::value_follows(*option, word)) ++i;
   }
 }
 
 void check_words(const CLI::App& app, const std::vector<std::string>& arguments) {
   const bool has_command = arguments.front().rfind('-', 0) != 0;
-  check_long_options(has_command ? *find_command(app, arguments.front()) : app, arguments);
+  check_options(has_command ? *find_command(app, arguments.front()) : app, arguments);
 }
 
 // Buffered output that could not be written (a full disk, a closed pipe) must not look like success.

@@ -11,6 +11,7 @@
 #include "train/stopwatch.h"
 #include "train/text.h"
 #include "train/train_step.h"
+#include "train/whole_number.h"
 
 namespace riffle {
 namespace {
@@ -27,7 +28,7 @@ const char* const kFooter =
 struct BenchOptions {
   std::string width = "1.0x", dialect = "torchvision", mode = "train";
   int64_t batch = 32, size = 224, steps = 10, repeats = 5;
-  bool json = false;
+  bool json = false, graphs = true;
   DeviceOptions device;
 };
 
@@ -79,10 +80,13 @@ Measurement bench(Backend& backend, const BenchOptions& options) {
   const Tensor labels = counted_labels(backend, options.batch);
   TrainStepOptions step_options;
   step_options.batch = options.batch;
+  step_options.scale_loss = options.device.request.precision == "fp16";
+  step_options.cuda_graphs = options.graphs;
   TrainStep step(backend, network, step_options);
   return measure(backend, options, [&] {
+    step.begin(/*lr=*/1e-3);
     step.forward_backward(x, labels);
-    step.update(/*lr=*/1e-3);
+    step.finish();
     step.read_metrics();
   });
 }
@@ -97,6 +101,8 @@ void run_bench(const BenchOptions& options) {
                               {"dialect", options.dialect},
                               {"batch", options.batch},
                               {"size", options.size},
+                              {"precision", options.device.request.precision},
+                              {"graphs", options.graphs},
                               {"threads", device.threads},
                               {"device", device.backend->description()},
                               {"repeats", options.repeats},
@@ -126,17 +132,19 @@ void add_bench_command(CLI::App& app) {
   command->add_option("--mode", options->mode, "train or infer")
       ->check(CLI::IsMember({"train", "infer"}))
       ->capture_default_str();
-  const auto at_least_one = CLI::Range(1, 1 << 20);
+  const auto at_least_one = whole_number(1, 1 << 20);
   command->add_option("--batch", options->batch, "Images a step")->check(at_least_one)->capture_default_str();
   command->add_option("--size", options->size, "Height and width of the images")
-      ->check(CLI::Range(32, 4096))
+      ->check(whole_number(32, 4096))
       ->capture_default_str();
   command->add_option("--steps", options->steps, "Steps a repeat")->check(at_least_one)->capture_default_str();
   command->add_option("--repeats", options->repeats, "Repeats; the median counts")
       ->check(at_least_one)
       ->capture_default_str();
   command->add_flag("--json", options->json, "One line of JSON");
+  command->add_flag("--graphs,!--no-graphs", options->graphs, "On a GPU: replay a training step as one CUDA graph");
   options->device.add_to(*command);
+  options->device.add_precision_to(*command);
   command->footer(kFooter);
   command->callback([options] { run_bench(*options); });
 }

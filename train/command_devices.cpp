@@ -1,7 +1,7 @@
 // riffle devices
-#include <sys/sysinfo.h>
-
 #include <CLI/CLI.hpp>
+#include <cstdlib>
+#include <fstream>
 #include <iostream>
 
 #include "core/cpu/cpu_backend.h"
@@ -12,24 +12,40 @@
 namespace riffle {
 namespace {
 
+const char* const kFooter =
+    "Available memory is what programs can get without swapping, caches of files included.\n"
+    "Example:\n"
+    "  riffle devices";
+
+// A line of /proc/meminfo, "MemAvailable:  123 kB", in bytes.
+double memory_bytes(const std::string& name) {
+  std::ifstream file("/proc/meminfo");
+  for (std::string line; std::getline(file, line);) {
+    if (line.rfind(name + ":", 0) == 0) return 1024 * std::strtod(line.c_str() + name.size() + 1, nullptr);
+  }
+  fail("/proc/meminfo has no line ", name, "; cannot tell how much memory there is");
+}
+
 void run_devices() {
-  struct sysinfo memory {};
-  if (sysinfo(&memory) != 0) fail("cannot ask the system for its memory");
-  const double unit = memory.mem_unit;
   std::cout << "riffle  " << kVersion << '\n'
             << "cpu     " << cpu_model() << '\n'
             << "        instruction set " << cpu_isa() << ", " << default_cpu_threads()
             << " threads by default, oneDNN " << one_dnn_version() << '\n'
-            << "        memory " << format_bytes(static_cast<double>(memory.totalram) * unit) << ", free "
-            << format_bytes(static_cast<double>(memory.freeram + memory.bufferram) * unit) << '\n'
-            << "cuda    not used: " << why_no_cuda() << '\n'
-            << "auto    " << make_backend("auto", 0).backend->description() << '\n';
+            << "        memory " << format_bytes(memory_bytes("MemTotal")) << ", available "
+            << format_bytes(memory_bytes("MemAvailable")) << '\n';
+  const char* title = "cuda    ";
+  for (const std::string& line : describe_cuda()) {
+    std::cout << title << line << '\n';
+    title = "        ";
+  }
+  std::cout << "auto    " << make_backend({}).backend->description() << '\n';
 }
 
 }  // namespace
 
 void add_devices_command(CLI::App& app) {
   CLI::App* command = app.add_subcommand("devices", "Show what this build and this machine can compute on, and why");
+  command->footer(kFooter);
   command->callback([] { run_devices(); });
 }
 

@@ -11,6 +11,7 @@
 #include "train/loaded_model.h"
 #include "train/progress.h"
 #include "train/run_folder.h"
+#include "train/whole_number.h"
 
 namespace riffle {
 namespace {
@@ -26,7 +27,7 @@ const char* const kFooter =
     "  riffle eval best.safetensors --data folder:/data/imagenet --json -";
 
 struct EvalOptions {
-  std::string checkpoint, data, split, json;
+  std::string checkpoint, data, split, weights, json;
   int64_t batch = 64;
   DeviceOptions device;
 };
@@ -45,11 +46,14 @@ nlohmann::json to_json(const EvalResult& result, const std::string& device) {
 
 void run_eval(const EvalOptions& options) {
   // With the JSON on standard output, nothing else may be there.
-  std::ostream& log = options.json == "-" ? std::cerr : std::cout;
+  const bool json_to_output = options.json == "-";
+  std::ostream& log = json_to_output ? std::cerr : std::cout;
+  if (!options.json.empty() && !json_to_output) check_text_file(options.json);
   const DeviceChoice device = options.device.open(log);
-  const LoadedModel model = load_for_inference(*device.backend, options.checkpoint);
+  const LoadedModel model = load_for_inference(*device.backend, options.checkpoint, options.weights);
   const std::unique_ptr<Dataset> data = open_evaluation_data(model.metadata, model.path, options.data, options.split);
   const LabelMap labels = match_classes(data->classes(), model.metadata.classes, data->description());
+  if (!options.weights.empty()) log << "weights     " << options.weights << '\n';
   log << "data        " << data->description() << '\n';
   if (!labels.identity()) log << "            " << labels.note << '\n';
 
@@ -58,12 +62,15 @@ void run_eval(const EvalOptions& options) {
   evaluation.normalisation = model.metadata.normalisation;
   evaluation.batch = options.batch;
   evaluation.loader_threads = device.threads;
-  const EvalResult result = Evaluator(*device.backend, *data, labels.to_network, evaluation).run(*model.network);
-  log << "result      " << describe(result) << std::endl;
+  Evaluator evaluator(*device.backend, *data, labels.to_network, evaluation);
+  Progress progress = json_to_output ? Progress::for_standard_error() : Progress::for_standard_output();
+  const EvalResult result = evaluator.run(
+      *model.network, [&](int64_t images) { progress.evaluation("evaluating", images, evaluator.images()); });
+  progress.line("result      " + describe(result));
 
   if (options.json.empty()) return;
   const std::string text = to_json(result, device.backend->description()).dump() + "\n";
-  if (options.json == "-") {
+  if (json_to_output) {
     std::cout << text;
   } else {
     write_text_file(options.json, text);
@@ -80,12 +87,16 @@ void add_eval_command(CLI::App& app) {
       ->type_name("SPEC");
   command->add_option("--split", options->split, "train, val or test; by default the validation data")
       ->type_name("SPLIT");
+  command->add_option("--weights", options->weights, "raw or ema, the moving average; by default what the file holds")
+      ->check(CLI::IsMember({"raw", "ema"}))
+      ->type_name("SET");
   command->add_option("--batch", options->batch, "Images a forward pass; the result does not depend on it")
-      ->check(CLI::Range(1, 1 << 20))
+      ->check(whole_number(1, 1 << 20))
       ->capture_default_str();
   command->add_option("--json", options->json, "Write the result as JSON to FILE, or to standard output if it is -")
       ->type_name("FILE|-");
   options->device.add_to(*command);
+  options->device.add_precision_to(*command);
   command->footer(kFooter);
   command->callback([options] { run_eval(*options); });
 }

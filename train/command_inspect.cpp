@@ -1,6 +1,7 @@
 // riffle inspect
 #include <CLI/CLI.hpp>
 #include <algorithm>
+#include <filesystem>
 #include <fstream>
 #include <iostream>
 #include <memory>
@@ -33,14 +34,14 @@ struct Subject {
   nlohmann::json metadata;  // of a checkpoint; else null
 };
 
-// A safetensors file starts with the size of its JSON header, in eight bytes, and the header.
+// A configuration is text. Whatever is not is left to the reader of checkpoints, which names foreign formats.
 bool is_checkpoint(const std::string& path) {
   std::ifstream file(path, std::ios::binary);
   if (!file) fail(path, ": cannot open the file; expected a checkpoint or a configuration");
-  std::string start(9, '\0');
+  std::string start(64, ' ');
   file.read(start.data(), static_cast<std::streamsize>(start.size()));
-  const bool named_so = path.size() > 12 && path.compare(path.size() - 12, 12, ".safetensors") == 0;
-  return named_so || start.back() == '{';
+  const bool binary = std::any_of(start.begin(), start.end(), [](char c) { return c >= 0 && c < '\t'; });
+  return binary || std::filesystem::path(path).extension() == ".safetensors";
 }
 
 Subject from_checkpoint(const std::string& path) {
@@ -122,7 +123,7 @@ void run_inspect(const InspectOptions& options) {
   const bool checkpoint = is_checkpoint(options.file);
   if (checkpoint && !options.overrides.empty()) fail_usage("overrides are for a configuration, not for a checkpoint");
   const Subject subject = checkpoint ? from_checkpoint(options.file) : from_config(options.file, options.overrides);
-  const DeviceChoice device = make_backend("cpu", 1);
+  const DeviceChoice device = make_backend({"cpu", 1});
   const ShuffleNetV2 network(*device.backend, subject.model, /*seed=*/0);
   const std::vector<LayerRow> rows = network.layer_table(subject.size, subject.size);
   int64_t parameters = 0, macs = 0;

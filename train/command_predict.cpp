@@ -6,12 +6,14 @@
 #include <nlohmann/json.hpp>
 
 #include "train/checkpoint/checkpoint.h"
+#include "train/checkpoint/file_io.h"
 #include "train/commands.h"
 #include "train/evaluation_data.h"
 #include "train/image_paths.h"
 #include "train/label_map.h"
 #include "train/predictor.h"
 #include "train/text.h"
+#include "train/whole_number.h"
 
 namespace riffle {
 namespace {
@@ -32,7 +34,7 @@ const char* const kFooter =
     "  riffle predict best.safetensors --tensor images.npz --logits logits.npy";
 
 struct PredictOptions {
-  std::string checkpoint, tensor, logits;
+  std::string checkpoint, weights, tensor, logits;
   std::vector<std::string> paths;
   int64_t top_k = 5, limit = 0;
   bool json = false;
@@ -166,9 +168,10 @@ void run_predict(const PredictOptions& options) {
     fail_usage(options.paths.empty() ? "predict needs images: give PATH... or --tensor IN.npz"
                                      : "predict takes either PATH... or --tensor, not both");
   }
+  if (!options.logits.empty()) const AtomicFile probe(options.logits);  // throws now rather than after the work
   // Standard output holds the predictions alone, so that it can be piped.
   const DeviceChoice device = options.device.open(std::cerr);
-  const LoadedModel model = load_for_inference(*device.backend, options.checkpoint);
+  const LoadedModel model = load_for_inference(*device.backend, options.checkpoint, options.weights);
   if (options.tensor.empty()) {
     predict_images(options, device, model);
   } else {
@@ -183,13 +186,16 @@ void add_predict_command(CLI::App& app) {
   CLI::App* command = app.add_subcommand("predict", "Classify images with a checkpoint");
   command->add_option("CHECKPOINT", options->checkpoint, "A .safetensors file that riffle wrote")->required();
   command->add_option("PATH", options->paths, "Images, folders, patterns or data sets");
-  command->add_option("--topk", options->top_k, "Classes to show for each image")
-      ->check(CLI::Range(1, 1 << 20))
-      ->capture_default_str();
-  command->add_option("--limit", options->limit, "Predict only the first N images")
-      ->check(CLI::Range(1, 1 << 30))
-      ->type_name("N");
-  command->add_flag("--json", options->json, "One JSON object a line");
+  command->add_option("--weights", options->weights, "raw or ema, the moving average; by default what the file holds")
+      ->check(CLI::IsMember({"raw", "ema"}))
+      ->type_name("SET");
+  CLI::Option* top_k = command->add_option("--topk", options->top_k, "Classes to show for each image")
+                           ->check(whole_number(1, 1 << 20))
+                           ->capture_default_str();
+  CLI::Option* limit = command->add_option("--limit", options->limit, "Predict only the first N images")
+                           ->check(whole_number(1, 1 << 30))
+                           ->type_name("N");
+  CLI::Option* json = command->add_flag("--json", options->json, "One JSON object a line");
   CLI::Option* tensor = command->add_option("--tensor", options->tensor, "Raw images, array 'images' of an .npz file")
                             ->type_name("IN.npz");
   CLI::Option* logits =
@@ -197,7 +203,9 @@ void add_predict_command(CLI::App& app) {
           ->type_name("OUT.npy");
   tensor->needs(logits);
   logits->needs(tensor);
+  for (CLI::Option* of_images : {top_k, limit, json}) tensor->excludes(of_images);
   options->device.add_to(*command);
+  options->device.add_precision_to(*command);
   command->footer(kFooter);
   command->callback([options] { run_predict(*options); });
 }

@@ -18,8 +18,9 @@ namespace {
 constexpr int64_t kDryRunSteps = 2;
 
 const char* const kFooter =
-    "RUN_DIR receives config.resolved.yaml, metrics.jsonl (one JSON object a log line or evaluation; accuracies are\n"
-    "fractions), curves.svg and checkpoints/{last,best}.safetensors.\n"
+    "RUN_DIR receives config.resolved.yaml, metrics.jsonl (one JSON object a log line or evaluation; top1 and top5 "
+    "are\n"
+    "fractions from 0 to 1), curves.svg and checkpoints/{last,best}.safetensors.\n"
     "Examples:\n"
     "  riffle train configs/fashion_mnist.yaml\n"
     "  riffle train configs/imagenet.yaml -o runs/a data.source=folder:/data/imagenet train.batch=128 schedule.lr=0.1\n"
@@ -68,10 +69,14 @@ void dry_run(Trainer& trainer, const std::string& output) {
 
 void run_train(const TrainOptions& options) {
   const Config config = resolve_config(options);
+  DeviceOptions device_options = options.device;
+  device_options.request.precision = config.train.precision;
+  device_options.request.deterministic = config.train.deterministic;
   const std::string output = options.output.empty() ? default_run_folder(options.config) : options.output;
+  RunFolder::check(output, options.overwrite);
   const std::string yaml = to_yaml(config);
   print_config(yaml);
-  const DeviceChoice device = options.device.open(std::cout);
+  const DeviceChoice device = device_options.open(std::cout);
   const TrainData data = open_train_data(config);
   Progress progress = Progress::for_standard_output();
   Trainer trainer(*device.backend, config, data, device.threads, progress);

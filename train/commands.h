@@ -19,12 +19,12 @@ void add_inspect_command(CLI::App& app);
 void add_bench_command(CLI::App& app);
 void add_devices_command(CLI::App& app);
 
-// --device and --threads, which every computing subcommand has.
+// --device and --threads, which every computing subcommand has; --precision where no configuration says it.
 struct DeviceOptions {
-  std::string device = "auto";
-  int threads = 0;
+  DeviceRequest request;
 
   void add_to(CLI::App& command);
+  void add_precision_to(CLI::App& command);
   // Opens the device and says on `log` which one it is and why.
   DeviceChoice open(std::ostream& log) const;
 };

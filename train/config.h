@@ -94,6 +94,9 @@ struct TrainSection {
   double label_smoothing = 0;
   uint64_t seed = 1;
   int log_every_steps = 50;
+  std::string precision = "fp32";  // see precisions() in make_backend.h
+  bool deterministic = false;      // on CUDA; the CPU always is
+  bool cuda_graphs = true;
 };
 
 struct Config {

@@ -109,7 +109,43 @@ void check_optimizer(const Config& config, const ConfigSources& sources) {
   }
 }
 
-// A setting that its schedule would ignore is a mistake that nobody notices, so it is an error.
+// A setting that nothing reads is a mistake that nobody notices, so it is an error; its default is none, for resolved
+// configurations spell every default out.
+void check_is_default(const ConfigSources& sources, const char* path, double value, double by_default,
+                      const std::string& why_unused) {
+  if (value == by_default) return;
+  fail_usage(sources.of({path}), ": ", path, " is ", value_text(value), ", but ", why_unused,
+             "; expected its default, ", value_text(by_default));
+}
+
+void check_unused_augmentation(const Config& config, const ConfigSources& sources) {
+  const AugmentSection &augment = config.augment, defaults;
+  const std::string why_unused = "augment.crop is " + augment.crop + ", which does not use it";
+  if (augment.crop != "pad_and_crop") {
+    check_is_default(sources, "augment.pad", augment.pad, defaults.pad, why_unused);
+    return;
+  }
+  check_is_default(sources, "augment.scale_min", augment.scale_min, defaults.scale_min, why_unused);
+  check_is_default(sources, "augment.scale_max", augment.scale_max, defaults.scale_max, why_unused);
+  check_is_default(sources, "augment.ratio_min", augment.ratio_min, defaults.ratio_min, why_unused);
+  check_is_default(sources, "augment.ratio_max", augment.ratio_max, defaults.ratio_max, why_unused);
+}
+
+void check_unused_schedule(const Config& config, const ConfigSources& sources) {
+  const ScheduleSection &schedule = config.schedule, defaults;
+  const std::string why_unused = "schedule.kind is " + schedule.kind + ", which does not use it";
+  if (schedule.kind != "step") {
+    check_is_default(sources, "schedule.gamma", schedule.gamma, defaults.gamma, why_unused);
+  }
+  if (schedule.kind != "polynomial") {
+    check_is_default(sources, "schedule.power", schedule.power, defaults.power, why_unused);
+  }
+  if (schedule.warmup.value == 0) {
+    check_is_default(sources, "schedule.warmup_factor", schedule.warmup_factor, defaults.warmup_factor,
+                     "schedule.warmup is 0: there is no warm-up");
+  }
+}
+
 void check_schedule(const Config& config, const ConfigSources& sources) {
   const ScheduleSection& schedule = config.schedule;
   if (schedule.kind == "step" && schedule.milestones.empty()) {
@@ -154,6 +190,8 @@ void check_config(const Config& config, const ConfigSources& sources) {
   check_images(config, sources);
   check_optimizer(config, sources);
   check_schedule(config, sources);
+  check_unused_augmentation(config, sources);
+  check_unused_schedule(config, sources);
 }
 
 }  // namespace riffle

@@ -185,7 +185,7 @@ void add_ema(EmaSection& section, std::vector<Field>& fields) {
 }
 
 void add_train(TrainSection& section, std::vector<Field>& fields) {
-  auto& [duration, batch, label_smoothing, seed, log_every_steps] = section;
+  auto& [duration, batch, label_smoothing, seed, log_every_steps, precision, deterministic, cuda_graphs] = section;
   SectionTable table("train", fields);
   table.add("duration", duration, above(0), "Length of the run.");
   table.add("batch", batch, between(1, kMaxBatch), "Images a forward and backward pass, in all.");
@@ -194,6 +194,16 @@ void add_train(TrainSection& section, std::vector<Field>& fields) {
   table.add("seed", seed, anything(),
             "Of initialisation, order, augmentation and dropout: the same seed, the same run.");
   table.add("log_every_steps", log_every_steps, at_least(1), "Steps between two progress lines.");
+  table.add(
+      "precision", precision, choice({"fp32", "tf32", "bf16", "fp16"}),
+      "What the network computes in; all but fp32 need a GPU. tf32: fp32 whose matrix products round their inputs. "
+      "bf16, fp16: activations of that type; parameters, sums and batch norm stay in fp32, and fp16 scales the "
+      "loss.");
+  table.add("deterministic", deterministic, anything(),
+            "On a GPU: the same bits in every run, perhaps slower. The CPU always gives the same bits.");
+  table.add("cuda_graphs", cuda_graphs, anything(),
+            "On a GPU: record a step once and replay it, which saves the time of launching its kernels. Changes no "
+            "result.");
 }
 
 std::string joined(const std::vector<std::string>& parts, const char* separator) {

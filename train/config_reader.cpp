@@ -18,6 +18,7 @@
 #include "train/config_checks.h"
 #include "train/config_fields.h"
 #include "train/config_values.h"
+#include "train/nearest.h"
 
 namespace riffle {
 namespace {
@@ -136,6 +137,17 @@ class Reader {
     read_keys(root, "", origin);
   }
 
+  // The fields of `section` that the document has; whatever else it holds is passed over.
+  void read_known_fields(const std::string& text, const std::string& name, const std::string& section) {
+    const Origin origin = Origin::file(name);
+    const YAML::Node root = load(text, origin);
+    if (!root.IsMap() || !root[section] || !root[section].IsMap()) return;
+    for (const auto& entry : root[section]) {
+      const std::string path = section + "." + (entry.first.IsScalar() ? entry.first.Scalar() : "");
+      if (by_path_.count(path) > 0) read_entry(entry.second, path, origin.at(entry.first.Mark()), origin);
+    }
+  }
+
   void apply_override(const std::string& argument) {
     const Origin origin = Origin::override_argument(argument);
     const size_t equals = argument.find('=');
@@ -146,6 +158,7 @@ class Reader {
     read_entry(load(argument.substr(equals + 1), origin), argument.substr(0, equals), origin.name(), origin);
   }
 
+  const Config& unchecked() const { return config_; }
   Config finish() const {
     check_config(config_, sources_);
     return config_;
@@ -233,6 +246,11 @@ std::string read_text(const std::string& path) {
   if (!file) fail_usage(path, ": cannot open the configuration: ", std::strerror(errno));
   std::string text((std::istreambuf_iterator<char>(file)), std::istreambuf_iterator<char>());
   if (file.bad()) fail_usage(path, ": cannot read the configuration: ", std::strerror(errno));
+  if (text.find('\0') != std::string::npos) {
+    const bool is_checkpoint = std::filesystem::path(path).extension() == ".safetensors";
+    fail_usage(path, ": is ", is_checkpoint ? "a checkpoint" : "not a text file", "; expected a YAML configuration",
+               is_checkpoint ? " ('riffle inspect' shows the one that the checkpoint was trained with)" : "");
+  }
   return text;
 }
 
@@ -243,6 +261,12 @@ Config parse_config(const std::string& text, const std::string& name, const std:
   reader.read_document(text, name);
   for (const std::string& argument : overrides) reader.apply_override(argument);
   return reader.finish();
+}
+
+DataSection parse_data_section(const std::string& text, const std::string& name) {
+  Reader reader(name);
+  reader.read_known_fields(text, name, "data");
+  return reader.unchecked().data;
 }
 
 Config read_config(const std::string& path, const std::vector<std::string>& overrides) {

@@ -13,10 +13,9 @@ namespace riffle {
 Config read_config(const std::string& path, const std::vector<std::string>& overrides);
 // The same from text; `name` stands for the file in messages.
 Config parse_config(const std::string& text, const std::string& name, const std::vector<std::string>& overrides);
+// Only the data section, from a checkpoint of any version: keys that this version does not know are passed over.
+DataSection parse_data_section(const std::string& text, const std::string& name);
 // The whole configuration as YAML that parse_config() reads back to the same Config.
 std::string to_yaml(const Config& config);
-
-// The candidate closest to `word` by edit distance, or "" if none is near enough to suggest.
-std::string nearest(const std::string& word, const std::vector<std::string>& candidates);
 
 }  // namespace riffle

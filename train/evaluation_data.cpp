@@ -23,16 +23,23 @@ bool contains_all(const std::vector<std::string>& all, const std::vector<std::st
                      [&all](const std::string& name) { return std::find(all.begin(), all.end(), name) != all.end(); });
 }
 
-DataSection trained_on(const CheckpointMetadata& metadata, const std::string& path) {
+// What the checkpoint's configuration says of its data. `needed`: the user did not name data and split, so that a
+// configuration which cannot be read is an error.
+DataSection trained_on(const CheckpointMetadata& metadata, const std::string& path, bool needed) {
   if (metadata.config_yaml.empty()) return {};
-  return parse_config(metadata.config_yaml, path + " (its configuration)", {}).data;
+  try {
+    return parse_data_section(metadata.config_yaml, path + " (its configuration)");
+  } catch (const Error& error) {
+    if (!needed) return {};
+    fail(error.what(), "; name the data yourself: riffle eval has --data and --split");
+  }
 }
 
 }  // namespace
 
 std::unique_ptr<Dataset> open_evaluation_data(const CheckpointMetadata& metadata, const std::string& path,
                                               const std::string& spec, const std::string& split) {
-  const DataSection trained = trained_on(metadata, path);
+  const DataSection trained = trained_on(metadata, path, /*needed=*/spec.empty() || split.empty());
   const std::string source = spec.empty() ? trained.source : spec;
   if (source.empty()) fail_usage(path, " does not say what data it was trained on; name the data with --data");
   const std::string part = split.empty() ? trained.val_split : split;

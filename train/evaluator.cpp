@@ -42,14 +42,6 @@ class Coverage {
   int64_t count_ = 0;
 };
 
-void add(const MetricSums& part, MetricSums& total) {
-  total.images += part.images;
-  total.top1_correct += part.top1_correct;
-  total.top5_correct += part.top5_correct;
-  total.not_finite += part.not_finite;
-  total.loss_sum += part.loss_sum;
-}
-
 }  // namespace
 
 Evaluator::Evaluator(Backend& backend, const Dataset& dataset, std::vector<int32_t> labels,
@@ -62,13 +54,14 @@ Evaluator::Evaluator(Backend& backend, const Dataset& dataset, std::vector<int32
              {std::min(options.batch, dataset.size()), options.transform.crop, options.transform.crop,
               dataset.channels()}) {}
 
-EvalResult Evaluator::run(ShuffleNetV2& network) {
+EvalResult Evaluator::run(ShuffleNetV2& network, const std::function<void(int64_t images)>& on_batch) {
   const auto start = std::chrono::steady_clock::now();
   const Context context{backend_};
   MetricBuffer metrics(backend_, input_.capacity().n, kBatchesBetweenReads, network.config().classes);
   Coverage coverage(dataset_.size());
   EvalResult result;
   std::vector<int32_t> labels;
+  int64_t done = 0;
   Batch batch;
   loader_->start_epoch(0);
   while (loader_->next(batch)) {
@@ -81,9 +74,11 @@ EvalResult Evaluator::run(ShuffleNetV2& network) {
     const Tensor label_tensor = input_.labels(labels.data(), batch.count);
     const Tensor losses = softmax_cross_entropy(context, logits, label_tensor, /*smoothing=*/0);
     metrics.record(losses, logits.value(), label_tensor);
-    if (metrics.full()) add(metrics.read(), result.sums);
+    if (metrics.full()) result.sums.add(metrics.read());
+    done += batch.count;
+    on_batch(done);
   }
-  add(metrics.read(), result.sums);
+  result.sums.add(metrics.read());
   coverage.check_complete();
   result.seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
   return result;

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <vector>
 
@@ -32,8 +33,9 @@ class Evaluator {
   // labels: data label -> class of the network (LabelMap::to_network). The data set must outlive the evaluator.
   Evaluator(Backend& backend, const Dataset& dataset, std::vector<int32_t> labels, const EvaluatorOptions& options);
 
-  // Throws if the loader delivers any image twice or not at all.
-  EvalResult run(ShuffleNetV2& network);
+  // Throws if the loader delivers any image twice or not at all. `on_batch` hears how many images are done.
+  EvalResult run(ShuffleNetV2& network, const std::function<void(int64_t images)>& on_batch);
+  int64_t images() const { return dataset_.size(); }
 
  private:
   Backend& backend_;

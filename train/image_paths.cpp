@@ -4,37 +4,56 @@
 #include <glob.h>
 
 #include <algorithm>
-#include <cctype>
 #include <filesystem>
+#include <set>
 
 #include "core/check.h"
+#include "data/image.h"
 
 namespace riffle {
 namespace {
 
 namespace fs = std::filesystem;
 
-bool hidden(const fs::path& path) {
-  return path.filename().string().rfind('.', 0) == 0;
-}
+// The images below a folder. Links to folders are followed after everything else, so that an image is found under its
+// real name where both are below.
+class FolderSearch {
+ public:
+  explicit FolderSearch(const std::string& root) : links_{root} {
+    for (size_t i = 0; i < links_.size(); ++i) search(fs::path(links_[i]));
+    std::sort(images_.begin(), images_.end());
+  }
+  const std::vector<std::string>& images() const { return images_; }
+
+ private:
+  void search(const fs::path& folder) {
+    std::error_code error;
+    const fs::path real = fs::canonical(folder, error);
+    if (!error && !seen_.insert(real.string()).second) return;
+    fs::directory_iterator entry(folder, error);
+    for (; !error && entry != fs::directory_iterator(); entry.increment(error)) {
+      const std::string path = entry->path().string();
+      if (entry->path().filename().string().front() == '.') continue;  // hidden
+      std::error_code ignored;                                         // of a dangling link, which is no image
+      if (!entry->is_directory(ignored)) {
+        if (is_image_name(path) && entry->is_regular_file(ignored)) images_.push_back(path);
+      } else if (entry->is_symlink(ignored)) {
+        links_.push_back(path);
+      } else {
+        search(entry->path());
+      }
+    }
+    if (error) fail(folder.string(), ": cannot read the folder: ", error.message());
+  }
+
+  std::vector<std::string> links_, images_;
+  std::set<std::string> seen_;  // real paths
+};
 
 void add_folder(const std::string& folder, std::vector<std::string>& images) {
-  std::vector<std::string> found;
-  std::error_code error;
-  fs::recursive_directory_iterator entry(folder, fs::directory_options::follow_directory_symlink, error);
-  for (; !error && entry != fs::recursive_directory_iterator(); entry.increment(error)) {
-    std::error_code ignored;  // of a dangling link, which is no image
-    if (hidden(entry->path())) {
-      if (entry->is_directory(ignored)) entry.disable_recursion_pending();
-      continue;
-    }
-    const std::string path = entry->path().string();
-    if (has_image_extension(path) && entry->is_regular_file(ignored)) found.push_back(path);
-  }
-  if (error) fail(folder, ": cannot read the folder: ", error.message());
-  if (found.empty()) fail(folder, ": no .jpg, .jpeg or .png files here, nor in its folders");
-  std::sort(found.begin(), found.end());
-  images.insert(images.end(), found.begin(), found.end());
+  const FolderSearch search(folder);
+  if (search.images().empty()) fail(folder, ": no .jpg, .jpeg or .png files here, nor in its folders");
+  images.insert(images.end(), search.images().begin(), search.images().end());
 }
 
 void add_path(const std::string& path, std::vector<std::string>& images) {
@@ -56,13 +75,6 @@ std::vector<std::string> expand_glob(const std::string& pattern) {
 }
 
 }  // namespace
-
-bool has_image_extension(const std::string& path) {
-  std::string extension = fs::path(path).extension().string();
-  std::transform(extension.begin(), extension.end(), extension.begin(),
-                 [](unsigned char c) { return static_cast<char>(std::tolower(c)); });
-  return extension == ".jpg" || extension == ".jpeg" || extension == ".png";
-}
 
 std::vector<std::string> find_images(const std::vector<std::string>& words) {
   std::vector<std::string> images;

@@ -1,26 +1,13 @@
 // Matching classes by name.
 #include "train/label_map.h"
 
-#include <algorithm>
 #include <unordered_map>
 
 #include "core/check.h"
-#include "train/config_reader.h"
+#include "train/nearest.h"
+#include "train/text.h"
 
 namespace riffle {
-namespace {
-
-constexpr size_t kNamesShown = 5;
-
-std::string list_names(const std::vector<std::string>& names) {
-  std::string text;
-  for (size_t i = 0; i < std::min(names.size(), kNamesShown); ++i) text += (i == 0 ? "'" : ", '") + names[i] + "'";
-  if (names.size() > kNamesShown) text += ", ...";
-  return text;
-}
-
-}  // namespace
-
 LabelMap match_classes(const std::vector<std::string>& data_classes, const std::vector<std::string>& network_classes,
                        const std::string& data) {
   std::unordered_map<std::string, int32_t> index_of;
@@ -44,7 +31,7 @@ LabelMap match_classes(const std::vector<std::string>& data_classes, const std::
   if (!unknown.empty()) {
     const std::string suggestion = nearest(unknown.front(), network_classes);
     fail(data, ": ", unknown.size(), " of its ", data_classes.size(), " classes are unknown to the network, which has ",
-         network_classes.size(), " (", list_names(network_classes), "): ", list_names(unknown),
+         network_classes.size(), " (", format_names(network_classes), "): ", format_names(unknown),
          suggestion.empty() ? "" : "; did you mean '" + suggestion + "'?");
   }
   if (!same_order) {

@@ -15,7 +15,9 @@ struct LoadedModel {
   std::unique_ptr<ShuffleNetV2> network;
 };
 
-// Inference only: batch norms are folded into the convolutions.
-LoadedModel load_for_inference(Backend& backend, const std::string& path);
+// Inference only: batch norms are folded into the convolutions. weights: "raw" (as trained), "ema" (their moving
+// averages), or "" for those that the file holds under the network's own names; metadata.averaged says which were taken.
+// Throws where the file lacks them.
+LoadedModel load_for_inference(Backend& backend, const std::string& path, const std::string& weights);
 
 }  // namespace riffle

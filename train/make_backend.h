@@ -8,17 +8,29 @@
 
 namespace riffle {
 
+struct DeviceRequest {
+  std::string device = "auto";     // "auto", "cpu", "cuda" or "cuda:N"
+  int threads = 0;                 // of the CPU; 0: OMP_NUM_THREADS, or else every CPU this process may use
+  std::string precision = "fp32";  // one of precisions()
+  bool deterministic = false;      // on CUDA: the same bits in every run. The CPU always does that
+};
+
+// fp32; tf32: fp32 whose convolutions and matrix products round their inputs to 10 bits; bf16 and fp16: activations of
+// that type, sums and parameters in fp32.
+const std::vector<std::string>& precisions();
+
 struct DeviceChoice {
   std::unique_ptr<Backend> backend;
   std::string reason;  // why this one: "as asked", or what `auto` found
   int threads = 0;     // CPU threads, for sizing the loader
 };
 
-// device: "auto", "cpu", "cuda" or "cuda:N". threads: 0 means OMP_NUM_THREADS, or else every CPU this process may use.
-// A device that this build or machine lacks is an error; nothing falls back.
-DeviceChoice make_backend(const std::string& device, int threads);
+// A device or precision that this build or machine lacks is an error; nothing falls back.
+DeviceChoice make_backend(const DeviceRequest& request);
 
-// Why CUDA cannot be used here, for `riffle devices` and for the reason that `auto` gives.
+// Why CUDA cannot be used here, for `riffle devices` and for the reason that `auto` gives; empty where it can.
 std::string why_no_cuda();
+// What `riffle devices` says of CUDA, in lines.
+std::vector<std::string> describe_cuda();
 
 }  // namespace riffle

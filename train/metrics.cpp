@@ -6,7 +6,7 @@
 
 namespace riffle {
 
-void MetricSums::add(float loss, int32_t rank, int64_t classes, int64_t batch_number) {
+void MetricSums::add_image(float loss, int32_t rank, int64_t classes, int64_t batch_number) {
   ++images;
   loss_sum += static_cast<double>(loss);
   if (!std::isfinite(loss)) {
@@ -18,11 +18,19 @@ void MetricSums::add(float loss, int32_t rank, int64_t classes, int64_t batch_nu
   if (rank < std::min<int64_t>(5, classes)) ++top5_correct;
 }
 
+void MetricSums::add(const MetricSums& other) {
+  images += other.images;
+  top1_correct += other.top1_correct;
+  top5_correct += other.top5_correct;
+  not_finite += other.not_finite;
+  loss_sum += other.loss_sum;
+}
+
 MetricBuffer::MetricBuffer(Backend& backend, int64_t batch, int64_t batches, int64_t classes)
     : backend_(backend),
       capacity_(batches),
       classes_(classes),
-      losses_(backend.empty({batch * batches, 1, 1, 1})),
+      losses_(backend.empty_parameter({batch * batches, 1, 1, 1})),
       ranks_(backend.empty({batch * batches, 1, 1, 1}, DType::kI32)),
       host_losses_(static_cast<size_t>(batch * batches)),
       host_ranks_(static_cast<size_t>(batch * batches)) {
@@ -49,7 +57,7 @@ MetricSums MetricBuffer::read() {
   for (size_t batch = 0; batch < batch_ends_.size(); ++batch) {
     for (; image < batch_ends_[batch]; ++image) {
       const auto at = static_cast<size_t>(image);
-      sums.add(host_losses_[at], host_ranks_[at], classes_, static_cast<int64_t>(batch));
+      sums.add_image(host_losses_[at], host_ranks_[at], classes_, static_cast<int64_t>(batch));
     }
   }
   batches_ = images_ = 0;

@@ -20,7 +20,8 @@ struct MetricSums {
   double loss() const { return loss_sum / static_cast<double>(images); }
   double top1() const { return static_cast<double>(top1_correct) / static_cast<double>(images); }
   double top5() const { return static_cast<double>(top5_correct) / static_cast<double>(images); }
-  void add(float loss, int32_t rank, int64_t classes, int64_t batch_number);
+  void add_image(float loss, int32_t rank, int64_t classes, int64_t batch_number);
+  void add(const MetricSums& other);  // all but first_not_finite_batch, which belongs to one read
 };
 
 class MetricBuffer {

@@ -1,11 +1,9 @@
-// "Did you mean": the candidate at the smallest edit distance, counting a swap of neighbours as one edit (Damerau and
-// Levenshtein, in the form in which no part is edited twice).
+// Edit distance, counting a swap of neighbours as one edit (Damerau and Levenshtein, in the form in which no part is
+// edited twice).
+#include "train/nearest.h"
+
 #include <algorithm>
 #include <cstddef>
-#include <string>
-#include <vector>
-
-#include "train/config_reader.h"
 
 namespace riffle {
 namespace {

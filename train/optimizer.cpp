@@ -7,14 +7,9 @@
 namespace riffle {
 namespace {
 
-std::vector<Tensor> parameter_values(Module& module) {
+std::vector<Tensor> parameters_and_buffers(Module& module) {
   std::vector<Tensor> values;
   module.for_each_parameter([&](const std::string&, Parameter& parameter) { values.push_back(parameter.value); });
-  return values;
-}
-
-std::vector<Tensor> buffer_values(Module& module) {
-  std::vector<Tensor> values;
   module.for_each_buffer([&](const std::string&, Buffer& buffer) { values.push_back(buffer.value); });
   return values;
 }
@@ -26,14 +21,20 @@ void copy_all(Backend& backend, const std::vector<Tensor>& from, const std::vect
 
 }  // namespace
 
-Optimizer::Optimizer(Backend& backend, Module& module, const OptimizerSection& section)
-    : backend_(backend), module_(module), section_(section) {
+Optimizer::Optimizer(Backend& backend, Module& module, const OptimizerSection& section, bool skip_not_finite)
+    : backend_(backend),
+      module_(module),
+      section_(section),
+      skip_not_finite_(skip_not_finite),
+      scalars_(backend.empty_parameter(vector_shape(kStepScalars))),
+      squared_norm_(backend.empty(vector_shape(1), DType::kF64)) {
   module.for_each_parameter([&](const std::string&, Parameter& parameter) {
     if (parameter.frozen) return;
     ParameterUpdate update;
     update.weight = parameter.value;
     update.grad = parameter.grad;
-    update.momentum = backend.empty(parameter.value.shape());
+    update.momentum = backend.empty_parameter(parameter.value.shape());
+    if (parameter.compute_value.raw() != parameter.value.raw()) update.compute_value = parameter.compute_value;
     backend.fill(0, update.momentum);
     update.weight_decay = parameter.decay ? section.weight_decay : 0;
     updates_.push_back(update);
@@ -41,22 +42,39 @@ Optimizer::Optimizer(Backend& backend, Module& module, const OptimizerSection& s
   });
 }
 
-double Optimizer::step(double lr) {
+void Optimizer::begin(double lr, double ema_decay, double loss_scale) {
+  double values[kStepScalars] = {};
+  values[kLearningRate] = lr;
+  values[kEmaDecay] = ema_decay;
+  values[kLossScale] = loss_scale;
+  values[kGradScale] = 1 / loss_scale;
+  values[kApply] = 1;
+  backend_.upload(values, DType::kF64, scalars_);
+}
+
+void Optimizer::step() {
   module_.for_each_parameter([](const std::string& name, Parameter& parameter) {
     RIFFLE_CHECK(parameter.frozen || parameter.grad_written, "parameter ", name, " received no gradient");
   });
-  SgdStep step;
-  step.lr = lr;
-  step.momentum = section_.momentum;
-  step.nesterov = section_.nesterov;
-  double norm = 0;
-  if (section_.clip_norm > 0) {
-    norm = std::sqrt(backend_.squared_norm(grads_));
-    if (norm > section_.clip_norm) step.grad_scale = section_.clip_norm / norm;
+  if (section_.clip_norm > 0 || skip_not_finite_) {
+    backend_.squared_norm(grads_, squared_norm_);
+    backend_.scale_gradients(squared_norm_, section_.clip_norm, skip_not_finite_, scalars_);
   }
-  backend_.sgd_step(updates_, step);
+  backend_.sgd_step(updates_, {section_.momentum, section_.nesterov}, scalars_);
   module_.zero_grad();
-  return norm;
+}
+
+double Optimizer::read_grad_norm() const {
+  if (section_.clip_norm <= 0) return 0;
+  double squared_norm = 0;
+  backend_.download(squared_norm_, DType::kF64, &squared_norm);
+  return std::sqrt(squared_norm) / read_scalar(kLossScale);
+}
+
+double Optimizer::read_scalar(StepScalar which) const {
+  double values[kStepScalars] = {};
+  backend_.download(scalars_, DType::kF64, values);
+  return values[which];
 }
 
 std::vector<ParameterGroup> Optimizer::groups() const {
@@ -76,26 +94,30 @@ std::vector<ParameterGroup> Optimizer::groups() const {
 }
 
 WeightAverage::WeightAverage(Backend& backend, ShuffleNetV2& network, double decay)
-    : backend_(backend), network_(network), decay_(decay), values_(parameter_values(network)) {
+    : backend_(backend), decay_(decay), values_(parameters_and_buffers(network)) {
   for (const Tensor& value : values_) {
-    averages_.push_back(backend.empty(value.shape()));
+    averages_.push_back(backend.empty_parameter(value.shape()));
     backend.copy(value, Write::kOverwrite, averages_.back());
   }
 }
 
-void WeightAverage::update(int64_t step) {
+double WeightAverage::decay_at(int64_t step) const {
   const auto t = static_cast<double>(step);
-  backend_.ema_update(averages_, values_, std::min(decay_, (1 + t) / (10 + t)));
+  return std::min(decay_, (1 + t) / (10 + t));
+}
+
+void WeightAverage::update(const Tensor& scalars) {
+  backend_.ema_update(averages_, values_, scalars);
 }
 
 void WeightAverage::copy_to(ShuffleNetV2& target) {
-  copy_all(backend_, averages_, parameter_values(target));
-  copy_all(backend_, buffer_values(network_), buffer_values(target));
+  copy_all(backend_, averages_, parameters_and_buffers(target));
+  target.values_changed(backend_);
 }
 
 void copy_network(Backend& backend, ShuffleNetV2& source, ShuffleNetV2& target) {
-  copy_all(backend, parameter_values(source), parameter_values(target));
-  copy_all(backend, buffer_values(source), buffer_values(target));
+  copy_all(backend, parameters_and_buffers(source), parameters_and_buffers(target));
+  target.values_changed(backend);
 }
 
 }  // namespace riffle

@@ -20,39 +20,54 @@ struct ParameterGroup {
 class Optimizer {
  public:
   // The module must outlive the optimizer.
-  Optimizer(Backend& backend, Module& module, const OptimizerSection& section);
+  // skip_not_finite: a step whose gradients are not finite changes nothing; read_applied() tells.
+  Optimizer(Backend& backend, Module& module, const OptimizerSection& section, bool skip_not_finite = false);
 
-  // One update from the gradients that the backward passes left; forgets them afterwards. Returns the global gradient
-  // norm before clipping, or 0 where clipping is off (the norm is not computed then).
-  double step(double lr);
+  // Puts a step's numbers where the device reads them. Before the step's first forward pass.
+  void begin(double lr, double ema_decay, double loss_scale = 1);
+  // One update from the gradients that the backward passes left; forgets them afterwards.
+  void step();
+  // The global gradient norm of the last step before clipping, or 0 where clipping is off (it is not computed then).
+  // Waits for the device.
+  double read_grad_norm() const;
+  // Whether the last step changed anything. Waits for the device.
+  bool read_applied() const { return read_scalar(kApply) != 0; }
+
+  const Tensor& scalars() const { return scalars_; }  // see StepScalar
 
   // Decayed, undecayed and frozen parameters, in this order; groups without parameters are left out.
   std::vector<ParameterGroup> groups() const;
 
  private:
+  double read_scalar(StepScalar which) const;
+
   Backend& backend_;
   Module& module_;
   OptimizerSection section_;
+  bool skip_not_finite_;
   std::vector<ParameterUpdate> updates_;
   std::vector<Tensor> grads_;
+  Tensor scalars_;       // (kStepScalars)
+  Tensor squared_norm_;  // f64 (1)
 };
 
 // average = d * average + (1 - d) * value after each step t = 1, 2, ..., with d = min(decay, (1 + t) / (10 + t)), so
-// that a short run is not dominated by its initial weights. The average starts as the network's weights.
+// that a short run is not dominated by its initial weights. The average starts as the network's weights. Batch norm's
+// running statistics are averaged alike: those of the last steps belong to the last weights, not to the average ones.
 class WeightAverage {
  public:
   WeightAverage(Backend& backend, ShuffleNetV2& network, double decay);
 
-  void update(int64_t step);
-  // Copies the averages into `target`, of the same architecture. Batch-norm statistics are the network's own, copied:
-  // they are already running averages.
+  double decay_at(int64_t step) const;  // d of step 1, 2, ...
+  // Reads scalars[kEmaDecay].
+  void update(const Tensor& scalars);
+  // Copies the averages into `target`, of the same architecture.
   void copy_to(ShuffleNetV2& target);
 
  private:
   Backend& backend_;
-  ShuffleNetV2& network_;
   double decay_;
-  std::vector<Tensor> averages_, values_;
+  std::vector<Tensor> averages_, values_;  // of parameters, then buffers
 };
 
 // target = source: parameters and buffers of two networks of one architecture.

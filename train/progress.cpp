@@ -1,4 +1,4 @@
-// The progress line.
+// Progress lines.
 #include "train/progress.h"
 
 #include <sys/ioctl.h>
@@ -14,14 +14,21 @@ namespace {
 
 constexpr std::chrono::milliseconds kRedrawInterval{100};
 
-size_t terminal_columns() {
+size_t terminal_columns(int terminal) {
   winsize size{};
-  return ioctl(STDOUT_FILENO, TIOCGWINSZ, &size) == 0 && size.ws_col > 0 ? size.ws_col : 80;
+  return ioctl(terminal, TIOCGWINSZ, &size) == 0 && size.ws_col > 0 ? size.ws_col : 80;
 }
 
 bool set_and_not_empty(const char* variable) {
   const char* value = std::getenv(variable);
   return value != nullptr && *value != '\0';
+}
+
+Progress for_stream(std::ostream& out, int terminal) {
+  const char* kind = std::getenv("TERM");
+  const bool live = isatty(terminal) == 1 && kind != nullptr && std::string(kind) != "dumb";
+  return Progress(out, live ? Progress::Style::kLive : Progress::Style::kPlain, live && !set_and_not_empty("NO_COLOR"),
+                  terminal);
 }
 
 }  // namespace
@@ -36,6 +43,22 @@ std::string describe(const TrainProgress& p) {
   return text;
 }
 
+std::string describe_within(const TrainProgress& p, size_t columns) {
+  std::string text = describe(p);
+  if (text.size() <= columns) return text;
+  text.clear();
+  for (const std::string& part :
+       {join("ep ", p.epoch, "/", p.epochs), join(p.step, "/", p.steps), join("ETA ", format_duration(p.eta_s)),
+        join("loss ", format_fixed(p.loss, 4)),
+        join("top-1/5 ", format_fixed(100 * p.top1, 1), "/", format_fixed(100 * p.top5, 1), "%"),
+        join("lr ", format_significant(p.lr, 2)), join(format_fixed(p.images_per_s, 0), "/s"),
+        join("wait ", format_fixed(100 * p.data_wait_fraction, 0), "%")}) {
+    if (text.size() + 1 + part.size() > columns) break;
+    text += (text.empty() ? "" : " ") + part;
+  }
+  return text;
+}
+
 std::string describe(const EvalResult& r) {
   const MetricSums& sums = r.sums;
   std::string text = join("top-1 accuracy ", format_percent(sums.top1()), " (error ", format_percent(1 - sums.top1()),
@@ -47,9 +70,15 @@ std::string describe(const EvalResult& r) {
 }
 
 Progress Progress::for_standard_output() {
-  const char* terminal = std::getenv("TERM");
-  const bool live = isatty(STDOUT_FILENO) == 1 && terminal != nullptr && std::string(terminal) != "dumb";
-  return Progress(std::cout, live ? Style::kLive : Style::kPlain, live && !set_and_not_empty("NO_COLOR"));
+  return for_stream(std::cout, STDOUT_FILENO);
+}
+
+Progress Progress::for_standard_error() {
+  return for_stream(std::cerr, STDERR_FILENO);
+}
+
+Progress::~Progress() {
+  if (live_shown_) out_ << '\n' << std::flush;
 }
 
 void Progress::step(const TrainProgress& progress, bool logged) {
@@ -57,12 +86,29 @@ void Progress::step(const TrainProgress& progress, bool logged) {
     if (logged) line(describe(progress));
     return;
   }
+  if (due()) draw_live(describe_within(progress, live_columns()));
+}
+
+void Progress::evaluation(const std::string& what, int64_t images, int64_t all_images) {
+  if (style_ == Style::kPlain || !due()) return;
+  draw_live(join(what, "  ", format_count(images), "/", format_count(all_images), " images"));
+}
+
+bool Progress::due() {
   const auto now = std::chrono::steady_clock::now();
-  if (live_shown_ && now - last_draw_ < kRedrawInterval) return;
+  if (live_shown_ && now - last_draw_ < kRedrawInterval) return false;
   last_draw_ = now;
+  return true;
+}
+
+void Progress::draw_live(const std::string& text) {
   live_shown_ = true;
-  // A line as wide as the terminal would wrap, and the carriage return would then not reach its start.
-  out_ << '\r' << describe(progress).substr(0, terminal_columns() - 1) << "\x1b[K" << std::flush;
+  out_ << '\r' << text.substr(0, live_columns()) << "\x1b[K" << std::flush;
+}
+
+// A line as wide as the terminal would wrap, and the carriage return would then not reach its start.
+size_t Progress::live_columns() const {
+  return terminal_columns(terminal_) - 1;
 }
 
 void Progress::clear_live() {

@@ -1,6 +1,8 @@
 // The folder of one training run.
 #include "train/run_folder.h"
 
+#include <unistd.h>
+
 #include <array>
 #include <cerrno>
 #include <cstring>
@@ -22,23 +24,51 @@ namespace fs = std::filesystem;
 
 void create(const std::string& path) {
   std::error_code error;
-  if (fs::exists(path, error) && !fs::is_directory(path, error)) {
-    fail_to_create(path, std::make_error_code(std::errc::file_exists));
-  }
   fs::create_directories(path, error);
   if (error) fail_to_create(path, error);
 }
 
+bool is_occupied(const std::string& path) {
+  std::error_code error;
+  const bool occupied = fs::is_directory(path, error) && !fs::is_empty(path, error);
+  if (error && error != std::errc::no_such_file_or_directory) fail_to_create(path, error);
+  return occupied;
+}
+
+// The folder itself if it exists, else the nearest one above it that does.
+fs::path existing_part(const std::string& path) {
+  std::error_code ignored;
+  fs::path part = fs::absolute(path, ignored).lexically_normal();
+  while (!fs::exists(part, ignored) && part.has_relative_path()) part = part.parent_path();
+  return part;
+}
+
+bool is_regular_or_absent(const std::string& path) {
+  std::error_code ignored;
+  const fs::file_type type = fs::status(path, ignored).type();
+  return type == fs::file_type::regular || type == fs::file_type::not_found;
+}
+
 }  // namespace
 
-RunFolder::RunFolder(std::string path, bool overwrite) : path_(std::move(path)) {
-  std::error_code error;
-  const bool occupied = fs::is_directory(path_, error) && !fs::is_empty(path_, error);
-  if (error && error != std::errc::no_such_file_or_directory) fail_to_create(path_, error);
-  if (occupied && !overwrite) {
-    fail("the run folder ", path_, " is not empty; choose another with -o, or replace that run with --overwrite");
+void RunFolder::check(const std::string& path, bool overwrite) {
+  if (is_occupied(path) && !overwrite) {
+    fail("the run folder ", path, " is not empty; choose another with -o, or replace that run with --overwrite");
   }
-  if (occupied) {
+  for (const std::string& folder : {path, path + "/checkpoints"}) {
+    const fs::path existing = existing_part(folder);
+    std::error_code ignored;
+    if (!fs::is_directory(existing, ignored)) fail_to_create(path, std::make_error_code(std::errc::not_a_directory));
+    if (access(existing.c_str(), W_OK | X_OK) != 0) {
+      fail_to_create(path, std::error_code(errno, std::generic_category()));
+    }
+  }
+}
+
+RunFolder::RunFolder(std::string path, bool overwrite) : path_(std::move(path)) {
+  check(path_, overwrite);
+  std::error_code error;
+  if (is_occupied(path_)) {
     for (const std::string& old : {config(), metrics(), curves(), checkpoint("last"), checkpoint("best")}) {
       fs::remove(old, error);
       if (error) fail("cannot remove ", old, ": ", error.message());
@@ -64,10 +94,16 @@ std::string default_run_folder(const std::string& config_path) {
   return "runs/" + fs::path(config_path).stem().string() + "-" + stamp.data();
 }
 
+void check_text_file(const std::string& path) {
+  if (is_regular_or_absent(path)) {
+    const AtomicFile probe(path);  // made beside it, and removed
+  } else if (access(path.c_str(), W_OK) != 0 || fs::is_directory(path)) {
+    fail("cannot write ", path, ": ", fs::is_directory(path) ? "it is a folder" : std::strerror(errno));
+  }
+}
+
 void write_text_file(const std::string& path, const std::string& text) {
-  std::error_code error;
-  const fs::file_type type = fs::status(path, error).type();
-  if (type == fs::file_type::regular || type == fs::file_type::not_found) {
+  if (is_regular_or_absent(path)) {
     AtomicFile file(path);
     file.write(text.data(), text.size());
     file.commit();

@@ -13,6 +13,8 @@ class RunFolder {
   // Creates the folder. One that holds anything is an error, unless `overwrite`: then the files of an earlier run are
   // removed, and nothing else is.
   RunFolder(std::string path, bool overwrite);
+  // Throws what the constructor would throw, as far as can be told without writing anything.
+  static void check(const std::string& path, bool overwrite);
 
   const std::string& path() const { return path_; }
   std::string file(const std::string& name) const { return path_ + "/" + name; }
@@ -32,5 +34,7 @@ std::string default_run_folder(const std::string& config_path);
 
 // Replaces a file atomically; what is not a file (a pipe, /dev/stderr) is written to instead.
 void write_text_file(const std::string& path, const std::string& text);
+// Throws what write_text_file() would throw, as far as can be told beforehand; the file stays as it is.
+void check_text_file(const std::string& path);
 
 }  // namespace riffle

@@ -46,6 +46,16 @@ LearningRate::LearningRate(const ScheduleSection& section, int64_t total_steps, 
   }
 }
 
+std::vector<std::string> LearningRate::warnings() const {
+  std::vector<std::string> warnings;
+  for (size_t i = 0; i < milestone_steps_.size(); ++i) {
+    if (milestone_steps_[i] < total_steps_) continue;
+    warnings.push_back(join("schedule.milestones: ", section_.milestones[i].text(), " is step ", milestone_steps_[i],
+                            ", and the run ends after ", total_steps_, " steps: this milestone is never reached"));
+  }
+  return warnings;
+}
+
 double LearningRate::at(int64_t step) const {
   RIFFLE_CHECK(step >= 0 && step < total_steps_, "step ", step, " of a run of ", total_steps_, " steps");
   const double lr = section_.lr;

@@ -2,6 +2,8 @@
 #pragma once
 
 #include <cstdint>
+#include <string>
+#include <vector>
 
 #include "train/config.h"
 
@@ -12,11 +14,13 @@ class LearningRate {
   LearningRate(const ScheduleSection& section, int64_t total_steps, int64_t steps_per_epoch);
 
   // step: 0 .. total_steps-1, the step about to be taken. Warm-up: for step < W, the rate rises linearly from
-  // lr*warmup_factor to lr, reaching lr at step W (rate(s) = lr * (f + (1-f) * (s+1)/W) reaches it on the last warm-up
-  // step). After it, with t = (step - W) / (T - W) in [0, 1):
+  // lr*warmup_factor, lr * (f + (1-f) * (step+1)/W), and reaches lr on the last of these steps. After it, with
+  // t = (step - W) / (T - W) in [0, 1):
   //   linear: final + (lr - final) * (1 - t); polynomial: ... * (1 - t)^power; cosine: ... * (1 + cos(pi t)) / 2;
   //   step: lr * gamma^(milestones passed); constant: lr.
   double at(int64_t step) const;
+  // What the run will not see of the schedule, for people: milestones beyond its end.
+  std::vector<std::string> warnings() const;
 
  private:
   ScheduleSection section_;

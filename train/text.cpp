@@ -1,6 +1,7 @@
 // Numbers as people read them.
 #include "train/text.h"
 
+#include <algorithm>
 #include <array>
 #include <cmath>
 #include <cstdio>
@@ -60,6 +61,13 @@ std::string format_bytes(double bytes) {
     ++unit;
   }
   return format_fixed(bytes, unit == 0 ? 0 : 1) + " " + kUnits[unit];
+}
+
+std::string format_names(const std::vector<std::string>& names) {
+  constexpr size_t kShown = 5;
+  std::string text;
+  for (size_t i = 0; i < std::min(names.size(), kShown); ++i) text += (i == 0 ? "'" : ", '") + names[i] + "'";
+  return text + (names.size() > kShown ? ", ..." : "");
 }
 
 }  // namespace riffle

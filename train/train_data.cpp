@@ -2,6 +2,7 @@
 #include "train/train_data.h"
 
 #include "core/check.h"
+#include "train/text.h"
 
 namespace riffle {
 namespace {
@@ -24,6 +25,19 @@ void check_evaluation(const EvalTransform& transform, const Dataset& val) {
   }
 }
 
+// A single wrong label among IDX data makes a network of up to 256 classes.
+std::vector<std::string> missing_class_warnings(const Dataset& data) {
+  std::vector<bool> seen(data.classes().size(), false);
+  for (int64_t i = 0; i < data.size(); ++i) seen[static_cast<size_t>(data.label(i))] = true;
+  std::vector<std::string> missing;
+  for (size_t label = 0; label < seen.size(); ++label) {
+    if (!seen[label]) missing.push_back(data.classes()[label]);
+  }
+  if (missing.empty()) return {};
+  return {join(missing.size(), " of the ", seen.size(), " classes have no training image: ", format_names(missing),
+               "; is a label wrong? (data.class_names says which classes there are)")};
+}
+
 }  // namespace
 
 TrainData open_train_data(const Config& config) {
@@ -40,6 +54,7 @@ TrainData open_train_data(const Config& config) {
   check_splits(section, *data.train, *data.val);
   check_evaluation(config.eval_transform(), *data.val);
   data.classes = data.train->classes();
+  data.warnings = missing_class_warnings(*data.train);
   // A network may have more outputs than the data has classes; every output needs a name of its own.
   const int64_t outputs = config.network(static_cast<int64_t>(data.classes.size())).classes;
   while (static_cast<int64_t>(data.classes.size()) < outputs) {

@@ -13,8 +13,9 @@ namespace riffle {
 
 struct TrainData {
   std::unique_ptr<Dataset> train, val;
-  std::vector<std::string> classes;  // of the network, index -> name
-  LabelMap val_labels;               // validation label -> class of the network
+  std::vector<std::string> classes;   // of the network, index -> name
+  LabelMap val_labels;                // validation label -> class of the network
+  std::vector<std::string> warnings;  // for people
 };
 
 // Throws if there is no data, it cannot be read, or the validation data has classes that the training data lacks.

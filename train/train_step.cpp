@@ -1,43 +1,153 @@
 // One optimisation step.
 #include "train/train_step.h"
 
+#include <algorithm>
+
+#include "core/out_of_memory.h"
 #include "layers/softmax_cross_entropy.h"
 
 namespace riffle {
+namespace {
+
+constexpr double kFirstLossScale = 65536, kSmallestLossScale = 1.0 / 1024, kLargestLossScale = 16777216;
+constexpr int64_t kStepsToGrow = 2000;
+constexpr int64_t kStepsBeforeCapture = 2;
+
+}  // namespace
 
 TrainStep::TrainStep(Backend& backend, ShuffleNetV2& network, const TrainStepOptions& options)
     : backend_(backend),
       network_(network),
       options_(options),
-      optimizer_(backend, network, options.optimizer),
+      optimizer_(backend, network, options.optimizer, /*skip_not_finite=*/options.scale_loss),
       average_(options.ema_decay > 0 ? std::make_unique<WeightAverage>(backend, network, options.ema_decay) : nullptr),
       metrics_(backend, options.batch, options.steps_between_reads * options.optimizer.accumulate,
                network.config().classes) {
+  if (options.scale_loss && options.optimizer.accumulate > 1)
+    fail_usage(
+        "optimizer.accumulate is ", options.optimizer.accumulate,
+        " with train.precision fp16, which repeats a batch whose gradients overflow and keeps only one; use bf16");
+  if (options.scale_loss) loss_scale_.value = kFirstLossScale;
+  fixed_bytes_ = backend.memory().bytes_in_use;
   network.zero_grad();
+}
+
+void TrainStep::begin(double lr) {
+  RIFFLE_CHECK(!begun_, "the step before was not finished");
+  lr_ = lr;
+  optimizer_.begin(lr, average_ ? average_->decay_at(finished_steps_ + 1) : 0, loss_scale_.value);
+  begun_ = true;
 }
 
 void TrainStep::forward_backward(const Variable& x, const Tensor& labels) {
   const int accumulate = options_.optimizer.accumulate;
-  RIFFLE_CHECK(batches_of_step_ < accumulate, "update() must be called after ", accumulate, " batches");
-  Context context{backend_, &tape_, /*training=*/true, options_.seed};
-  context.step = static_cast<uint64_t>(finished_steps_ * accumulate + batches_of_step_);
-
-  const Variable logits = network_.forward(context, x);
-  const Tensor losses =
-      softmax_cross_entropy(context, logits, labels, options_.label_smoothing, /*grad_scale=*/1.0 / accumulate);
-  metrics_.record(losses, logits.value(), labels);
-  tape_.backward();
+  RIFFLE_CHECK(begun_, "begin() comes before a step's batches");
+  RIFFLE_CHECK(batches_of_step_ < accumulate, "finish() must be called after ", accumulate, " batches");
+  x_ = x;
+  labels_ = labels;
+  replaying_ = replays(x, labels);  // then all of it happens in finish()
+  if (!replaying_) {
+    result_ = run_batch(x, labels);
+    if (accumulate > 1) metrics_.record(result_.losses, result_.logits, labels);
+  }
   ++batches_of_step_;
 }
 
-double TrainStep::update(double lr) {
+// Out of memory is said with the batch that would fit: it is what people can change.
+TrainStep::StepResult TrainStep::run_batch(const Variable& x, const Tensor& labels) {
+  try {
+    return forward_and_backward(x, labels);
+  } catch (const OutOfMemory& error) {
+    const int64_t batch = x.shape().n, fitting = error.largest_batch(batch, fixed_bytes_);
+    fail(error.what(), "\n  this was a training step on a batch of ", batch, " images; ",
+         fitting > 0 ? join("one of at most ", fitting, " would fit") : "not even a single one would fit");
+  }
+}
+
+TrainStep::StepResult TrainStep::forward_and_backward(const Variable& x, const Tensor& labels) {
+  const int accumulate = options_.optimizer.accumulate;
+  Context context{backend_, &tape_, /*training=*/true, options_.seed};
+  context.step = static_cast<uint64_t>(finished_steps_ * accumulate + batches_of_step_);
+  const Variable logits = network_.forward(context, x);
+  const Tensor losses = softmax_cross_entropy(context, logits, labels, options_.label_smoothing,
+                                              /*grad_scale=*/1.0 / accumulate, optimizer_.scalars());
+  std::unique_ptr<ProfileRange> range;  // of the node that runs
+  tape_.backward([&](const std::string& name, const Tensor&) {
+    range.reset();
+    range = std::make_unique<ProfileRange>(backend_, name + " backward");
+  });
+  return {losses, logits.value()};
+}
+
+void TrainStep::run_update() {
+  optimizer_.step();
+  if (average_) average_->update(optimizer_.scalars());
+}
+
+void TrainStep::finish() {
   RIFFLE_CHECK(batches_of_step_ == options_.optimizer.accumulate, "a step of ", options_.optimizer.accumulate,
                " batches has only seen ", batches_of_step_);
-  const double norm = optimizer_.step(lr);
+  for (;;) {
+    if (replaying_) {
+      graph_->replay();
+    } else {
+      run_update();
+    }
+    if (gradients_were_finite()) break;
+    optimizer_.begin(lr_, average_ ? average_->decay_at(finished_steps_ + 1) : 0, loss_scale_.value);
+    if (!replaying_) result_ = run_batch(x_, labels_);
+  }
+  if (replaying_) result_ = graph_result_;
+  if (options_.optimizer.accumulate == 1) metrics_.record(result_.losses, result_.logits, labels_);
+  result_ = {};
   ++finished_steps_;
   batches_of_step_ = 0;
-  if (average_) average_->update(finished_steps_);
-  return norm;
+  begun_ = false;
+}
+
+bool TrainStep::gradients_were_finite() {
+  if (!options_.scale_loss) return true;
+  if (optimizer_.read_applied()) {
+    if (++loss_scale_.steps_since_change == kStepsToGrow) {
+      loss_scale_ = {std::min(2 * loss_scale_.value, kLargestLossScale), 0};
+    }
+    return true;
+  }
+  if (loss_scale_.value <= kSmallestLossScale)
+    fail("the gradients of step ", finished_steps_ + 1, " are not finite even with the loss scale ", loss_scale_.value,
+         "; lower schedule.lr, or use train.precision bf16");
+  loss_scale_ = {loss_scale_.value / 2, 0};
+  return false;
+}
+
+bool TrainStep::replays(const Variable& x, const Tensor& labels) {
+  if (!options_.cuda_graphs || !backend_.can_capture() || options_.optimizer.accumulate > 1) return false;
+  // Two ordinary steps first: by then the allocator has all the memory that a step needs.
+  if (finished_steps_ >= kStepsBeforeCapture && execution_.empty()) capture(x, labels);
+  const auto same = [](const Tensor& a, const Tensor& b) { return a.raw() == b.raw() && a.shape() == b.shape(); };
+  return graph_ && same(x.value(), graph_x_) && same(labels, graph_labels_);
+}
+
+void TrainStep::capture(const Variable& x, const Tensor& labels) {
+  if (network_.config().dropout > 0) {
+    execution_ = "no CUDA graph: dropout draws another mask each step";
+    return;
+  }
+  try {
+    graph_ = backend_.capture([&] {
+      graph_result_ = run_batch(x, labels);
+      run_update();
+    });
+    graph_x_ = x.value();
+    graph_labels_ = labels;
+    execution_ = "one CUDA graph a step";
+  } catch (const Error& error) {
+    // What was recorded did not run: forget what it left, and go on without a graph. The trainer says so.
+    graph_result_ = {};
+    tape_.clear();
+    network_.zero_grad();
+    execution_ = join("no CUDA graph: ", error.what());
+  }
 }
 
 }  // namespace riffle

@@ -3,6 +3,7 @@
 
 #include <cstdint>
 #include <memory>
+#include <string>
 
 #include "train/config.h"
 #include "train/metrics.h"
@@ -14,9 +15,11 @@ namespace riffle {
 struct TrainStepOptions {
   OptimizerSection optimizer;
   double label_smoothing = 0;
-  double ema_decay = 0;  // 0: no moving average
-  uint64_t seed = 0;     // of dropout
-  int64_t batch = 1;     // images a forward pass
+  double ema_decay = 0;      // 0: no moving average
+  uint64_t seed = 0;         // of dropout
+  int64_t batch = 1;         // images a forward pass
+  bool scale_loss = false;   // dynamically: for f16 gradients. Needs accumulate = 1
+  bool cuda_graphs = false;  // where the backend can capture and accumulate = 1
   int64_t steps_between_reads = 1;
 };
 
@@ -24,11 +27,17 @@ class TrainStep {
  public:
   TrainStep(Backend& backend, ShuffleNetV2& network, const TrainStepOptions& options);
 
+  // begin(), optimizer.accumulate times forward_backward(), finish(). Inputs stay alive and unchanged until finish()
+  // returns.
+  void begin(double lr);
   // One of the optimizer.accumulate batches of a step. x (N,H,W,C), labels i32 (N,1,1,1). The gradient of a step is
   // that of the mean over all its images.
   void forward_backward(const Variable& x, const Tensor& labels);
-  // Ends the step. Returns the gradient norm before clipping, 0 where clipping is off.
-  double update(double lr);
+  // The update. With scale_loss a batch whose gradients were not finite is computed again with a smaller scale, so that
+  // no step is lost: neither the schedule nor the moving average see anything of it. Waits for the device then.
+  void finish();
+  // Of the last step, before clipping; 0 where clipping is off. Waits for the device.
+  double read_grad_norm() const { return optimizer_.read_grad_norm(); }
 
   // Loss and counts of the steps since the last read; at most steps_between_reads of them. Waits for the device.
   MetricSums read_metrics() { return metrics_.read(); }
@@ -36,8 +45,27 @@ class TrainStep {
   int64_t finished_steps() const { return finished_steps_; }
   const Optimizer& optimizer() const { return optimizer_; }
   WeightAverage* average() { return average_.get(); }  // null without ema_decay
+  double loss_scale() const { return loss_scale_.value; }
+  // How steps run, once that is known (after the third): "one CUDA graph a step", or why not; else empty.
+  const std::string& execution() const { return execution_; }
 
  private:
+  // Of gradients in f16, as PyTorch's GradScaler: halved when they overflow, doubled after so many steps that did not.
+  struct LossScale {
+    double value = 1;
+    int64_t steps_since_change = 0;
+  };
+  struct StepResult {
+    Tensor losses, logits;  // (N,1,1,1), (N,1,1,K)
+  };
+
+  StepResult run_batch(const Variable& x, const Tensor& labels);
+  StepResult forward_and_backward(const Variable& x, const Tensor& labels);
+  void run_update();
+  bool replays(const Variable& x, const Tensor& labels);
+  void capture(const Variable& x, const Tensor& labels);
+  bool gradients_were_finite();
+
   Backend& backend_;
   ShuffleNetV2& network_;
   TrainStepOptions options_;
@@ -45,8 +73,21 @@ class TrainStep {
   std::unique_ptr<WeightAverage> average_;
   MetricBuffer metrics_;
   Tape tape_;
+  int64_t fixed_bytes_ = 0;  // of memory: what does not depend on the batch
   int64_t finished_steps_ = 0;
   int64_t batches_of_step_ = 0;
+  bool begun_ = false;
+  double lr_ = 0;
+  LossScale loss_scale_;
+  Variable x_;     // of the step's last batch
+  Tensor labels_;  // likewise
+  StepResult result_;
+
+  std::unique_ptr<CapturedWork> graph_;  // of a whole step on graph_x_ and graph_labels_
+  Tensor graph_x_, graph_labels_;
+  StepResult graph_result_;
+  bool replaying_ = false;  // this step
+  std::string execution_;
 };
 
 }  // namespace riffle

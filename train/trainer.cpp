@@ -43,6 +43,8 @@ TrainStepOptions train_step_options(const Config& config, int64_t steps_per_epoc
   options.ema_decay = config.ema.decay;
   options.seed = config.train.seed;
   options.batch = config.train.batch;
+  options.scale_loss = config.train.precision == "fp16";
+  options.cuda_graphs = config.train.cuda_graphs;
   options.steps_between_reads =
       std::min<int64_t>(config.train.log_every_steps, steps_per_epoch);  // read at its end, too
   return options;
@@ -98,6 +100,10 @@ bool better(const MetricSums& a, const MetricSums& b) {
 
 }  // namespace
 
+int64_t count_evaluations(int64_t epoch, int64_t epochs, int64_t every_epochs) {
+  return epochs / every_epochs - (epoch - 1) / every_epochs + (epochs % every_epochs != 0 ? 1 : 0);
+}
+
 Trainer::Trainer(Backend& backend, const Config& config, const TrainData& data, int cpu_threads, Progress& progress)
     : backend_(backend),
       config_(config),
@@ -145,11 +151,15 @@ std::vector<std::string> Trainer::plan() const {
     align_right(format_significant(group.weight_decay, 4), 77);
     lines.push_back(row);
   }
+  for (const std::string& warning : learning_rate_.warnings()) lines.push_back("warning: " + warning);
+  for (const std::string& warning : data_.warnings) lines.push_back("warning: " + warning);
   return lines;
 }
 
 void Trainer::take_step() {
   if (step() % steps_per_epoch_ == 0) loader_.start_epoch(step() / steps_per_epoch_);
+  const bool known = !train_step_.execution().empty();
+  train_step_.begin(learning_rate_.at(step()));
   for (int i = 0; i < config_.optimizer.accumulate; ++i) {
     Batch batch;
     const bool delivered = loader_.next(batch);
@@ -158,11 +168,18 @@ void Trainer::take_step() {
     const Variable x = input_.images(batch.images, batch.count);
     train_step_.forward_backward(x, input_.labels(batch.labels, batch.count));
   }
-  window_.grad_norm = train_step_.update(learning_rate_.at(step()));
-  if (!std::isfinite(window_.grad_norm)) {
-    fail("the gradient norm is ", window_.grad_norm, " at step ", step(), " (learning rate ",
+  train_step_.finish();
+  if (!known && !train_step_.execution().empty()) progress_.line("execution   " + train_step_.execution());
+}
+
+// Waits for the device, so not at every step.
+double Trainer::checked_grad_norm() const {
+  const double norm = train_step_.read_grad_norm();
+  if (!std::isfinite(norm)) {
+    fail("the gradient norm is ", norm, " at step ", step(), " (learning rate ",
          format_significant(learning_rate_.at(step() - 1), 4), "); lower schedule.lr or lengthen schedule.warmup");
   }
+  return norm;
 }
 
 double Trainer::try_steps(int64_t steps) {
@@ -212,7 +229,7 @@ void Trainer::log(const RunFolder& folder, TrainProgress& progress) {
   progress.top5 = sums.top5();
   progress.images_per_s = static_cast<double>(sums.images) / seconds;
   progress.data_wait_fraction = std::min(1.0, window_.wait_ms / (1000 * seconds));
-  progress.grad_norm = window_.grad_norm;
+  progress.grad_norm = checked_grad_norm();
 
   nlohmann::json record{{"type", "train"},
                         {"step", step()},
@@ -223,7 +240,7 @@ void Trainer::log(const RunFolder& folder, TrainProgress& progress) {
                         {"lr", progress.lr},
                         {"images_per_s", progress.images_per_s},
                         {"data_wait_ms", window_.wait_ms / steps}};
-  if (config_.optimizer.clip_norm > 0) record["grad_norm"] = window_.grad_norm;
+  if (config_.optimizer.clip_norm > 0) record["grad_norm"] = progress.grad_norm;
   folder.append_metrics(record);
   train_loss_.points.push_back({epochs_done(), sums.loss()});
   train_top1_.points.push_back({epochs_done(), 100 * sums.top1()});
@@ -258,9 +275,7 @@ void Trainer::report_bad_images() {
 void Trainer::evaluate(const RunFolder& folder) {
   const Stopwatch clock;
   save_last(folder, nullptr);  // what was trained is kept even if the evaluation fails
-  const EvalResult raw = evaluator_.run(*folded_copy(backend_, network_));
-  const std::string where = join("epoch ", epoch(), "/", epochs(), "  ");
-  progress_.highlight(where + "validation  " + describe(raw));
+  const EvalResult raw = measure(network_, "validation");
   val_loss_.points.push_back({epochs_done(), raw.sums.loss()});
   val_top1_.points.push_back({epochs_done(), 100 * raw.sums.top1()});
   nlohmann::json record{{"type", "val"}, {"step", step()}, {"epoch", epochs_done()}, {"images", raw.sums.images}};
@@ -269,8 +284,7 @@ void Trainer::evaluate(const RunFolder& folder) {
   bool averaged_wins = false;
   MetricSums winner = raw.sums;
   if (averaged_) {
-    const EvalResult ema = evaluator_.run(*folded_copy(backend_, *averaged_));
-    progress_.highlight(where + "EMA         " + describe(ema));
+    const EvalResult ema = measure(*averaged_, "EMA       ");
     ema_loss_.points.push_back({epochs_done(), ema.sums.loss()});
     ema_top1_.points.push_back({epochs_done(), 100 * ema.sums.top1()});
     record.update(eval_record(ema, "ema_"));
@@ -289,6 +303,15 @@ void Trainer::evaluate(const RunFolder& folder) {
   evaluation_seconds_ += clock.seconds();
 }
 
+EvalResult Trainer::measure(ShuffleNetV2& network, const std::string& what) {
+  const std::string where = join("epoch ", epoch(), "/", epochs(), "  ", what);
+  const EvalResult result = evaluator_.run(*folded_copy(backend_, network), [&](int64_t images) {
+    progress_.evaluation(where, images, evaluator_.images());
+  });
+  progress_.highlight(where + "  " + describe(result));
+  return result;
+}
+
 void Trainer::save_last(const RunFolder& folder, const MetricSums* sums) {
   if (averaged_) train_step_.average()->copy_to(*averaged_);
   save(folder.checkpoint("last"), network_, /*averaged=*/false, sums);
@@ -296,16 +319,16 @@ void Trainer::save_last(const RunFolder& folder, const MetricSums* sums) {
 
 void Trainer::save(const std::string& path, ShuffleNetV2& network, bool averaged, const MetricSums* sums) const {
   CheckpointMetadata metadata = metadata_;
+  metadata.averaged = averaged;
   metadata.training = CheckpointMetadata::Training{step() / steps_per_epoch_, step()};
   if (sums) metadata.metrics = CheckpointMetadata::Metrics{100 * sums->top1(), 100 * sums->top5(), sums->loss()};
   CheckpointFile file;
   file.metadata = to_json(metadata);
-  file.metadata["weights"] = averaged ? "ema" : "raw";
   export_module(backend_, network, file.tensors);
   if (!averaged && averaged_) {
     TensorMap averages;
     export_module(backend_, *averaged_, averages);
-    for (auto& [name, tensor] : averages) file.tensors.emplace("ema." + name, std::move(tensor));
+    for (auto& [name, tensor] : averages) file.tensors.emplace(kAveragePrefix + name, std::move(tensor));
   }
   write_safetensors(path, file);
 }
@@ -325,8 +348,8 @@ double Trainer::remaining_seconds() const {
   const auto left = static_cast<double>(total_steps_ - step());
   const double training = (training_seconds_ + window_.clock.seconds()) / static_cast<double>(step()) * left;
   if (evaluations_ == 0) return training;
-  const int64_t evaluations_left = (epochs() - epoch()) / config_.eval.every_epochs + 1;
-  return training + evaluation_seconds_ / static_cast<double>(evaluations_) * static_cast<double>(evaluations_left);
+  const int64_t left_to_evaluate = count_evaluations(epoch(), epochs(), config_.eval.every_epochs);
+  return training + evaluation_seconds_ / static_cast<double>(evaluations_) * static_cast<double>(left_to_evaluate);
 }
 
 }  // namespace riffle

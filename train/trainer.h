@@ -1,7 +1,7 @@
 // The training loop: steps, log lines, evaluations and checkpoints, as a configuration asks for.
 //
 // After every evaluation `last` holds the network as it is (and, with a moving average, the averages under "ema.*").
-// `best` holds the weights with the highest top-1 so far, averaged or not; its metadata's "weights" says which.
+// `best` holds the weights with the highest top-1 so far, averaged or not; its metadata says which.
 #pragma once
 
 #include <memory>
@@ -20,6 +20,10 @@
 #include "train/train_step.h"
 
 namespace riffle {
+
+// Evaluations from epoch `epoch` (not yet evaluated, from 1) to the last, `epochs`: after every `every_epochs` epochs and
+// after the last one.
+int64_t count_evaluations(int64_t epoch, int64_t epochs, int64_t every_epochs);
 
 class Trainer {
  public:
@@ -42,7 +46,6 @@ class Trainer {
     Stopwatch clock;
     int64_t first_step = 0;
     double wait_ms = 0;
-    double grad_norm = 0;  // of the last step
   };
   struct Best {
     double top1 = -1;
@@ -55,11 +58,13 @@ class Trainer {
   void finish_epoch(const RunFolder& folder);
   void report_bad_images();
   void evaluate(const RunFolder& folder);
+  EvalResult measure(ShuffleNetV2& network, const std::string& what);
   // sums: what was measured of it, or null before that.
   void save_last(const RunFolder& folder, const MetricSums* sums);
   void save(const std::string& path, ShuffleNetV2& network, bool averaged, const MetricSums* sums) const;
   void write_curves(const RunFolder& folder) const;
   void check_finite(const MetricSums& sums) const;
+  double checked_grad_norm() const;
   double remaining_seconds() const;
   int64_t step() const { return train_step_.finished_steps(); }
   int64_t epoch() const { return (step() + steps_per_epoch_ - 1) / steps_per_epoch_; }  // the current one, from 1

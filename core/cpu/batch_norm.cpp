@@ -8,6 +8,19 @@
 #include "core/cpu/cpu_backend.h"
 
 namespace riffle {
+namespace {
+
+// body(part, first channel).
+template <class Body>
+void for_each_part(const ChannelParts& parts, const Body& body) {
+  int64_t begin = 0;
+  for (const Tensor& part : parts.parts()) {
+    body(part, begin);
+    begin += part.channels();
+  }
+}
+
+}  // namespace
 
 void CpuBackend::batch_norm_statistics(const Tensor& x, const Tensor& mean, const Tensor& var) {
   const int64_t channels = x.channels();
@@ -77,17 +90,18 @@ CpuBackend::NormCoefficients CpuBackend::norm_coefficients(const Tensor& mean, c
 }
 
 void CpuBackend::batch_norm_apply(const Tensor& x, const Tensor& mean, const Tensor& var, const Tensor& gamma,
-                                  const Tensor& beta, double eps, bool relu, const Tensor& y) {
-  check_same_shape(x, y, "batch_norm_apply");
+                                  const Tensor& beta, double eps, bool relu, const ChannelParts& y) {
+  check_parts(y, x.shape(), "batch_norm_apply");
   check_vectors({&mean, &var, &gamma, &beta}, x.channels(), "batch_norm_apply");
   const NormCoefficients k = norm_coefficients(mean, var, gamma, beta, eps);
   const float* px = x.data<float>();
-  float* py = y.data<float>();
   const Chunks chunks = row_chunks(x.pixels(), x.channels());
   parallel_(chunks.count(), [&](int64_t i) {
     const Range rows = chunks[i];
-    simd_.affine(px + rows.begin * x.ld(), x.ld(), rows.size(), x.channels(), k.affine, relu, py + rows.begin * y.ld(),
-                 y.ld());
+    for_each_part(y, [&](const Tensor& part, int64_t begin) {
+      simd_.affine(px + rows.begin * x.ld() + begin, x.ld(), rows.size(), part.channels(), k.affine.from(begin), relu,
+                   part.data<float>() + rows.begin * part.ld(), part.ld());
+    });
   });
 }
 
@@ -114,55 +128,69 @@ CpuBackend::NormGradient CpuBackend::norm_gradient(const NormCoefficients& k, co
   return gradient;
 }
 
-CpuBackend::NormGradient CpuBackend::norm_sums(const Tensor& x, const Tensor& dy, const NormCoefficients& k, bool relu,
-                                               bool statistics_depend_on_x, Write write_params, const Tensor& dgamma,
-                                               const Tensor& dbeta) {
+CpuBackend::NormGradient CpuBackend::norm_sums(const Tensor& x, const ChannelParts& dy, const Tensor& known,
+                                               const NormCoefficients& k, bool relu, bool statistics_depend_on_x,
+                                               Write write_params, const Tensor& dgamma, const Tensor& dbeta) {
   const int64_t channels = x.channels();
-  const float *px = x.data<float>(), *pdy = dy.data<float>();
+  if (known.defined())
+    return norm_gradient(k, known.data<float>(), 1, channels, x.pixels(), statistics_depend_on_x, write_params, dgamma,
+                         dbeta);
+  const float* px = x.data<float>();
   const Chunks chunks = row_chunks(x.pixels(), channels);
   const Tensor partial = scratch(chunks.count() * 2 * channels);
   parallel_(chunks.count(), [&](int64_t i) {
     const Range rows = chunks[i];
     float* sums = partial.data<float>() + i * 2 * channels;
-    simd_.norm_backward_sums(px + rows.begin * x.ld(), x.ld(), pdy + rows.begin * dy.ld(), dy.ld(), rows.size(),
-                             channels, k.affine, relu, sums, sums + channels);
+    for_each_part(dy, [&](const Tensor& part, int64_t begin) {
+      simd_.norm_backward_sums(px + rows.begin * x.ld() + begin, x.ld(), part.data<float>() + rows.begin * part.ld(),
+                               part.ld(), rows.size(), part.channels(), k.affine.from(begin), relu, sums + begin,
+                               sums + channels + begin);
+    });
   });
   return norm_gradient(k, partial.data<float>(), chunks.count(), channels, x.pixels(), statistics_depend_on_x,
                        write_params, dgamma, dbeta);
 }
 
-void CpuBackend::norm_backward(const Tensor& x, const Tensor& dy, const NormCoefficients& k, bool relu,
-                               bool statistics_depend_on_x, Write write_params, const Tensor& dx, const Tensor& dgamma,
-                               const Tensor& dbeta) {
-  const NormGradient gradient = norm_sums(x, dy, k, relu, statistics_depend_on_x, write_params, dgamma, dbeta);
-  const float *px = x.data<float>(), *pdy = dy.data<float>();
-  float* pdx = dx.data<float>();
+void CpuBackend::norm_backward(const Tensor& x, const ChannelParts& dy, const Tensor& sums, const NormCoefficients& k,
+                               bool relu, bool statistics_depend_on_x, Write write_params, const Tensor& dx,
+                               const Tensor& dgamma, const Tensor& dbeta) {
+  const NormGradient gradient = norm_sums(x, dy, sums, k, relu, statistics_depend_on_x, write_params, dgamma, dbeta);
   const Chunks chunks = row_chunks(x.pixels(), x.channels());
   parallel_(chunks.count(), [&](int64_t i) {
     const Range rows = chunks[i];
-    simd_.norm_backward_apply(px + rows.begin * x.ld(), x.ld(), pdy + rows.begin * dy.ld(), dy.ld(), rows.size(),
-                              x.channels(), k.affine, relu, gradient.from_x.data(), gradient.offset.data(),
-                              pdx + rows.begin * dx.ld(), dx.ld());
+    norm_backward_rows(x, dy, rows, k, gradient, relu, dx.data<float>() + rows.begin * dx.ld(), dx.ld());
   });
 }
 
-void CpuBackend::batch_norm_backward(const Tensor& x, const Tensor& dy, const Tensor& mean, const Tensor& var,
-                                     const Tensor& gamma, const Tensor& beta, double eps, bool relu, Write write_params,
-                                     const Tensor& dx, const Tensor& dgamma, const Tensor& dbeta) {
-  check_same_shape(x, dy, "batch_norm_backward");
-  check_same_shape(x, dx, "batch_norm_backward");
-  check_vectors({&mean, &var, &gamma, &beta, &dgamma, &dbeta}, x.channels(), "batch_norm_backward");
-  norm_backward(x, dy, norm_coefficients(mean, var, gamma, beta, eps), relu, true, write_params, dx, dgamma, dbeta);
+void CpuBackend::norm_backward_rows(const Tensor& x, const ChannelParts& dy, Range rows, const NormCoefficients& k,
+                                    const NormGradient& gradient, bool relu, float* dx, int64_t lddx) const {
+  const float* px = x.data<float>() + rows.begin * x.ld();
+  for_each_part(dy, [&](const Tensor& part, int64_t begin) {
+    simd_.norm_backward_apply(px + begin, x.ld(), part.data<float>() + rows.begin * part.ld(), part.ld(), rows.size(),
+                              part.channels(), k.affine.from(begin), relu, gradient.from_x.data() + begin,
+                              gradient.offset.data() + begin, dx + begin, lddx);
+  });
 }
 
-void CpuBackend::batch_norm_backward_frozen(const Tensor& x, const Tensor& dy, const Tensor& mean, const Tensor& var,
-                                            const Tensor& gamma, const Tensor& beta, double eps, bool relu,
-                                            Write write_params, const Tensor& dx, const Tensor& dgamma,
+void CpuBackend::batch_norm_backward(const Tensor& x, const ChannelParts& dy, const Tensor& mean, const Tensor& var,
+                                     const Tensor& gamma, const Tensor& beta, double eps, bool relu, Write write_params,
+                                     const Tensor& dx, const Tensor& dgamma, const Tensor& dbeta) {
+  check_parts(dy, x.shape(), "batch_norm_backward");
+  check_same_shape(x, dx, "batch_norm_backward");
+  check_vectors({&mean, &var, &gamma, &beta, &dgamma, &dbeta}, x.channels(), "batch_norm_backward");
+  norm_backward(x, dy, Tensor{}, norm_coefficients(mean, var, gamma, beta, eps), relu, true, write_params, dx, dgamma,
+                dbeta);
+}
+
+void CpuBackend::batch_norm_backward_frozen(const Tensor& x, const ChannelParts& dy, const Tensor& mean,
+                                            const Tensor& var, const Tensor& gamma, const Tensor& beta, double eps,
+                                            bool relu, Write write_params, const Tensor& dx, const Tensor& dgamma,
                                             const Tensor& dbeta) {
-  check_same_shape(x, dy, "batch_norm_backward_frozen");
+  check_parts(dy, x.shape(), "batch_norm_backward_frozen");
   check_same_shape(x, dx, "batch_norm_backward_frozen");
   check_vectors({&mean, &var, &gamma, &beta, &dgamma, &dbeta}, x.channels(), "batch_norm_backward_frozen");
-  norm_backward(x, dy, norm_coefficients(mean, var, gamma, beta, eps), relu, false, write_params, dx, dgamma, dbeta);
+  norm_backward(x, dy, Tensor{}, norm_coefficients(mean, var, gamma, beta, eps), relu, false, write_params, dx, dgamma,
+                dbeta);
 }
 
 }  // namespace riffle

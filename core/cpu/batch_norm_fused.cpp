@@ -16,31 +16,34 @@ constexpr int64_t kLargestFilter = int64_t{1} << 17;
 
 }  // namespace
 
-void CpuBackend::pointwise_batch_norm_backward(const Tensor& x, const Tensor& w, const Tensor& y, const Tensor& dz,
-                                               const BatchNormState& norm, Write write_dx, const Tensor& dx,
-                                               Write write_params, const Tensor& dw, const Tensor& dgamma,
-                                               const Tensor& dbeta) {
+void CpuBackend::pointwise_batch_norm_backward(const Tensor& x, const Tensor& w, const Tensor& y,
+                                               const ChannelParts& dz, const Tensor& sums, const BatchNormState& norm,
+                                               Write write_dx, const Tensor& dx, Write write_params, const Tensor& dw,
+                                               const Tensor& dgamma, const Tensor& dbeta) {
   const char* name = "pointwise_batch_norm_backward";
   check_pointwise(x, w, y);
-  check_same_shape(y, dz, name);
+  check_parts(dz, y.shape(), name);
   check_same_shape(w, dw, name);
   check_vectors({&norm.mean, &norm.var, &norm.gamma, &norm.beta, &dgamma, &dbeta}, y.channels(), name);
   if (dx.defined()) check_same_shape(x, dx, name);
-  check_no_overlap(dx, {&x, &w, &y, &dz}, name);
-  check_no_overlap(dw, {&x, &w, &y, &dz}, name);
-  const NormCoefficients k = norm_coefficients(norm.mean, norm.var, norm.gamma, norm.beta, norm.eps);
+  if (sums.defined()) check_norm_sums(sums, y.channels(), name);
+  for (const Tensor* output : {&dx, &dw}) {
+    check_no_overlap(*output, {&x, &w, &y}, name);
+    for (const Tensor& part : dz.parts()) check_no_overlap(*output, {&part}, name);
+  }
+  const NormCoefficients k = norm_coefficients(norm);
   if (w.elements() > kLargestFilter) {
     const Tensor dy = empty(y.shape());
-    norm_backward(y, dz, k, norm.relu, /*statistics_depend_on_x=*/true, write_params, dy, dgamma, dbeta);
+    norm_backward(y, dz, sums, k, norm.relu, /*statistics_depend_on_x=*/true, write_params, dy, dgamma, dbeta);
     pointwise_backward_weights(x, dy, write_params, dw);
     if (dx.defined()) pointwise_backward_data(dy, w, write_dx, dx);
     return;
   }
   const NormGradient gradient =
-      norm_sums(y, dz, k, norm.relu, /*statistics_depend_on_x=*/true, write_params, dgamma, dbeta);
+      norm_sums(y, dz, sums, k, norm.relu, /*statistics_depend_on_x=*/true, write_params, dgamma, dbeta);
 
   const int64_t inputs = x.channels(), outputs = y.channels(), pixels = x.pixels();
-  const float *px = x.data<float>(), *pw = w.data<float>(), *py = y.data<float>(), *pdz = dz.data<float>();
+  const float *px = x.data<float>(), *pw = w.data<float>();
   float* pdx = dx.defined() ? dx.data<float>() : nullptr;
   // Parts of the pixels, each with its own sum of dw, added up in order.
   const Chunks parts{pixels, divide_up(pixels, std::min<int64_t>(16, divide_up(pixels, 64)))};
@@ -51,8 +54,7 @@ void CpuBackend::pointwise_batch_norm_backward(const Tensor& x, const Tensor& w,
     float* sum = partial.data<float>() + part * inputs * outputs;
     for (int64_t begin = parts[part].begin; begin < parts[part].end; begin += kRows) {
       const int64_t rows = std::min(kRows, parts[part].end - begin);
-      simd_.norm_backward_apply(py + begin * y.ld(), y.ld(), pdz + begin * dz.ld(), dz.ld(), rows, outputs, k.affine,
-                                norm.relu, gradient.from_x.data(), gradient.offset.data(), g, outputs);
+      norm_backward_rows(y, dz, {begin, begin + rows}, k, gradient, norm.relu, g, outputs);
       gemm(Transpose::kYes, Transpose::kNo, outputs, inputs, rows, g, outputs, px + begin * x.ld(), x.ld(),
            begin > parts[part].begin, sum, inputs);
       if (pdx)
@@ -61,6 +63,57 @@ void CpuBackend::pointwise_batch_norm_backward(const Tensor& x, const Tensor& w,
     }
   });
   reduce_parts(partial.data<float>(), parts.count(), inputs * outputs, write_params, dw.data<float>());
+}
+
+void CpuBackend::fold_norm(const Tensor& w, const BatchNormState& norm, const Tensor& scaled_w, const Tensor& shift) {
+  check_fold_norm(w, scaled_w, norm, "fold_norm");
+  check_vectors({&shift}, w.shape().n, "fold_norm");
+  const NormCoefficients k = norm_coefficients(norm);
+  const int64_t inputs = w.channels();
+  std::vector<float> offset(static_cast<size_t>(inputs));  // beta - mean*scale
+  for (int64_t c = 0; c < inputs; ++c)
+    offset[static_cast<size_t>(c)] = k.affine.shift[c] - k.affine.mean[c] * k.affine.scale[c];
+  parallel_(w.shape().n, [&](int64_t row) {
+    const float* from = w.data<float>() + row * inputs;
+    float* to = scaled_w.data<float>() + row * inputs;
+    double sum = 0;
+    for (int64_t c = 0; c < inputs; ++c) {
+      to[c] = from[c] * k.affine.scale[c];
+      sum += static_cast<double>(from[c]) * offset[static_cast<size_t>(c)];
+    }
+    shift.data<float>()[row] = static_cast<float>(sum);
+  });
+}
+
+void CpuBackend::fold_norm_backward(const Tensor& w, const Tensor& dscaled_w, const BatchNormState& norm,
+                                    int64_t pixels, Write write_params, const Tensor& dw, const Tensor& dgamma,
+                                    const Tensor& dbeta, const Tensor& from_x) {
+  check_fold_norm(w, dscaled_w, norm, "fold_norm_backward");
+  check_fold_norm(w, dw, norm, "fold_norm_backward");
+  check_vectors({&dgamma, &dbeta, &from_x}, w.channels(), "fold_norm_backward");
+  const NormCoefficients k = norm_coefficients(norm);
+  const int64_t inputs = w.channels(), outputs = w.shape().n;
+  const float *pw = w.data<float>(), *pds = dscaled_w.data<float>();
+  float* pdw = dw.data<float>();
+  const bool accumulate = write_params == Write::kAccumulate;
+  const Chunks columns{inputs, 32};
+  parallel_(columns.count(), [&](int64_t block) {
+    const Range range = columns[block];
+    double sums[32] = {};
+    for (int64_t row = 0; row < outputs; ++row)
+      for (int64_t c = range.begin; c < range.end; ++c) {
+        const int64_t at = row * inputs + c;
+        sums[c - range.begin] += static_cast<double>(pw[at]) * pds[at];
+        pdw[at] = pds[at] * k.affine.scale[c] + (accumulate ? pdw[at] : 0.0f);
+      }
+    for (int64_t c = range.begin; c < range.end; ++c) {
+      const float inv_std = k.inv_std[static_cast<size_t>(c)];
+      const auto gradient = static_cast<float>(sums[c - range.begin] * inv_std);
+      from_x.data<float>()[c] = -k.affine.scale[c] * inv_std * gradient / static_cast<float>(pixels);
+      dgamma.data<float>()[c] = gradient + (accumulate ? dgamma.data<float>()[c] : 0.0f);
+      if (!accumulate) dbeta.data<float>()[c] = 0;
+    }
+  });
 }
 
 void CpuBackend::batch_norm_max_pool(const Tensor& x, const Tensor& mean, const Tensor& var, const Tensor& gamma,
@@ -89,29 +142,41 @@ void CpuBackend::batch_norm_max_pool_backward(const Tensor& x, const Tensor& dy,
   check_no_overlap(dx, {&x, &dy}, "batch_norm_max_pool_backward");
   check_vectors({&mean, &var, &gamma, &beta, &dgamma, &dbeta}, x.channels(), "batch_norm_max_pool_backward");
   const NormCoefficients k = norm_coefficients(mean, var, gamma, beta, eps);
+  const NormGradient gradient = norm_max_pool_sums(x, dy, winner, k, window, write_params, dgamma, dbeta);
   const RowGeometry g = row_geometry(x, window, dy);
-  const int64_t in_pixels = g.height * g.width, out_pixels = g.out_height * g.out_width;
+  parallel_.each(image_rows(x.shape().n * g.height, g.width, g.channels), [&](int64_t row) {
+    norm_max_pool_data_row(x, dy, winner, k, gradient, g, row, dx.data<float>() + row * g.width * dx.ld(), dx.ld());
+  });
+}
+
+CpuBackend::NormGradient CpuBackend::norm_max_pool_sums(const Tensor& x, const Tensor& dy, const Tensor& winner,
+                                                        const NormCoefficients& k, const Window& window,
+                                                        Write write_params, const Tensor& dgamma, const Tensor& dbeta) {
+  const RowGeometry g = row_geometry(x, window, dy);
   const float *px = x.data<float>(), *pdy = dy.data<float>();
   const uint8_t* pwinner = winner.data<uint8_t>();
-  float* pdx = dx.data<float>();
   const Chunks chunks{dy.shape().n * g.out_height, 8};
   const Tensor partial = scratch(chunks.count() * 2 * g.channels);
   parallel_(chunks.count(), [&](int64_t i) {
     float* sums = partial.data<float>() + i * 2 * g.channels;
     std::fill_n(sums, 2 * g.channels, 0.0f);
     for (int64_t row = chunks[i].begin; row < chunks[i].end; ++row)
-      simd_.norm_max_pool_sums_row(px + row / g.out_height * in_pixels * x.ld(), x.ld(),
+      simd_.norm_max_pool_sums_row(px + row / g.out_height * g.height * g.width * x.ld(), x.ld(),
                                    pdy + row * g.out_width * dy.ld(), dy.ld(), pwinner + row * g.out_width * g.channels,
                                    k.affine, g, row % g.out_height, sums, sums + g.channels);
   });
-  const NormGradient gradient = norm_gradient(k, partial.data<float>(), chunks.count(), g.channels, x.pixels(),
-                                              /*statistics_depend_on_x=*/true, write_params, dgamma, dbeta);
-  parallel_.each(image_rows(x.shape().n * g.height, g.width, g.channels), [&](int64_t row) {
-    const int64_t n = row / g.height;
-    simd_.norm_max_pool_data_row(px + row * g.width * x.ld(), x.ld(), pdy + n * out_pixels * dy.ld(), dy.ld(),
-                                 pwinner + n * out_pixels * g.channels, k.affine, gradient.from_x.data(),
-                                 gradient.offset.data(), g, row % g.height, pdx + row * g.width * dx.ld(), dx.ld());
-  });
+  return norm_gradient(k, partial.data<float>(), chunks.count(), g.channels, x.pixels(),
+                       /*statistics_depend_on_x=*/true, write_params, dgamma, dbeta);
+}
+
+void CpuBackend::norm_max_pool_data_row(const Tensor& x, const Tensor& dy, const Tensor& winner,
+                                        const NormCoefficients& k, const NormGradient& gradient, const RowGeometry& g,
+                                        int64_t row, float* dx, int64_t lddx) const {
+  const int64_t n = row / g.height, out_pixels = g.out_height * g.out_width;
+  simd_.norm_max_pool_data_row(x.data<float>() + row * g.width * x.ld(), x.ld(),
+                               dy.data<float>() + n * out_pixels * dy.ld(), dy.ld(),
+                               winner.data<uint8_t>() + n * out_pixels * g.channels, k.affine, gradient.from_x.data(),
+                               gradient.offset.data(), g, row % g.height, dx, lddx);
 }
 
 }  // namespace riffle

@@ -188,23 +188,9 @@ void CpuBackend::conv2d_backward_weights(const Tensor& x, const Tensor& dy, cons
   check_no_overlap(dw, {&x, &dy}, "conv2d_backward_weights");
   const Geometry g(x, window, groups, dy);
   const float *px = x.data<float>(), *pdy = dy.data<float>();
-  if (const NarrowKernels::WeightsRow weights_row = narrow(g, simd_.narrow9_weights_row, simd_.narrow3_weights_row)) {
-    const RowGeometry image = row_geometry(x, window, dy);
-    const Chunks parts{g.rows(), divide_up(g.rows(), 16)};
-    const int64_t size = dw.elements();
-    const Tensor partial = scratch((parts.count() + 1) * size);  // and their sum; (patch, K) each
-    parallel_(parts.count(), [&](int64_t part) {
-      float* sum = partial.data<float>() + part * size;
-      std::fill_n(sum, size, 0.0f);
-      for (int64_t row = parts[part].begin; row < parts[part].end; ++row)
-        weights_row(px + row / g.out_height * g.image_size(), image, row % g.out_height,
-                    pdy + row * g.out_width * g.outputs, g.outputs, sum);
-    });
-    float* total = partial.data<float>() + parts.count() * size;
-    reduce_parts(partial.data<float>(), parts.count(), size, Write::kOverwrite, total);
-    const Tensor turned = scratch(size);
-    transpose(total, g.patch(), g.outputs, turned.data<float>());
-    reduce_parts(turned.data<float>(), 1, size, write, dw.data<float>());
+  if (narrow(g, simd_.narrow9_weights_row, simd_.narrow3_weights_row)) {
+    narrow_backward_weights(x, dy.shape(), window, write, dw,
+                            [&](int64_t row, int) { return pdy + row * g.out_width * g.outputs; });
     return;
   }
   // At most 16 partial sums, added in order.
@@ -226,6 +212,56 @@ void CpuBackend::conv2d_backward_weights(const Tensor& x, const Tensor& dy, cons
     }
   });
   reduce_parts(partial.data<float>(), parts.count(), filter_size, write, dw.data<float>());
+}
+
+void CpuBackend::narrow_backward_weights(const Tensor& x, const Shape& out, const Window& window, Write write,
+                                         const Tensor& dw, const GradientRow& dy_row) {
+  const RowGeometry image{x.shape().h,        x.shape().w,        out.h,           out.w,
+                          x.channels(),       window.kernel_h,    window.kernel_w, window.stride,
+                          window.padding.top, window.padding.left};
+  const auto weights_row = window.kernel_w * x.channels() == 9 ? simd_.narrow9_weights_row : simd_.narrow3_weights_row;
+  const int64_t outputs = out.c, image_size = x.shape().h * x.shape().w * x.channels(), size = dw.elements();
+  const Chunks parts{out.n * out.h, divide_up(out.n * out.h, 16)};
+  const Tensor partial = scratch((parts.count() + 1) * size);  // and their sum; (patch, K) each
+  parallel_(parts.count(), [&](int64_t part, int thread) {
+    float* sum = partial.data<float>() + part * size;
+    std::fill_n(sum, size, 0.0f);
+    for (int64_t row = parts[part].begin; row < parts[part].end; ++row)
+      weights_row(x.data<float>() + row / out.h * image_size, image, row % out.h, dy_row(row, thread), outputs, sum);
+  });
+  float* total = partial.data<float>() + parts.count() * size;
+  reduce_parts(partial.data<float>(), parts.count(), size, Write::kOverwrite, total);
+  const Tensor turned = scratch(size);
+  transpose(total, size / outputs, outputs, turned.data<float>());
+  reduce_parts(turned.data<float>(), 1, size, write, dw.data<float>());
+}
+
+void CpuBackend::conv2d_norm_max_pool_backward(const Tensor& input, const Window& conv_window, const Tensor& x,
+                                               const BatchNormState& norm, const Window& pool_window, const Tensor& dy,
+                                               const Tensor& winner, Write write_params, const Tensor& dw,
+                                               const Tensor& dgamma, const Tensor& dbeta) {
+  const char* name = "conv2d_norm_max_pool_backward";
+  check_conv2d(input, dw, conv_window, 1, x);
+  check_max_pool(x, pool_window, dy, winner, name);
+  check_vectors({&norm.mean, &norm.var, &norm.gamma, &norm.beta, &dgamma, &dbeta}, x.channels(), name);
+  const NormCoefficients k = norm_coefficients(norm);
+  const Geometry g(input, conv_window, 1, x);
+  if (!narrow(g, simd_.narrow9_weights_row, simd_.narrow3_weights_row)) {
+    const Tensor dx = empty(x.shape());
+    batch_norm_max_pool_backward(x, dy, winner, norm.mean, norm.var, norm.gamma, norm.beta, norm.eps, pool_window,
+                                 write_params, dx, dgamma, dbeta);
+    conv2d_backward_weights(input, dx, conv_window, 1, write_params, dw);
+    return;
+  }
+  const NormGradient gradient = norm_max_pool_sums(x, dy, winner, k, pool_window, write_params, dgamma, dbeta);
+  const RowGeometry pool = row_geometry(x, pool_window, dy);
+  const int64_t row_size = pool.width * pool.channels;
+  const Tensor rows = scratch(parallel_.threads() * row_size);
+  narrow_backward_weights(input, x.shape(), conv_window, write_params, dw, [&](int64_t row, int thread) {
+    float* dx = rows.data<float>() + thread * row_size;
+    norm_max_pool_data_row(x, dy, winner, k, gradient, pool, row, dx, pool.channels);
+    return static_cast<const float*>(dx);
+  });
 }
 
 }  // namespace riffle

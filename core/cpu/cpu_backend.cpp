@@ -194,11 +194,10 @@ void CpuBackend::deinterleave(const Tensor& x, const Tensor& a, const Tensor& b)
 void CpuBackend::reduce_parts(const float* partial, int64_t parts, int64_t size, Write write, float* total) {
   const Chunks chunks{size, 4096};
   parallel_(chunks.count(), [&](int64_t i) {
-    for (int64_t c = chunks[i].begin; c < chunks[i].end; ++c) {
-      float sum = write == Write::kAccumulate ? total[c] : 0.0f;
-      for (int64_t part = 0; part < parts; ++part) sum += partial[part * size + c];
-      total[c] = sum;
-    }
+    const Range range = chunks[i];
+    if (write == Write::kOverwrite) std::fill_n(total + range.begin, range.size(), 0.0f);
+    for (int64_t part = 0; part < parts; ++part)
+      simd_.add(partial + part * size + range.begin, size, 1, range.size(), total + range.begin, size);
   });
 }
 

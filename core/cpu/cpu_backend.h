@@ -2,6 +2,7 @@
 // the same on gathered rows, everything else loops over rows (simd_kernels.h) split into chunks (parallel.h).
 #pragma once
 
+#include <functional>
 #include <memory>
 #include <string>
 #include <vector>
@@ -30,11 +31,18 @@ class CpuBackend final : public Backend {
 
   Device device() const override { return {DeviceKind::kCpu, 0}; }
   DType dtype() const override { return DType::kF32; }
+  DType parameter_dtype() const override { return DType::kF32; }
   std::string description() const override;
   using Backend::empty;
   Tensor empty(Shape shape, DType dtype) override;
   MemoryStatistics memory() const override { return allocator_->statistics(); }
   void synchronize() override {}
+  bool can_capture() const override { return false; }
+  std::unique_ptr<CapturedWork> capture(const std::function<void()>&) override {
+    fail("work is captured on CUDA devices only");
+  }
+  void begin_range(const std::string&) override {}
+  void end_range() override {}
 
   void upload(const void* host, DType host_dtype, const Tensor& y) override;
   void download(const Tensor& x, DType host_dtype, void* host) override;
@@ -67,20 +75,35 @@ class CpuBackend final : public Backend {
   void batch_norm_update_running(const Tensor& mean, const Tensor& var, int64_t pixels, double momentum,
                                  const Tensor& running_mean, const Tensor& running_var) override;
   void batch_norm_apply(const Tensor& x, const Tensor& mean, const Tensor& var, const Tensor& gamma, const Tensor& beta,
-                        double eps, bool relu, const Tensor& y) override;
-  void batch_norm_backward(const Tensor& x, const Tensor& dy, const Tensor& mean, const Tensor& var,
+                        double eps, bool relu, const ChannelParts& y) override;
+  void batch_norm_backward(const Tensor& x, const ChannelParts& dy, const Tensor& mean, const Tensor& var,
                            const Tensor& gamma, const Tensor& beta, double eps, bool relu, Write write_params,
                            const Tensor& dx, const Tensor& dgamma, const Tensor& dbeta) override;
-  void batch_norm_backward_frozen(const Tensor& x, const Tensor& dy, const Tensor& mean, const Tensor& var,
+  void batch_norm_backward_frozen(const Tensor& x, const ChannelParts& dy, const Tensor& mean, const Tensor& var,
                                   const Tensor& gamma, const Tensor& beta, double eps, bool relu, Write write_params,
                                   const Tensor& dx, const Tensor& dgamma, const Tensor& dbeta) override;
 
-  void pointwise_batch_norm_backward(const Tensor& x, const Tensor& w, const Tensor& y, const Tensor& dz,
-                                     const BatchNormState& norm, Write write_dx, const Tensor& dx, Write write_params,
-                                     const Tensor& dw, const Tensor& dgamma, const Tensor& dbeta) override;
+  void pointwise_batch_norm_backward(const Tensor& x, const Tensor& w, const Tensor& y, const ChannelParts& dz,
+                                     const Tensor& sums, const BatchNormState& norm, Write write_dx, const Tensor& dx,
+                                     Write write_params, const Tensor& dw, const Tensor& dgamma,
+                                     const Tensor& dbeta) override;
+  void fold_norm(const Tensor& w, const BatchNormState& norm, const Tensor& scaled_w, const Tensor& shift) override;
+  void fold_norm_backward(const Tensor& w, const Tensor& dscaled_w, const BatchNormState& norm, int64_t pixels,
+                          Write write_params, const Tensor& dw, const Tensor& dgamma, const Tensor& dbeta,
+                          const Tensor& from_x) override;
+  void norm_depthwise(const Tensor& x, const BatchNormState& before, const Tensor& w, const Window& window,
+                      const Tensor& mean, const Tensor& var, const Tensor& y) override;
+  void norm_depthwise_backward(const Tensor& x, const BatchNormState& before, const Tensor& w, const Window& window,
+                               const Tensor& y, const Tensor& mean_y, const Tensor& from_y, const Tensor& dy,
+                               Write write_dx, const Tensor& dx, Write write_dw, const Tensor& dw,
+                               const Tensor& sums) override;
   void batch_norm_max_pool(const Tensor& x, const Tensor& mean, const Tensor& var, const Tensor& gamma,
                            const Tensor& beta, double eps, const Window& window, const Tensor& y,
                            const Tensor& winner) override;
+  void conv2d_norm_max_pool_backward(const Tensor& input, const Window& conv_window, const Tensor& x,
+                                     const BatchNormState& norm, const Window& pool_window, const Tensor& dy,
+                                     const Tensor& winner, Write write_params, const Tensor& dw, const Tensor& dgamma,
+                                     const Tensor& dbeta) override;
   void batch_norm_max_pool_backward(const Tensor& x, const Tensor& dy, const Tensor& winner, const Tensor& mean,
                                     const Tensor& var, const Tensor& gamma, const Tensor& beta, double eps,
                                     const Window& window, Write write_params, const Tensor& dx, const Tensor& dgamma,
@@ -95,12 +118,15 @@ class CpuBackend final : public Backend {
   void global_average_pool_backward(const Tensor& dy, const Tensor& dx) override;
 
   void softmax_cross_entropy(const Tensor& logits, const Tensor& labels, double smoothing, double grad_scale,
-                             const Tensor& loss, const Tensor& dlogits) override;
+                             const Tensor& scalars, const Tensor& loss, const Tensor& dlogits) override;
   void label_rank(const Tensor& logits, const Tensor& labels, const Tensor& rank) override;
 
-  void sgd_step(const std::vector<ParameterUpdate>& updates, const SgdStep& step) override;
-  double squared_norm(const std::vector<Tensor>& tensors) override;
-  void ema_update(const std::vector<Tensor>& averages, const std::vector<Tensor>& values, double decay) override;
+  void sgd_step(const std::vector<ParameterUpdate>& updates, const SgdRule& rule, const Tensor& scalars) override;
+  void squared_norm(const std::vector<Tensor>& tensors, const Tensor& sum) override;
+  void scale_gradients(const Tensor& squared_norm, double max_norm, bool skip_not_finite,
+                       const Tensor& scalars) override;
+  void ema_update(const std::vector<Tensor>& averages, const std::vector<Tensor>& values,
+                  const Tensor& scalars) override;
 
  private:
   struct NormCoefficients {
@@ -112,16 +138,36 @@ class CpuBackend final : public Backend {
   };
   NormCoefficients norm_coefficients(const Tensor& mean, const Tensor& var, const Tensor& gamma, const Tensor& beta,
                                      double eps);
+  NormCoefficients norm_coefficients(const BatchNormState& norm) {
+    return norm_coefficients(norm.mean, norm.var, norm.gamma, norm.beta, norm.eps);
+  }
   // From partial sums of g = masked dy (C) and g*(x - mean) (C), `parts` times: writes dgamma and dbeta, returns what
   // dx needs.
   NormGradient norm_gradient(const NormCoefficients& coefficients, const float* partial, int64_t parts,
                              int64_t channels, int64_t pixels, bool statistics_depend_on_x, Write write_params,
                              const Tensor& dgamma, const Tensor& dbeta);
-  NormGradient norm_sums(const Tensor& x, const Tensor& dy, const NormCoefficients& coefficients, bool relu,
-                         bool statistics_depend_on_x, Write write_params, const Tensor& dgamma, const Tensor& dbeta);
-  void norm_backward(const Tensor& x, const Tensor& dy, const NormCoefficients& coefficients, bool relu,
-                     bool statistics_depend_on_x, Write write_params, const Tensor& dx, const Tensor& dgamma,
+  // `sums`: known already, or undefined.
+  NormGradient norm_sums(const Tensor& x, const ChannelParts& dy, const Tensor& sums,
+                         const NormCoefficients& coefficients, bool relu, bool statistics_depend_on_x,
+                         Write write_params, const Tensor& dgamma, const Tensor& dbeta);
+  void norm_backward(const Tensor& x, const ChannelParts& dy, const Tensor& sums, const NormCoefficients& coefficients,
+                     bool relu, bool statistics_depend_on_x, Write write_params, const Tensor& dx, const Tensor& dgamma,
                      const Tensor& dbeta);
+  // dx = gradient for rows [rows.begin, rows.end) of x; dx points to the first of them.
+  void norm_backward_rows(const Tensor& x, const ChannelParts& dy, Range rows, const NormCoefficients& coefficients,
+                          const NormGradient& gradient, bool relu, float* dx, int64_t lddx) const;
+  // The two halves of batch_norm_max_pool_backward: the sums, and row `row` of all images' rows; dx points to that row.
+  NormGradient norm_max_pool_sums(const Tensor& x, const Tensor& dy, const Tensor& winner,
+                                  const NormCoefficients& coefficients, const Window& window, Write write_params,
+                                  const Tensor& dgamma, const Tensor& dbeta);
+  void norm_max_pool_data_row(const Tensor& x, const Tensor& dy, const Tensor& winner,
+                              const NormCoefficients& coefficients, const NormGradient& gradient,
+                              const RowGeometry& geometry, int64_t row, float* dx, int64_t lddx) const;
+  // conv2d_backward_weights where a window's row is 9 or 3 floats; dy_row(row, thread) gives row `row` of all images'
+  // rows of dy, whose shape is `out`.
+  using GradientRow = std::function<const float*(int64_t row, int thread)>;
+  void narrow_backward_weights(const Tensor& x, const Shape& out, const Window& window, Write write, const Tensor& dw,
+                               const GradientRow& dy_row);
   // Batch norm's statistics from pieces: moments of each, (pieces, 3, C), then their merger. Chunks are of pixels.
   Tensor moments_scratch(bool wanted, int64_t pieces, int64_t channels) {
     return wanted ? scratch(3 * pieces * channels) : Tensor{};

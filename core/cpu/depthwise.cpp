@@ -5,6 +5,7 @@
 
 #include "core/contracts.h"
 #include "core/cpu/cpu_backend.h"
+#include "core/cpu/depthwise_data_rows.h"
 #include "core/cpu/row_geometry.h"
 
 namespace riffle {
@@ -38,14 +39,6 @@ void plain_row(const float* x, int64_t ldx, const RowGeometry& g, int64_t oh, co
     if (relu)
       for (int64_t c = 0; c < g.channels; ++c) out[c] = out[c] < 0 ? 0 : out[c];
   }
-}
-
-// The stride-1 data gradient is a forward convolution of dy with the filter turned by 180 degrees and padding 2 - pad.
-std::vector<float> turned_filter(const float* w, int64_t taps, int64_t channels) {
-  std::vector<float> turned(static_cast<size_t>(taps * channels));
-  for (int64_t t = 0; t < taps; ++t)
-    std::copy_n(w + t * channels, channels, turned.begin() + (taps - 1 - t) * channels);
-  return turned;
 }
 
 }  // namespace
@@ -99,23 +92,13 @@ void CpuBackend::depthwise_backward_data(const Tensor& dy, const Tensor& w, cons
     });
     return;
   }
-  std::vector<float> turned;
-  RowGeometry forward = g;
-  if (window.stride == 1) {
-    turned = turned_filter(pw, 9, g.channels);
-    forward = {g.out_height, g.out_width, g.height, g.width, g.channels, 3, 3, 1, 2 - g.pad_top, 2 - g.pad_left};
-  }
+  const DepthwiseDataRows data_rows(simd_, pw, g);
   const Chunks chunks = image_rows(dx.shape().n * g.height, g.width, g.channels);
   parallel_(chunks.count(), [&](int64_t i) {
     for (int64_t row = chunks[i].begin; row < chunks[i].end; ++row) {
       const float* image = pdy + row / g.height * g.out_height * g.out_width * dy.ld();
       float* out = pdx + row * g.width * dx.ld();
-      if (window.stride == 1) {
-        simd_.depthwise3x3_row(image, dy.ld(), forward, row % g.height, turned.data(), nullptr, false, accumulate, out,
-                               dx.ld());
-      } else {
-        simd_.depthwise3x3_data_row(image, dy.ld(), g, row % g.height, pw, accumulate, out, dx.ld());
-      }
+      data_rows(image, dy.ld(), row % g.height, accumulate, out, dx.ld());
     }
   });
 }

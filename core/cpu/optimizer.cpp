@@ -1,4 +1,5 @@
 // Updates over all parameters at once. Parameters are cut into pieces of equal work: many are tiny, a few are large.
+#include <cmath>
 #include <vector>
 
 #include "core/contracts.h"
@@ -27,50 +28,64 @@ std::vector<Piece> pieces(size_t tensors, const SizeOf& size_of_tensor) {
 
 }  // namespace
 
-void CpuBackend::sgd_step(const std::vector<ParameterUpdate>& updates, const SgdStep& step) {
-  for (const ParameterUpdate& u : updates) {
-    check_same_shape(u.weight, u.grad, "sgd_step");
-    check_same_shape(u.weight, u.momentum, "sgd_step");
-    RIFFLE_CHECK(u.weight.packed() && u.grad.packed() && u.momentum.packed(), "sgd_step needs packed tensors");
-  }
+void CpuBackend::sgd_step(const std::vector<ParameterUpdate>& updates, const SgdRule& rule, const Tensor& scalars) {
+  check_updates(updates);
+  check_scalars(scalars, "sgd_step");
+  for (const ParameterUpdate& u : updates)
+    RIFFLE_CHECK(!u.compute_value.defined(), "on the CPU parameters have the activations' dtype; no copy is kept");
+  const float* scalar = scalars.data<float>();
+  if (scalar[kApply] == 0) return;
   const std::vector<Piece> list = pieces(updates.size(), [&](size_t t) { return updates[t].weight.elements(); });
   parallel_(static_cast<int64_t>(list.size()), [&](int64_t i) {
     const Piece& piece = list[static_cast<size_t>(i)];
     const ParameterUpdate& u = updates[piece.tensor];
     const int64_t at = piece.range.begin;
     simd_.sgd(u.weight.data<float>() + at, u.grad.data<float>() + at, u.momentum.data<float>() + at, piece.range.size(),
-              static_cast<float>(step.lr * u.lr_multiplier), static_cast<float>(step.momentum),
-              static_cast<float>(u.weight_decay), static_cast<float>(step.grad_scale), step.nesterov);
+              scalar[kLearningRate] * static_cast<float>(u.lr_multiplier), static_cast<float>(rule.momentum),
+              static_cast<float>(u.weight_decay), scalar[kGradScale], rule.nesterov);
   });
 }
 
-double CpuBackend::squared_norm(const std::vector<Tensor>& tensors) {
+void CpuBackend::squared_norm(const std::vector<Tensor>& tensors, const Tensor& sum) {
   for (const Tensor& t : tensors) RIFFLE_CHECK(t.packed(), "squared_norm needs packed tensors, got ", t.shape());
+  check_vectors({&sum}, 1, "squared_norm");
   const std::vector<Piece> list = pieces(tensors.size(), [&](size_t t) { return tensors[t].elements(); });
   std::vector<double> partial(list.size());
   parallel_(static_cast<int64_t>(list.size()), [&](int64_t i) {
     const Piece& piece = list[static_cast<size_t>(i)];
     const float* data = tensors[piece.tensor].data<float>() + piece.range.begin;
-    double sum = 0;
-    for (int64_t j = 0; j < piece.range.size(); ++j) sum += static_cast<double>(data[j]) * data[j];
-    partial[static_cast<size_t>(i)] = sum;
+    double squares = 0;
+    for (int64_t j = 0; j < piece.range.size(); ++j) squares += static_cast<double>(data[j]) * data[j];
+    partial[static_cast<size_t>(i)] = squares;
   });
   double total = 0;
-  for (double sum : partial) total += sum;
-  return total;
+  for (double squares : partial) total += squares;
+  *sum.data<double>() = total;
 }
 
-void CpuBackend::ema_update(const std::vector<Tensor>& averages, const std::vector<Tensor>& values, double decay) {
-  RIFFLE_CHECK(averages.size() == values.size(), averages.size(), " averages for ", values.size(), " values");
-  for (size_t t = 0; t < averages.size(); ++t) {
-    check_same_shape(averages[t], values[t], "ema_update");
-    RIFFLE_CHECK(averages[t].packed() && values[t].packed(), "ema_update needs packed tensors");
-  }
+void CpuBackend::scale_gradients(const Tensor& squared_norm, double max_norm, bool skip_not_finite,
+                                 const Tensor& scalars) {
+  check_vectors({&squared_norm}, 1, "scale_gradients");
+  check_scalars(scalars, "scale_gradients");
+  float* scalar = scalars.data<float>();
+  const double square = *squared_norm.data<double>();
+  const double norm = std::sqrt(square) / scalar[kLossScale];
+  const double clip = max_norm > 0 && norm > max_norm ? max_norm / norm : 1.0;
+  scalar[kGradScale] = static_cast<float>(clip / scalar[kLossScale]);
+  scalar[kApply] = !skip_not_finite || std::isfinite(square) ? 1.0f : 0.0f;
+}
+
+void CpuBackend::ema_update(const std::vector<Tensor>& averages, const std::vector<Tensor>& values,
+                            const Tensor& scalars) {
+  check_averages(averages, values);
+  check_scalars(scalars, "ema_update");
+  const float* scalar = scalars.data<float>();
+  if (scalar[kApply] == 0) return;
   const std::vector<Piece> list = pieces(averages.size(), [&](size_t t) { return averages[t].elements(); });
   parallel_(static_cast<int64_t>(list.size()), [&](int64_t i) {
     const Piece& piece = list[static_cast<size_t>(i)];
     simd_.ema(averages[piece.tensor].data<float>() + piece.range.begin,
-              values[piece.tensor].data<float>() + piece.range.begin, piece.range.size(), static_cast<float>(decay));
+              values[piece.tensor].data<float>() + piece.range.begin, piece.range.size(), scalar[kEmaDecay]);
   });
 }
 

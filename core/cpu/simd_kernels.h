@@ -13,6 +13,9 @@ struct ChannelAffine {
   const float* mean;
   const float* scale;
   const float* shift;
+
+  // The same for channels `begin` and on.
+  ChannelAffine from(int64_t begin) const { return {mean + begin, scale + begin, shift + begin}; }
 };
 
 // One image of a depthwise convolution or pooling: geometry shared by its kernels.
@@ -44,6 +47,9 @@ struct RowKernels {
   void (*relu_backward)(const float* y, int64_t ldy, const float* dy, int64_t lddy, int64_t rows, int64_t channels,
                         float* dx, int64_t lddx);
   void (*add)(const float* x, int64_t ldx, int64_t rows, int64_t channels, float* y, int64_t ldy);  // y += x
+  // y = dx + from_x * (x - mean).
+  void (*add_centred)(const float* x, int64_t ldx, int64_t rows, int64_t channels, const float* mean,
+                      const float* from_x, const float* dx, int64_t lddx, float* y, int64_t ldy);
   // y[2i] = a[i], y[2i+1] = b[i] for i < half; and back.
   void (*interleave)(const float* a, int64_t lda, const float* b, int64_t ldb, int64_t rows, int64_t half, float* y,
                      int64_t ldy);

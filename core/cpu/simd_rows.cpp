@@ -16,20 +16,31 @@ void bias_relu(float* y, int64_t ld, int64_t rows, int64_t channels, const float
   }
 }
 
-template <class Lane, class V = typename Lane::Vector>
-inline V affine_of(Lane lane, V x, const ChannelAffine& a, int64_t c) {
-  return (x - lane.load(a.mean + c)) * lane.load(a.scale + c) + lane.load(a.shift + c);
+// prepare(lane, c) loads what channels from c need and returns what is to be done for a row. Few channels keep it in
+// registers and run down the rows; many stream row by row, as memory is best read.
+template <class Prepare>
+inline void for_rows(int64_t rows, int64_t channels, const Prepare& prepare) {
+  constexpr int64_t kFewChannels = 32;
+  if (channels <= kFewChannels) {
+    for_lanes(channels, [&](auto lane, int64_t c) {
+      const auto row = prepare(lane, c);
+      for (int64_t r = 0; r < rows; ++r) row(r);
+    });
+  } else {
+    for (int64_t r = 0; r < rows; ++r) for_lanes(channels, [&](auto lane, int64_t c) { prepare(lane, c)(r); });
+  }
 }
 
 void affine(const float* x, int64_t ldx, int64_t rows, int64_t channels, const ChannelAffine& a, bool relu, float* y,
             int64_t ldy) {
-  for (int64_t r = 0; r < rows; ++r, x += ldx, y += ldy) {
-    for_lanes(channels, [&](auto lane, int64_t c) {
-      using V = typename decltype(lane)::Vector;
-      const V v = affine_of(lane, lane.load(x + c), a, c);
-      lane.store(y + c, relu ? relu_of(v) : v);
-    });
-  }
+  for_rows(rows, channels, [&](auto lane, int64_t c) {
+    using V = typename decltype(lane)::Vector;
+    const V mean = lane.load(a.mean + c), scale = lane.load(a.scale + c), shift = lane.load(a.shift + c);
+    return [=](int64_t r) {
+      const V v = (lane.load(x + r * ldx + c) - mean) * scale + shift;
+      lane.store(y + r * ldy + c, relu ? relu_of(v) : v);
+    };
+  });
 }
 
 // Sums over rows keep two accumulators each: shorter dependency chains and smaller rounding errors.
@@ -107,16 +118,17 @@ void norm_backward_sums(const float* x, int64_t ldx, const float* dy, int64_t ld
 void norm_backward_apply(const float* x, int64_t ldx, const float* dy, int64_t lddy, int64_t rows, int64_t channels,
                          const ChannelAffine& a, bool relu, const float* from_x, const float* offset, float* dx,
                          int64_t lddx) {
-  for (int64_t r = 0; r < rows; ++r, x += ldx, dy += lddy, dx += lddx) {
-    for_lanes(channels, [&](auto lane, int64_t c) {
-      using V = typename decltype(lane)::Vector;
-      const V scale = lane.load(a.scale + c);
-      const V centred = lane.load(x + c) - lane.load(a.mean + c);
-      V g = lane.load(dy + c);
-      if (relu) g = centred * scale + lane.load(a.shift + c) > splat<V>(0) ? g : splat<V>(0);
-      lane.store(dx + c, V(scale * g + lane.load(from_x + c) * centred + lane.load(offset + c)));
-    });
-  }
+  for_rows(rows, channels, [&](auto lane, int64_t c) {
+    using V = typename decltype(lane)::Vector;
+    const V mean = lane.load(a.mean + c), scale = lane.load(a.scale + c), shift = lane.load(a.shift + c);
+    const V factor = lane.load(from_x + c), constant = lane.load(offset + c);
+    return [=](int64_t r) {
+      const V centred = lane.load(x + r * ldx + c) - mean;
+      V g = lane.load(dy + r * lddy + c);
+      if (relu) g = centred * scale + shift > splat<V>(0) ? g : splat<V>(0);
+      lane.store(dx + r * lddx + c, V(scale * g + factor * centred + constant));
+    };
+  });
 }
 
 void relu_backward(const float* y, int64_t ldy, const float* dy, int64_t lddy, int64_t rows, int64_t channels,
@@ -134,6 +146,16 @@ void add(const float* x, int64_t ldx, int64_t rows, int64_t channels, float* y, 
     for_lanes(channels, [&](auto lane, int64_t c) {
       using V = typename decltype(lane)::Vector;
       lane.store(y + c, V(lane.load(y + c) + lane.load(x + c)));
+    });
+  }
+}
+
+void add_centred(const float* x, int64_t ldx, int64_t rows, int64_t channels, const float* mean, const float* from_x,
+                 const float* dx, int64_t lddx, float* y, int64_t ldy) {
+  for (int64_t r = 0; r < rows; ++r, x += ldx, dx += lddx, y += ldy) {
+    for_lanes(channels, [&](auto lane, int64_t c) {
+      using V = typename decltype(lane)::Vector;
+      lane.store(y + c, V(lane.load(dx + c) + lane.load(from_x + c) * (lane.load(x + c) - lane.load(mean + c))));
     });
   }
 }
@@ -194,8 +216,8 @@ void ema(float* __restrict average, const float* __restrict value, int64_t count
 }  // namespace
 
 extern const RowKernels kRowKernels;
-const RowKernels kRowKernels = {
-    bias_relu,  affine,       moments, column_sums, norm_backward_sums, norm_backward_apply, relu_backward, add,
-    interleave, deinterleave, sgd,     ema};
+const RowKernels kRowKernels = {bias_relu,           affine,        moments, column_sums, norm_backward_sums,
+                                norm_backward_apply, relu_backward, add,     add_centred, interleave,
+                                deinterleave,        sgd,           ema};
 
 }  // namespace riffle::RIFFLE_SIMD_NAMESPACE

@@ -156,6 +156,12 @@ void interleave(benchmark::State& state) {
   for (auto _ : state) backend().interleave(a, b, y);
   report(state, 0, 2 * y.elements());
 }
+void deinterleave(benchmark::State& state) {
+  const Shape half{32, state.range(0), state.range(0), state.range(1)};
+  const Tensor x = filled(half.with_channels(2 * half.c)), a = filled(half), b = filled(half);
+  for (auto _ : state) backend().deinterleave(x, a, b);
+  report(state, 0, 2 * x.elements());
+}
 void channel_shuffle(benchmark::State& state) {
   const Shape shape{32, state.range(0), state.range(0), 2 * state.range(1)};
   const Tensor x = filled(shape), y = filled(shape);
@@ -168,11 +174,62 @@ void copy(benchmark::State& state) {
   for (auto _ : state) backend().copy(x, Write::kOverwrite, y);
   report(state, 0, 2 * y.elements());
 }
+void copy_accumulate(benchmark::State& state) {
+  const Shape shape{32, state.range(0), state.range(0), 2 * state.range(1)};
+  const Tensor x = filled(shape), y = filled(shape);
+  backend().fill(0, x);  // or y would grow without bound
+  for (auto _ : state) backend().copy(x, Write::kAccumulate, y);
+  report(state, 0, 3 * y.elements());
+}
 BENCHMARK(batch_norm_training)->STAGE_SHAPES->UseRealTime();
 BENCHMARK(batch_norm_backward)->STAGE_SHAPES->UseRealTime();
 BENCHMARK(interleave)->STAGE_SHAPES->UseRealTime();
+BENCHMARK(deinterleave)->STAGE_SHAPES->UseRealTime();
 BENCHMARK(channel_shuffle)->STAGE_SHAPES->UseRealTime();
 BENCHMARK(copy)->STAGE_SHAPES->UseRealTime();
+BENCHMARK(copy_accumulate)->STAGE_SHAPES->UseRealTime();
+
+void normalize(benchmark::State& state) {
+  const Shape shape{32, 224, 224, 3};
+  const Tensor images = backend().empty(shape, DType::kU8), y = filled(shape);
+  const std::vector<uint8_t> pixels(static_cast<size_t>(shape.elements()), 100);
+  backend().upload(pixels.data(), DType::kU8, images);
+  for (auto _ : state) backend().normalize(images, Normalisation{}, y);
+  report(state, 0, y.elements() + y.elements() / 4);
+}
+void softmax_cross_entropy(benchmark::State& state) {
+  const Tensor logits = filled({32, 1, 1, 1000}), dlogits = filled(logits.shape()), loss = filled({32, 1, 1, 1});
+  const Tensor labels = backend().empty({32, 1, 1, 1}, DType::kI32);
+  const std::vector<int32_t> classes(32, 7);
+  backend().upload(classes.data(), DType::kI32, labels);
+  for (auto _ : state) backend().softmax_cross_entropy(logits, labels, 0.1, 1.0 / 32, {}, loss, dlogits);
+  report(state, 0, logits.elements() + dlogits.elements());
+}
+// As many parameters as 1.0x has, in its largest tensor and many small ones.
+void sgd_step(benchmark::State& state) {
+  std::vector<ParameterUpdate> updates;
+  int64_t parameters = 0;
+  const auto add = [&](const Shape& shape) {
+    ParameterUpdate update;
+    update.weight = filled(shape);
+    update.grad = filled(shape);
+    update.momentum = filled(shape);
+    update.weight_decay = 4e-5;
+    updates.push_back(update);
+    parameters += shape.elements();
+  };
+  add({1000, 1, 1, 1024});
+  for (int i = 0; i < 56; ++i) add({116, 1, 1, 192});
+  const Tensor scalars = backend().empty_parameter(vector_shape(kStepScalars));
+  std::vector<float> values(kStepScalars, 1);
+  values[kLearningRate] = 0;  // the same weights at every step
+  backend().upload(values.data(), DType::kF32, scalars);
+  for (auto _ : state) backend().sgd_step(updates, {}, scalars);
+  report(state, 0, 5 * parameters);
+}
+BENCHMARK(normalize)->UseRealTime();
+BENCHMARK(softmax_cross_entropy)->UseRealTime();
+BENCHMARK(sgd_step)->UseRealTime();
 
 }  // namespace
 }  // namespace riffle

@@ -15,19 +15,28 @@ int64_t label_of(const View<int32_t>& labels, int64_t n, int64_t classes) {
   return label;
 }
 
-// log(sum exp z) of row n, for any finite logits.
-double log_sum_exp(const Elements& z, int64_t n) {
-  double largest = -std::numeric_limits<double>::infinity();
-  for (int64_t k = 0; k < z.channels(); ++k) largest = std::max(largest, z(n, k));
+Elements scalars_view(const Tensor& scalars) {
+  return vector_view("scalars", scalars, kStepScalars);
+}
+
+// log(sum exp z) of row n less its largest element, for any finite logits: beside a huge one it would be lost.
+struct LogSumExp {
+  double largest = -std::numeric_limits<double>::infinity(), above_largest = 0;
+};
+
+LogSumExp log_sum_exp(const Elements& z, int64_t n) {
+  LogSumExp result;
+  for (int64_t k = 0; k < z.channels(); ++k) result.largest = std::max(result.largest, z(n, k));
   double sum = 0;
-  for (int64_t k = 0; k < z.channels(); ++k) sum += std::exp(z(n, k) - largest);
-  return largest + std::log(sum);
+  for (int64_t k = 0; k < z.channels(); ++k) sum += std::exp(z(n, k) - result.largest);
+  result.above_largest = std::log(sum);
+  return result;
 }
 
 }  // namespace
 
 void RefBackend::softmax_cross_entropy(const Tensor& logits, const Tensor& labels, double smoothing, double grad_scale,
-                                       const Tensor& loss, const Tensor& dlogits) {
+                                       const Tensor& scalars, const Tensor& loss, const Tensor& dlogits) {
   const Shape shape = logits.shape();
   const Elements z("logits", logits, {shape.n, 1, 1, shape.c});
   const auto classes = static_cast<double>(shape.c);
@@ -35,16 +44,17 @@ void RefBackend::softmax_cross_entropy(const Tensor& logits, const Tensor& label
   const auto losses = packed_view("loss", loss, {shape.n, 1, 1, 1});
   check_disjoint("loss", loss, {logits, labels, dlogits});
   check_disjoint("dlogits", dlogits, {logits, labels});
+  const double scale = grad_scale * (scalars.defined() ? scalars_view(scalars)[kLossScale] : 1);
   const Elements dz("dlogits", dlogits.defined() ? dlogits : empty(shape), shape);
   for (int64_t n = 0; n < shape.n; ++n) {
     const int64_t right = label_of(label, n, shape.c);
-    const double normaliser = log_sum_exp(z, n);
+    const LogSumExp normaliser = log_sum_exp(z, n);
     losses[n] = 0;
     for (int64_t k = 0; k < shape.c; ++k) {
       const double target = (k == right ? 1 - smoothing : 0) + smoothing / classes;
-      const double log_probability = z(n, k) - normaliser;
+      const double log_probability = (z(n, k) - normaliser.largest) - normaliser.above_largest;
       if (target > 0) losses[n] -= target * log_probability;  // 0 times an infinite one is 0 here
-      dz(n, k) = grad_scale * (std::exp(log_probability) - target);
+      dz(n, k) = scale * (std::exp(log_probability) - target);
     }
   }
 }
@@ -66,31 +76,46 @@ void RefBackend::label_rank(const Tensor& logits, const Tensor& labels, const Te
   }
 }
 
-void RefBackend::sgd_step(const std::vector<ParameterUpdate>& updates, const SgdStep& step) {
+void RefBackend::sgd_step(const std::vector<ParameterUpdate>& updates, const SgdRule& rule, const Tensor& scalars) {
+  const Elements scalar = scalars_view(scalars);
+  if (scalar[kApply] == 0) return;
   for (const ParameterUpdate& update : updates) {
     const Shape shape = update.weight.shape();
     const auto weight = packed_view("weight", update.weight, shape), grad = packed_view("grad", update.grad, shape);
     const auto velocity = packed_view("momentum", update.momentum, shape);
-    const double lr = step.lr * update.lr_multiplier;
+    const double lr = scalar[kLearningRate] * update.lr_multiplier;
     for (int64_t i = 0; i < shape.elements(); ++i) {
-      const double g = grad[i] * step.grad_scale + update.weight_decay * weight[i];
-      velocity[i] = step.momentum * velocity[i] + g;
-      weight[i] -= lr * (step.nesterov ? g + step.momentum * velocity[i] : velocity[i]);
+      const double g = grad[i] * scalar[kGradScale] + update.weight_decay * weight[i];
+      velocity[i] = rule.momentum * velocity[i] + g;
+      weight[i] -= lr * (rule.nesterov ? g + rule.momentum * velocity[i] : velocity[i]);
     }
   }
 }
 
-double RefBackend::squared_norm(const std::vector<Tensor>& tensors) {
-  double sum = 0;
+void RefBackend::squared_norm(const std::vector<Tensor>& tensors, const Tensor& sum) {
+  double& total = vector_view("sum", sum, 1)[0];
+  total = 0;
   for (const Tensor& tensor : tensors) {
     const Elements values("tensor", tensor);
     for (int64_t p = 0; p < tensor.pixels(); ++p)
-      for (int64_t c = 0; c < tensor.channels(); ++c) sum += values(p, c) * values(p, c);
+      for (int64_t c = 0; c < tensor.channels(); ++c) total += values(p, c) * values(p, c);
   }
-  return sum;
 }
 
-void RefBackend::ema_update(const std::vector<Tensor>& averages, const std::vector<Tensor>& values, double decay) {
+void RefBackend::scale_gradients(const Tensor& squared_norm, double max_norm, bool skip_not_finite,
+                                 const Tensor& scalars) {
+  const double square = vector_view("squared_norm", squared_norm, 1)[0];
+  const Elements scalar = scalars_view(scalars);
+  const double norm = std::sqrt(square) / scalar[kLossScale];
+  scalar[kGradScale] = (max_norm > 0 && norm > max_norm ? max_norm / norm : 1) / scalar[kLossScale];
+  scalar[kApply] = skip_not_finite && !std::isfinite(square) ? 0 : 1;
+}
+
+void RefBackend::ema_update(const std::vector<Tensor>& averages, const std::vector<Tensor>& values,
+                            const Tensor& scalars) {
+  const Elements scalar = scalars_view(scalars);
+  if (scalar[kApply] == 0) return;
+  const double decay = scalar[kEmaDecay];
   RIFFLE_CHECK(averages.size() == values.size(), averages.size(), " averages, ", values.size(), " values");
   for (size_t t = 0; t < averages.size(); ++t) {
     const Shape shape = averages[t].shape();

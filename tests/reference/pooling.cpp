@@ -125,4 +125,14 @@ void RefBackend::batch_norm_max_pool_backward(const Tensor& x, const Tensor& dy,
   batch_norm_backward(x, dnormalised, mean, var, gamma, beta, eps, true, write_params, dx, dgamma, dbeta);
 }
 
+void RefBackend::conv2d_norm_max_pool_backward(const Tensor& input, const Window& conv_window, const Tensor& x,
+                                               const BatchNormState& norm, const Window& pool_window, const Tensor& dy,
+                                               const Tensor& winner, Write write_params, const Tensor& dw,
+                                               const Tensor& dgamma, const Tensor& dbeta) {
+  const Tensor dx = empty(x.shape());
+  batch_norm_max_pool_backward(x, dy, winner, norm.mean, norm.var, norm.gamma, norm.beta, norm.eps, pool_window,
+                               write_params, dx, dgamma, dbeta);
+  conv2d_backward_weights(input, dx, conv_window, 1, write_params, dw);
+}
+
 }  // namespace riffle::reference

@@ -12,6 +12,7 @@ namespace {
 using Json = nlohmann::json;
 
 constexpr const char* kArchitecture = "shufflenet_v2";
+constexpr const char *kAsTrained = "raw", *kAveraged = "ema";
 constexpr int64_t kMaxChannels = 1 << 16, kMaxClasses = 1 << 20, kMaxRepeats = 1 << 10, kMaxPixels = 1 << 14;
 
 // One JSON object of the metadata, with its place for messages.
@@ -214,6 +215,7 @@ Json to_json(const CheckpointMetadata& metadata) {
         {"mean", normalisation.mean},
         {"std", normalisation.std},
         {"channel_order", normalisation.reverse_channels ? "bgr" : "rgb"}}},
+      {"weights", metadata.averaged ? kAveraged : kAsTrained},
       {"config", metadata.config_yaml},
   };
   if (metadata.training) json["training"] = {{"epoch", metadata.training->epoch}, {"step", metadata.training->step}};
@@ -241,6 +243,11 @@ CheckpointMetadata metadata_from_json(const Json& json, const std::string& path)
   if (fields.has("metrics")) {
     const Fields metrics = fields.object("metrics");
     metadata.metrics = {metrics.number("top1_percent"), metrics.number("top5_percent"), metrics.number_or_null("loss")};
+  }
+  if (fields.has("weights")) {  // a converted checkpoint need not say
+    const std::string weights = fields.text("weights");
+    if (weights != kAveraged && weights != kAsTrained) fields.wrong("weights", "\"raw\" or \"ema\"");
+    metadata.averaged = weights == kAveraged;
   }
   metadata.config_yaml = fields.text("config");
   metadata.riffle_version = fields.text("riffle_version");

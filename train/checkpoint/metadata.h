@@ -29,6 +29,8 @@ struct CheckpointMetadata {
   };
   std::optional<Training> training;  // absent: converted, not trained here
 
+  bool averaged = false;  // "weights": whether the network's tensors are moving averages ("ema") or as trained ("raw")
+
   struct Metrics {  // on the validation data
     double top1_percent = 0, top5_percent = 0;
     double loss = 0;  // may be NaN or infinite; null in JSON and NaN when read back

@@ -59,19 +59,22 @@ bool starts_with(const std::string& text, const std::string& prefix) {
 
 bool is_ignored(const std::string& name) {
   static const std::string kCounter = "num_batches_tracked";
-  if (starts_with(name, "optimizer.") || starts_with(name, "ema.")) return true;
+  if (starts_with(name, "optimizer.") || starts_with(name, kAveragePrefix)) return true;
   if (name.size() < kCounter.size()) return false;
   const size_t begin = name.size() - kCounter.size();
   return name.substr(begin) == kCounter && (begin == 0 || name[begin - 1] == '.');
 }
 
 // Visits parameters and buffers alike.
-void for_each_tensor(Module& module,
-                     const std::function<void(const std::string&, ParameterKind, const Tensor&)>& visit) {
-  module.for_each_parameter(
-      [&](const std::string& name, Parameter& parameter) { visit(name, parameter.kind, parameter.value); });
-  module.for_each_buffer(
-      [&](const std::string& name, Buffer& buffer) { visit(name, ParameterKind::kVector, buffer.value); });
+void for_each_tensor(
+    Module& module,
+    const std::function<void(const std::string&, ParameterKind, const StoredOrder&, const Tensor&)>& visit) {
+  module.for_each_parameter([&](const std::string& name, Parameter& parameter) {
+    visit(name, parameter.kind, parameter.order, parameter.value);
+  });
+  module.for_each_buffer([&](const std::string& name, Buffer& buffer) {
+    visit(name, ParameterKind::kVector, buffer.order, buffer.value);
+  });
 }
 
 // One kind of disagreement: how many, and the first few.
@@ -99,7 +102,7 @@ class Findings {
 void check_fits(Module& module, const TensorMap& tensors, const std::string& path, const std::string& claim) {
   Findings missing("missing"), unexpected("unexpected"), mismatched("mismatched");
   std::set<std::string> expected;
-  for_each_tensor(module, [&](const std::string& name, ParameterKind kind, const Tensor& tensor) {
+  for_each_tensor(module, [&](const std::string& name, ParameterKind kind, const StoredOrder&, const Tensor& tensor) {
     expected.insert(name);
     const auto found = tensors.find(name);
     if (found == tensors.end()) {
@@ -119,42 +122,45 @@ void check_fits(Module& module, const TensorMap& tensors, const std::string& pat
 
 }  // namespace
 
-HostTensor export_tensor(Backend& backend, ParameterKind kind, const Tensor& tensor) {
+HostTensor export_tensor(Backend& backend, ParameterKind kind, const StoredOrder& order, const Tensor& tensor) {
   const Shape& shape = tensor.shape();
   std::vector<float> values(static_cast<size_t>(shape.elements()));
   backend.download(tensor, DType::kF32, values.data());
-  values = transpose(values, shape.n, shape.h * shape.w, shape.c);
+  values = transpose(to_published_order(values, shape, order), shape.n, shape.h * shape.w, shape.c);
   HostTensor result{DType::kF32, outside_shape(kind, shape), std::vector<uint8_t>(values.size() * sizeof(float))};
   if (!values.empty()) std::memcpy(result.bytes.data(), values.data(), result.bytes.size());
   return result;
 }
 
-void import_tensor(Backend& backend, ParameterKind kind, const HostTensor& source, const Tensor& tensor,
-                   const std::string& what) {
+void import_tensor(Backend& backend, ParameterKind kind, const StoredOrder& order, const HostTensor& source,
+                   const Tensor& tensor, const std::string& what) {
   const Shape& shape = tensor.shape();
   if (const std::string problem = misfit(kind, shape, source); !problem.empty()) fail(what, " does not fit: ", problem);
-  const std::vector<float> values = to_our_layout(source, shape, what);
+  const std::vector<float> values = to_stored_order(to_our_layout(source, shape, what), shape, order);
   backend.upload(values.data(), DType::kF32, tensor);
 }
 
 void export_module(Backend& backend, Module& module, TensorMap& tensors) {
-  for_each_tensor(module, [&](const std::string& name, ParameterKind kind, const Tensor& tensor) {
-    const bool added = tensors.emplace(name, export_tensor(backend, kind, tensor)).second;
-    RIFFLE_CHECK(added, "two tensors are named '", name, "'");
-  });
+  for_each_tensor(module,
+                  [&](const std::string& name, ParameterKind kind, const StoredOrder& order, const Tensor& tensor) {
+                    const bool added = tensors.emplace(name, export_tensor(backend, kind, order, tensor)).second;
+                    RIFFLE_CHECK(added, "two tensors are named '", name, "'");
+                  });
 }
 
 void import_module(Backend& backend, Module& module, const TensorMap& tensors, const std::string& path,
                    const std::string& claim) {
   check_fits(module, tensors, path, claim);
   std::vector<std::vector<float>> converted;  // all of them first: an error leaves the module as it was
-  for_each_tensor(module, [&](const std::string& name, ParameterKind, const Tensor& tensor) {
-    converted.push_back(to_our_layout(tensors.at(name), tensor.shape(), join(path, ": tensor '", name, "'")));
+  for_each_tensor(module, [&](const std::string& name, ParameterKind, const StoredOrder& order, const Tensor& tensor) {
+    const auto published = to_our_layout(tensors.at(name), tensor.shape(), join(path, ": tensor '", name, "'"));
+    converted.push_back(to_stored_order(published, tensor.shape(), order));
   });
   auto next = converted.begin();
-  for_each_tensor(module, [&](const std::string&, ParameterKind, const Tensor& tensor) {
+  for_each_tensor(module, [&](const std::string&, ParameterKind, const StoredOrder&, const Tensor& tensor) {
     backend.upload((next++)->data(), DType::kF32, tensor);
   });
+  module.values_changed(backend);
 }
 
 }  // namespace riffle

@@ -1,4 +1,5 @@
-// Between a Module's tensors and a file's: layouts are converted here and nowhere else. Ours -> the outside world's:
+// Between a Module's tensors and a file's: layouts and channel orders are converted here and nowhere else. Layouts,
+// ours -> the outside world's:
 // dense (K,R,S,C) -> (K,C,R,S), depthwise (1,R,S,C) -> (C,1,R,S), pointwise (K,1,1,C) -> (K,C,1,1), classifier
 // (K,1,1,C) -> (K,C), vector (1,1,1,C) -> (C). Files hold f32 whatever the backend computes in.
 #pragma once
@@ -10,11 +11,14 @@
 
 namespace riffle {
 
+// What precedes the name of a tensor's moving average, in a checkpoint that holds both.
+inline constexpr const char* kAveragePrefix = "ema.";
+
 // One tensor: a parameter, its gradient, momentum or moving average; a buffer is a kVector.
-HostTensor export_tensor(Backend& backend, ParameterKind kind, const Tensor& tensor);
+HostTensor export_tensor(Backend& backend, ParameterKind kind, const StoredOrder& order, const Tensor& tensor);
 // Throws unless shape and dtype fit; `what` names the tensor.
-void import_tensor(Backend& backend, ParameterKind kind, const HostTensor& source, const Tensor& tensor,
-                   const std::string& what);
+void import_tensor(Backend& backend, ParameterKind kind, const StoredOrder& order, const HostTensor& source,
+                   const Tensor& tensor, const std::string& what);
 
 // Adds all parameters and buffers under their full names.
 void export_module(Backend& backend, Module& module, TensorMap& tensors);

@@ -137,10 +137,10 @@ std::string encode_header(const CheckpointFile& file, const std::string& path) {
 
 // Names the format that a file really has, where its first bytes tell.
 const char* other_format(const uint8_t* head) {
-  if (std::memcmp(head, "PK\3\4", 4) == 0) return "; it is a zip archive (a PyTorch .pth, or an .npz?)";
-  if (std::memcmp(head, "\x93NUMPY", 6) == 0) return "; it is a numpy array (.npy)";
-  if (std::memcmp(head, "\x89HDF", 4) == 0) return "; it is an HDF5 file";
-  if (head[0] == 0x80 && head[1] >= 2 && head[1] <= 5) return "; it is a Python pickle (an old PyTorch .pth?)";
+  if (std::memcmp(head, "PK\3\4", 4) == 0) return "a zip archive (a PyTorch .pth, or an .npz?)";
+  if (std::memcmp(head, "\x93NUMPY", 6) == 0) return "a numpy array (.npy)";
+  if (std::memcmp(head, "\x89HDF", 4) == 0) return "an HDF5 file";
+  if (head[0] == 0x80 && head[1] >= 2 && head[1] <= 5) return "a Python pickle (an old PyTorch .pth?)";
   return "";
 }
 
@@ -153,9 +153,11 @@ Json read_header(InputFile& input) {
   uint64_t length = 0;
   std::memcpy(&length, head, kLengthBytes);
   const uint64_t rest = input.size() - kLengthBytes;
+  if (const std::string format = other_format(head); !format.empty())
+    fail(path, " is ", format, "; expected a safetensors file, as riffle train writes them");
   if (length > kMaxHeaderBytes || length < 2)
-    fail(path, " is not a safetensors file", other_format(head), ": its first 8 bytes give a header of ", length,
-         " bytes; expected 2 to ", kMaxHeaderBytes);
+    fail(path, " is not a safetensors file: its first 8 bytes give a header of ", length, " bytes; expected 2 to ",
+         kMaxHeaderBytes);
   if (length > rest)
     fail(path, " is truncated: its header takes ", length, " bytes, but only ", rest, " follow the length");
 

@@ -1,0 +1,425 @@
+// The twin of cuBLASLt. Matrices are column-major, as there. It offers algorithms that differ in what they ask for
+// (alignment, workspace, scheme of reduction), so that a caller who ignores a rule is refused.
+#include <algorithm>
+#include <cmath>
+#include <cstdint>
+#include <cstring>
+#include <set>
+#include <vector>
+
+#include "core/check.h"
+#include "cuda/emulation/library_twin_support.h"
+#include "cuda/emulation/library_twins.h"
+
+namespace riffle::emulation {
+namespace {
+
+struct Operation {
+  cublasComputeType_t compute;
+  cudaDataType_t scale;
+  int32_t transpose_a = CUBLAS_OP_N, transpose_b = CUBLAS_OP_N, bias_type = -1;
+  uint32_t epilogue = CUBLASLT_EPILOGUE_DEFAULT;
+  const void* bias = nullptr;
+};
+
+struct Layout {
+  cudaDataType_t type;
+  uint64_t rows, columns;
+  int64_t ld;
+};
+
+struct Preference {
+  uint64_t workspace = 0;
+  uint32_t reduction_mask = CUBLASLT_REDUCTION_SCHEME_MASK;
+  uint32_t alignment[4] = {256, 256, 256, 256};  // of A, B, C, D
+};
+
+// Objects that were created and not destroyed.
+std::set<const void*>& living() {
+  static std::set<const void*> objects;
+  return objects;
+}
+
+template <class T, class Handle>
+cublasStatus_t create_object(Handle* handle, const T& value) {
+  auto* object = new T(value);
+  living().insert(object);
+  *handle = reinterpret_cast<Handle>(object);
+  return CUBLAS_STATUS_SUCCESS;
+}
+
+template <class T, class Handle>
+cublasStatus_t destroy_object(Handle handle) {
+  if (living().erase(handle) == 0) {
+    complain("cuBLASLt: an object that does not exist is destroyed", true);
+    return CUBLAS_STATUS_INVALID_VALUE;
+  }
+  delete reinterpret_cast<T*>(handle);
+  return CUBLAS_STATUS_SUCCESS;
+}
+
+template <class T, class Handle>
+T* object_of(Handle handle) {
+  return living().count(handle) > 0 ? reinterpret_cast<T*>(handle) : nullptr;
+}
+
+cublasStatus_t refuse(const std::string& reason, cublasStatus_t status = CUBLAS_STATUS_INVALID_VALUE) {
+  complain("cuBLASLt: " + reason, status != CUBLAS_STATUS_NOT_SUPPORTED);
+  return status;
+}
+
+Element element_of(cudaDataType_t type) {
+  return type == CUDA_R_16BF ? Element::kBF16 : type == CUDA_R_16F ? Element::kF16 : Element::kF32;
+}
+
+// --- objects ---
+
+cublasStatus_t create(cublasLtHandle_t* handle) {
+  return create_object(handle, 0);
+}
+cublasStatus_t destroy(cublasLtHandle_t handle) {
+  return destroy_object<int>(handle);
+}
+size_t version() {
+  return CUBLAS_VERSION;
+}
+const char* status_name(cublasStatus_t status) {
+  switch (status) {
+    case CUBLAS_STATUS_SUCCESS:
+      return "CUBLAS_STATUS_SUCCESS";
+    case CUBLAS_STATUS_NOT_SUPPORTED:
+      return "CUBLAS_STATUS_NOT_SUPPORTED";
+    default:
+      return "CUBLAS_STATUS_INVALID_VALUE";
+  }
+}
+const char* status_string(cublasStatus_t) {
+  return last_complaint().c_str();
+}
+
+cublasStatus_t matmul_create(cublasLtMatmulDesc_t* operation, cublasComputeType_t compute, cudaDataType_t scale) {
+  return create_object(operation, Operation{compute, scale});
+}
+cublasStatus_t matmul_destroy(cublasLtMatmulDesc_t operation) {
+  return destroy_object<Operation>(operation);
+}
+cublasStatus_t layout_create(cublasLtMatrixLayout_t* layout, cudaDataType_t type, uint64_t rows, uint64_t columns,
+                             int64_t ld) {
+  return create_object(layout, Layout{type, rows, columns, ld});
+}
+cublasStatus_t layout_destroy(cublasLtMatrixLayout_t layout) {
+  return destroy_object<Layout>(layout);
+}
+cublasStatus_t preference_create(cublasLtMatmulPreference_t* preference) {
+  return create_object(preference, Preference{});
+}
+cublasStatus_t preference_destroy(cublasLtMatmulPreference_t preference) {
+  return destroy_object<Preference>(preference);
+}
+
+template <class T>
+cublasStatus_t store_attribute(const void* value, size_t bytes, T* to) {
+  if (!value || bytes != sizeof(T)) return refuse(join("an attribute of ", sizeof(T), " bytes is set with ", bytes));
+  std::memcpy(to, value, bytes);
+  return CUBLAS_STATUS_SUCCESS;
+}
+
+cublasStatus_t matmul_set(cublasLtMatmulDesc_t handle, cublasLtMatmulDescAttributes_t attribute, const void* value,
+                          size_t bytes) {
+  auto* operation = object_of<Operation>(handle);
+  if (!operation) return refuse("no such operation");
+  switch (attribute) {
+    case CUBLASLT_MATMUL_DESC_TRANSA:
+      return store_attribute(value, bytes, &operation->transpose_a);
+    case CUBLASLT_MATMUL_DESC_TRANSB:
+      return store_attribute(value, bytes, &operation->transpose_b);
+    case CUBLASLT_MATMUL_DESC_EPILOGUE:
+      return store_attribute(value, bytes, &operation->epilogue);
+    case CUBLASLT_MATMUL_DESC_BIAS_POINTER:
+      return store_attribute(value, bytes, &operation->bias);
+    case CUBLASLT_MATMUL_DESC_BIAS_DATA_TYPE:
+      return store_attribute(value, bytes, &operation->bias_type);
+    default:
+      return refuse(join("the twin does not know attribute ", static_cast<int>(attribute), " of operations"));
+  }
+}
+
+cublasStatus_t preference_set(cublasLtMatmulPreference_t handle, cublasLtMatmulPreferenceAttributes_t attribute,
+                              const void* value, size_t bytes) {
+  auto* preference = object_of<Preference>(handle);
+  if (!preference) return refuse("no such preference");
+  switch (attribute) {
+    case CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES:
+      return store_attribute(value, bytes, &preference->workspace);
+    case CUBLASLT_MATMUL_PREF_REDUCTION_SCHEME_MASK:
+      return store_attribute(value, bytes, &preference->reduction_mask);
+    case CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_A_BYTES:
+      return store_attribute(value, bytes, &preference->alignment[0]);
+    case CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_B_BYTES:
+      return store_attribute(value, bytes, &preference->alignment[1]);
+    case CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_C_BYTES:
+      return store_attribute(value, bytes, &preference->alignment[2]);
+    case CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_D_BYTES:
+      return store_attribute(value, bytes, &preference->alignment[3]);
+    default:
+      return refuse(join("the twin does not know attribute ", static_cast<int>(attribute), " of preferences"));
+  }
+}
+
+// --- the problem ---
+
+// D (rows,columns) = op(A) (rows,inner) * op(B) (inner,columns), with its descriptors found to fit.
+struct Problem {
+  Operation operation{};
+  Layout a{}, b{}, c{};
+  uint64_t rows = 0, columns = 0, inner = 0;
+
+  uint64_t signature() const {
+    uint64_t hash = 1469598103934665603u;
+    for (uint64_t part : {rows, columns, inner, static_cast<uint64_t>(a.ld), static_cast<uint64_t>(b.ld),
+                          static_cast<uint64_t>(c.ld), static_cast<uint64_t>(a.type), static_cast<uint64_t>(c.type),
+                          static_cast<uint64_t>(operation.compute), uint64_t{operation.epilogue},
+                          static_cast<uint64_t>(operation.transpose_a), static_cast<uint64_t>(operation.transpose_b)})
+      hash = (hash ^ part) * 1099511628211u;
+    return hash;
+  }
+};
+
+// NVIDIA's table of types for cublasLtMatmul, as far as f32, bf16 and f16 go.
+bool types_are_supported(const Problem& p) {
+  const cudaDataType_t in = p.a.type, out = p.c.type;
+  if (p.operation.scale != CUDA_R_32F || p.b.type != in) return false;
+  if (p.operation.bias_type != -1 && p.operation.bias_type != out) return false;
+  if (p.operation.compute == CUBLAS_COMPUTE_32F_FAST_TF32) return in == CUDA_R_32F && out == CUDA_R_32F;
+  if (p.operation.compute != CUBLAS_COMPUTE_32F) return false;
+  if (in == CUDA_R_16BF || in == CUDA_R_16F) return out == in || out == CUDA_R_32F;
+  return in == CUDA_R_32F && out == CUDA_R_32F;
+}
+
+cublasStatus_t read_problem(cublasLtHandle_t handle, cublasLtMatmulDesc_t operation, cublasLtMatrixLayout_t a,
+                            cublasLtMatrixLayout_t b, cublasLtMatrixLayout_t c, cublasLtMatrixLayout_t d,
+                            Problem* problem) {
+  const auto* known = object_of<Operation>(operation);
+  const Layout *la = object_of<Layout>(a), *lb = object_of<Layout>(b), *lc = object_of<Layout>(c);
+  const auto* ld = object_of<Layout>(d);
+  if (!object_of<int>(handle) || !known || !la || !lb || !lc || !ld)
+    return refuse("an object was destroyed or never made");
+  Problem p{*known, *la, *lb, *ld};
+  const bool ta = p.operation.transpose_a == CUBLAS_OP_T, tb = p.operation.transpose_b == CUBLAS_OP_T;
+  p.rows = ta ? la->columns : la->rows;
+  p.inner = ta ? la->rows : la->columns;
+  p.columns = tb ? lb->rows : lb->columns;
+  if ((tb ? lb->columns : lb->rows) != p.inner) return refuse("inner dimensions of A and B differ");
+  if (ld->rows != p.rows || ld->columns != p.columns) return refuse("D is not what A times B makes");
+  if (lc->rows != ld->rows || lc->columns != ld->columns || lc->type != ld->type) return refuse("C is not like D");
+  for (const Layout* layout : {la, lb, lc, ld}) {
+    if (layout->rows == 0 || layout->columns == 0) return refuse("an empty matrix");
+    if (layout->rows > INT32_MAX || layout->columns > INT32_MAX) return refuse("a dimension above 2^31");
+    if (layout->ld < static_cast<int64_t>(layout->rows)) return refuse("a leading dimension below the rows");
+  }
+  if (!types_are_supported(p)) return refuse("types that cannot be combined", CUBLAS_STATUS_NOT_SUPPORTED);
+  switch (p.operation.epilogue) {
+    case CUBLASLT_EPILOGUE_DEFAULT:
+    case CUBLASLT_EPILOGUE_BIAS:
+    case CUBLASLT_EPILOGUE_RELU_BIAS:
+      break;
+    default:
+      return refuse("the twin does not know this epilogue");
+  }
+  *problem = p;
+  return CUBLAS_STATUS_SUCCESS;
+}
+
+// --- algorithms ---
+
+enum AlgorithmId : uint64_t { kInPlaceSplit = 3, kAligned = 5, kSplit = 8, kPlain = 13 };
+constexpr uint64_t kSplits = 4, kMagic = 0x7b1f, kAlignedBytes = 16;
+
+// What it puts into the library's opaque cublasLtMatmulAlgo_t.
+struct Algorithm {
+  uint64_t magic, id, workspace, signature, is_first;
+};
+
+// Ordered by what it says it expects; unaligned problems lose kAligned, as they lose the best kernels there.
+cublasStatus_t heuristic(cublasLtHandle_t handle, cublasLtMatmulDesc_t operation, cublasLtMatrixLayout_t a,
+                         cublasLtMatrixLayout_t b, cublasLtMatrixLayout_t c, cublasLtMatrixLayout_t d,
+                         cublasLtMatmulPreference_t preference_handle, int requested,
+                         cublasLtMatmulHeuristicResult_t* results, int* found) {
+  const auto* preference = object_of<Preference>(preference_handle);
+  if (!preference || requested < 1) return refuse("heuristics need a preference and room for a result");
+  Problem p;
+  const cublasStatus_t status = read_problem(handle, operation, a, b, c, d, &p);
+  if (status != CUBLAS_STATUS_SUCCESS) return status;
+  bool aligned = true;
+  for (uint32_t bytes : preference->alignment) aligned = aligned && bytes % kAlignedBytes == 0;
+  const uint64_t split_bytes = kSplits * p.rows * p.columns * sizeof(float);
+  std::vector<Algorithm> algorithms;
+  if (p.inner >= 64 && (preference->reduction_mask & CUBLASLT_REDUCTION_SCHEME_INPLACE) != 0)
+    algorithms.push_back({kMagic, kInPlaceSplit, 0, 0, 0});
+  if (aligned) algorithms.push_back({kMagic, kAligned, 0, 0, 0});
+  if (p.inner >= 64 && (preference->reduction_mask & CUBLASLT_REDUCTION_SCHEME_COMPUTE_TYPE) != 0 &&
+      split_bytes <= preference->workspace)
+    algorithms.push_back({kMagic, kSplit, split_bytes, 0, 0});
+  algorithms.push_back({kMagic, kPlain, 0, 0, 0});
+  *found = 0;
+  for (Algorithm& algorithm : algorithms) {
+    if (*found == requested) break;
+    algorithm.signature = p.signature();
+    algorithm.is_first = *found == 0;
+    cublasLtMatmulHeuristicResult_t result{};
+    static_assert(sizeof(Algorithm) <= sizeof result.algo);
+    std::memcpy(&result.algo, &algorithm, sizeof algorithm);
+    result.workspaceSize = algorithm.workspace;
+    result.state = CUBLAS_STATUS_SUCCESS;
+    results[(*found)++] = result;
+  }
+  return CUBLAS_STATUS_SUCCESS;
+}
+
+cublasStatus_t algorithm_get(const cublasLtMatmulAlgo_t* opaque, cublasLtMatmulAlgoConfigAttributes_t attribute,
+                             void* value, size_t bytes, size_t* written) {
+  Algorithm algorithm;
+  std::memcpy(&algorithm, opaque, sizeof algorithm);
+  if (algorithm.magic != kMagic || !value || bytes != sizeof(int32_t)) return refuse("not an algorithm, or its value");
+  int32_t result = 0;
+  if (attribute == CUBLASLT_ALGO_CONFIG_ID) {
+    result = static_cast<int32_t>(algorithm.id);
+  } else if (attribute == CUBLASLT_ALGO_CONFIG_SPLITK_NUM) {
+    result = algorithm.id == kSplit || algorithm.id == kInPlaceSplit ? static_cast<int32_t>(kSplits) : 1;
+  } else {
+    return refuse("the twin does not know this attribute of algorithms");
+  }
+  std::memcpy(value, &result, bytes);
+  if (written) *written = bytes;
+  return CUBLAS_STATUS_SUCCESS;
+}
+
+// --- the product ---
+
+struct Call {
+  Problem problem;
+  Algorithm algorithm;
+  float alpha, beta;
+  const void *a, *b, *c;
+  void *d, *workspace;
+};
+
+bool is_aligned(const void* data, int64_t pitch_bytes, uint64_t bytes) {
+  return reinterpret_cast<uintptr_t>(data) % bytes == 0 && static_cast<uint64_t>(pitch_bytes) % bytes == 0;
+}
+
+// Refuses what is not a matrix in device memory.
+cublasStatus_t check_matrix(const char* name, const void* data, const Layout& layout, uint64_t alignment) {
+  const size_t size = bytes_of(element_of(layout.type));
+  const size_t elements = static_cast<size_t>(layout.ld) * (layout.columns - 1) + layout.rows;
+  if (!in_device_memory(data, elements * size)) return refuse(join(name, " is not in device memory"));
+  const bool one_column = layout.columns == 1;
+  if (!is_aligned(data, one_column ? 0 : layout.ld * static_cast<int64_t>(size), std::max<uint64_t>(alignment, size)))
+    return refuse(join(name, " is not aligned as the algorithm needs it"));
+  return CUBLAS_STATUS_SUCCESS;
+}
+
+cublasStatus_t check_call(const Call& call, size_t workspace_bytes) {
+  const Problem& p = call.problem;
+  if (call.algorithm.magic != kMagic || call.algorithm.signature != p.signature())
+    return refuse("the algorithm is of another problem");
+  if (call.algorithm.is_first && !twin_options().first_choice_runs)
+    return refuse("the first choice does not run", CUBLAS_STATUS_NOT_SUPPORTED);
+  const uint64_t alignment = call.algorithm.id == kAligned ? kAlignedBytes : 1;
+  const struct {
+    const char* name;
+    const void* data;
+    const Layout& layout;
+  } matrices[] = {{"A", call.a, p.a}, {"B", call.b, p.b}, {"C", call.c, p.c}, {"D", call.d, p.c}};
+  for (const auto& matrix : matrices) {
+    const cublasStatus_t status = check_matrix(matrix.name, matrix.data, matrix.layout, alignment);
+    if (status != CUBLAS_STATUS_SUCCESS) return status;
+  }
+  if (workspace_bytes < call.algorithm.workspace) return refuse("the workspace is too small");
+  if (workspace_bytes > 0 &&
+      (reinterpret_cast<uintptr_t>(call.workspace) % 256 != 0 || !in_device_memory(call.workspace, workspace_bytes)))
+    return refuse("the workspace is not in device memory, or not aligned to 256 bytes");
+  if (p.operation.epilogue == CUBLASLT_EPILOGUE_DEFAULT) return CUBLAS_STATUS_SUCCESS;
+  const size_t size = bytes_of(element_of(p.c.type));
+  if (!in_device_memory(p.operation.bias, p.rows * size)) return refuse("the bias is not in device memory");
+  if (!is_aligned(p.operation.bias, 0, std::max<uint64_t>(alignment, size))) return refuse("the bias is not aligned");
+  return CUBLAS_STATUS_SUCCESS;
+}
+
+// op(X) (rows,columns) of a column-major X, row after row.
+std::vector<float> widened(const void* data, const Layout& layout, bool transposed, bool tf32) {
+  const uint64_t rows = transposed ? layout.columns : layout.rows, columns = transposed ? layout.rows : layout.columns;
+  const Element type = element_of(layout.type);
+  std::vector<float> result(rows * columns);
+  for (uint64_t r = 0; r < rows; ++r)
+    for (uint64_t c = 0; c < columns; ++c) {
+      const uint64_t stored_row = transposed ? c : r, stored_column = transposed ? r : c;
+      const float value = load_element(data, stored_column * static_cast<uint64_t>(layout.ld) + stored_row, type);
+      result[r * columns + c] = tf32 ? rounded_to_tf32(value) : value;
+    }
+  return result;
+}
+
+void compute(const Call& call) {
+  const Problem& p = call.problem;
+  const bool tf32 = p.operation.compute == CUBLAS_COMPUTE_32F_FAST_TF32;
+  // Transposed, so that the innermost loop runs along D's columns in memory: d^T = b^T * a^T.
+  const std::vector<float> b = widened(call.b, p.b, p.operation.transpose_b == CUBLAS_OP_N, tf32);  // (columns, inner)
+  const std::vector<float> a = widened(call.a, p.a, p.operation.transpose_a == CUBLAS_OP_N, tf32);  // (inner, rows)
+  if (call.algorithm.workspace > 0) spoil(call.workspace, call.algorithm.workspace);
+  const Element type = element_of(p.c.type);
+  const bool has_bias = p.operation.epilogue != CUBLASLT_EPILOGUE_DEFAULT;
+  const bool relu = p.operation.epilogue == CUBLASLT_EPILOGUE_RELU_BIAS;
+  std::vector<float> sums(p.rows);
+  for (uint64_t column = 0; column < p.columns; ++column) {
+    std::fill(sums.begin(), sums.end(), 0.0f);
+    for (uint64_t i = 0; i < p.inner; ++i) {
+      const float factor = b[column * p.inner + i];
+      for (uint64_t row = 0; row < p.rows; ++row) sums[row] += factor * a[i * p.rows + row];
+    }
+    const uint64_t begin = column * static_cast<uint64_t>(p.c.ld);
+    for (uint64_t row = 0; row < p.rows; ++row) {
+      float value = call.alpha * sums[row];
+      if (call.beta != 0) value += call.beta * load_element(call.c, begin + row, type);
+      if (has_bias) value += load_element(p.operation.bias, row, type);
+      if (relu && (value < 0 || (std::isnan(value) && !twin_options().relu_keeps_nan))) value = 0;
+      store_element(value, call.d, begin + row, type);
+    }
+    note_written(static_cast<char*>(call.d) + begin * bytes_of(type), p.rows * bytes_of(type));
+  }
+}
+
+cublasStatus_t matmul(cublasLtHandle_t handle, cublasLtMatmulDesc_t operation, const void* alpha, const void* a,
+                      cublasLtMatrixLayout_t layout_a, const void* b, cublasLtMatrixLayout_t layout_b, const void* beta,
+                      const void* c, cublasLtMatrixLayout_t layout_c, void* d, cublasLtMatrixLayout_t layout_d,
+                      const cublasLtMatmulAlgo_t* algorithm, void* workspace, size_t workspace_bytes,
+                      cudaStream_t stream) {
+  Call call{};
+  const cublasStatus_t status = read_problem(handle, operation, layout_a, layout_b, layout_c, layout_d, &call.problem);
+  if (status != CUBLAS_STATUS_SUCCESS) return status;
+  if (!alpha || !beta || !algorithm) return refuse("alpha, beta or the algorithm is missing");
+  if (c == d && layout_c != layout_d) return refuse("C in place of D needs D's layout");
+  std::memcpy(&call.alpha, alpha, sizeof call.alpha);
+  std::memcpy(&call.beta, beta, sizeof call.beta);
+  std::memcpy(&call.algorithm, algorithm, sizeof call.algorithm);
+  call.a = a;
+  call.b = b;
+  call.c = c;
+  call.d = d;
+  call.workspace = workspace;
+  const cublasStatus_t checked = check_call(call, workspace_bytes);
+  if (checked != CUBLAS_STATUS_SUCCESS) return checked;
+  const cudaError_t queued = queue_work(stream, [call] { compute(call); });
+  return queued == cudaSuccess ? CUBLAS_STATUS_SUCCESS
+                               : refuse("the stream does not take work", CUBLAS_STATUS_EXECUTION_FAILED);
+}
+
+}  // namespace
+
+CublasLt cublas_lt_twin() {
+  return {create,         destroy,    version,       status_name,    status_string,     matmul_create,
+          matmul_destroy, matmul_set, layout_create, layout_destroy, preference_create, preference_destroy,
+          preference_set, heuristic,  algorithm_get, matmul};
+}
+
+}  // namespace riffle::emulation

@@ -1,0 +1,65 @@
+// cuBLASLt and cuDNN, opened at first use: a build with CUDA starts on a machine that has neither, and finds the ones
+// of the system or of Python's nvidia packages. Each library is a struct of the functions we call, so that the emulated
+// device can bring twins of its own (cuda/emulation/library_twins.h).
+#pragma once
+
+#include <cublasLt.h>
+#include <cudnn_graph.h>
+
+#include <string>
+#include <vector>
+
+namespace riffle {
+
+struct CublasLt {
+  decltype(&cublasLtCreate) create;
+  decltype(&cublasLtDestroy) destroy;
+  decltype(&cublasLtGetVersion) version;
+  decltype(&cublasLtGetStatusName) status_name;
+  decltype(&cublasLtGetStatusString) status_string;
+  decltype(&cublasLtMatmulDescCreate) matmul_create;
+  decltype(&cublasLtMatmulDescDestroy) matmul_destroy;
+  decltype(&cublasLtMatmulDescSetAttribute) matmul_set;
+  decltype(&cublasLtMatrixLayoutCreate) layout_create;
+  decltype(&cublasLtMatrixLayoutDestroy) layout_destroy;
+  decltype(&cublasLtMatmulPreferenceCreate) preference_create;
+  decltype(&cublasLtMatmulPreferenceDestroy) preference_destroy;
+  decltype(&cublasLtMatmulPreferenceSetAttribute) preference_set;
+  decltype(&cublasLtMatmulAlgoGetHeuristic) heuristic;
+  decltype(&cublasLtMatmulAlgoConfigGetAttribute) algorithm_get;
+  decltype(&cublasLtMatmul) matmul;
+};
+
+struct Cudnn {
+  decltype(&cudnnGetVersion) version;
+  decltype(&cudnnGetErrorString) error_string;
+  decltype(&cudnnGetLastErrorString) last_error_string;
+  decltype(&cudnnCreate) create;
+  decltype(&cudnnDestroy) destroy;
+  decltype(&cudnnSetStream) set_stream;
+  decltype(&cudnnBackendCreateDescriptor) descriptor_create;
+  decltype(&cudnnBackendDestroyDescriptor) descriptor_destroy;
+  decltype(&cudnnBackendSetAttribute) set;
+  decltype(&cudnnBackendGetAttribute) get;
+  decltype(&cudnnBackendFinalize) finalize;
+  decltype(&cudnnBackendExecute) execute;
+};
+
+// The libraries of this program: NVIDIA's, or the twins where the device is emulated. Opened at the first call, kept
+// until the program ends; throws an Error that says what was looked for, where, and how to get it.
+const CublasLt& cublas_lt();
+const Cudnn& cudnn();
+
+// NVIDIA's, always.
+CublasLt open_cublas_lt();
+Cudnn open_cudnn();
+
+// Folders that are searched when the system's loader does not know a library: those of RIFFLE_CUDA_LIBRARIES (separated
+// by colons; searched before the loader is asked), then of the Python packages of the active virtual environment, of
+// conda, of the python3 in PATH, of the user and of the system, then of CUDA toolkits.
+struct LibraryFolders {
+  std::vector<std::string> preferred, others;
+};
+LibraryFolders library_folders();
+
+}  // namespace riffle

@@ -1,0 +1,53 @@
+// What the wrappers of cuBLASLt and cuDNN share: workspaces, and timing of the algorithms that a library offers.
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <initializer_list>
+
+#include "core/tensor.h"
+#include "cuda/runtime.h"
+
+namespace riffle {
+
+// Device memory of this many bytes, aligned to 256, for work on the compute stream; reused in stream order when the
+// tensor goes.
+using ScratchBytes = std::function<Tensor(int64_t bytes)>;
+
+// Undefined, and raw() null, for none.
+inline Tensor workspace_of(const ScratchBytes& scratch, size_t bytes) {
+  if (bytes == 0) return {};
+  const Tensor workspace = scratch(static_cast<int64_t>(bytes));
+  RIFFLE_CHECK(reinterpret_cast<uintptr_t>(workspace.raw()) % 256 == 0, "cuBLASLt needs workspaces aligned to 256");
+  return workspace;
+}
+
+struct LibrarySettings {
+  bool tf32 = false;           // products of f32 may round their factors to tf32
+  bool deterministic = false;  // the library's first choice, a function of the problem alone, instead of the quickest
+};
+
+// The largest power of two, up to `limit` (one itself), that divides the address and every one of `strides` (bytes).
+inline uint32_t common_alignment(const void* address, std::initializer_list<int64_t> strides, uint32_t limit) {
+  uint64_t bits = reinterpret_cast<uintptr_t>(address) | limit;
+  for (int64_t stride : strides) bits |= static_cast<uint64_t>(stride);
+  return static_cast<uint32_t>(bits & (~bits + 1));
+}
+
+// Milliseconds of device time that `work`, which queues on `stream`, takes: the least of three, after whatever ran
+// before warmed it up.
+inline float least_milliseconds(const Stream& stream, const std::function<void()>& work) {
+  const Event start(Event::Timing::kOn), end(Event::Timing::kOn);
+  float least = 0;
+  for (int repetition = 0; repetition < 3; ++repetition) {
+    start.record(stream.get());
+    work();
+    end.record(stream.get());
+    end.wait();
+    const float milliseconds = end.milliseconds_since(start);
+    if (repetition == 0 || milliseconds < least) least = milliseconds;
+  }
+  return least;
+}
+
+}  // namespace riffle

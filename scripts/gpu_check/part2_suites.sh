@@ -1,0 +1,44 @@
+# Part 2: the parity suite on CUDA: every operation and whole networks, forward and gradients, against the float64
+# reference, in each precision.
+# shellcheck shell=bash disable=SC2154
+
+# Sets parity: the program of the parity suite. Records a failure where there is none.
+find_parity() {
+  local name=test_cuda_parity
+  [ -z "$emulated" ] || name=test_emulated_parity
+  parity=$(program "$name") && return
+  record "$name" fail "not in ${program_folders[*]}"
+  return 1
+}
+
+run_part_2() {
+  find_parity || return
+  say '| precision | tests passed | skipped |' '|---|---|---|'
+  local precision
+  if [ -n "$emulated" ]; then  # scripts/test.sh runs the whole suite
+    run_tests 'parity, bf16, pooling' 'Backends/Pooling*/CudaBF16'
+    return
+  fi
+  for precision in F32 BF16 F16; do run_tests "parity, $precision" "*/Cuda$precision"; done
+  run_tests 'parity, tests of no single precision' '-*/CudaF32:*/CudaBF16:*/CudaF16'
+}
+
+# run_tests NAME FILTER. That every test was skipped, or none chosen, does not count as passed.
+run_tests() {
+  local passed skipped
+  if [ "$(seconds_left)" -le 0 ]; then
+    record "$1" skip "not reached in $minutes minutes"
+    return
+  fi
+  run "$1" "$parity" --gtest_filter="$2"
+  passed=$(sed -n 's/^\[  PASSED  \] \([0-9]*\) test.*/\1/p' "$log")
+  skipped=$(sed -n 's/^\[  SKIPPED \] \([0-9]*\) test.*/\1/p' "$log")
+  say "| $1 | ${passed:-0} | ${skipped:-0} |"
+  if [ "$status" -ne 0 ]; then
+    record "$1" fail "$(reason)" "$took"
+  elif [ "${passed:-0}" -eq 0 ]; then
+    record "$1" fail 'no test ran' "$took"
+  else
+    record "$1" pass "$passed tests" "$took"
+  fi
+}

@@ -1,0 +1,73 @@
+# Part 5: images/s of whole steps, GB/s of every operation against a device copy, time per layer where nsys is at hand.
+# shellcheck shell=bash disable=SC2154
+
+run_part_5() {
+  local widths='1.0x 0.5x' batches='256 1024' modes='train infer' precisions='bf16 tf32 fp32'
+  local size=224 repeats=5 kernels='bf16 fp32' kernel_options=(--batch 1024)
+  if [ -n "$emulated" ]; then
+    widths=0.5x batches=2 precisions=bf16 kernels=bf16 size=32 repeats=1
+    kernel_options=(--batch 1 --size 32 --seconds 0 --repeats 1)
+  fi
+  bench_kernels "$kernels" "${kernel_options[@]}"
+  bench_steps
+  bench_layers
+}
+
+bench_kernels() {
+  local bench precision line
+  local name=bench_cuda_kernels
+  [ -z "$emulated" ] || name=bench_emulated_kernels
+  bench=$(program "$name") || {
+    record "$name" fail "not in ${program_folders[*]}"
+    return
+  }
+  for precision in $1; do
+    check "operations, $precision" "$bench" --precision "$precision" --json "${@:2}" || continue
+    grep '^{' "$log" >>"$folder/operations.jsonl"
+    say "Operations, $precision, against a copy within the device:" '' \
+      '| operation | shape | microseconds | GB/s | of copy |' '|---|---|---|---|---|'
+    grep '^{' "$log" | while IFS= read -r line; do
+      printf '| %s | %s | %.1f | %.0f | %.2f |\n' "$(json_field operation "$line")" \
+        "$(sed 's/.*"shape":\[\([^]]*\)\].*/\1/; s/,/x/g' <<<"$line")" "$(json_field microseconds "$line")" \
+        "$(json_field gb_per_s "$line")" "$(json_field of_copy "$line")"
+    done | say
+    say ''
+  done
+}
+
+bench_steps() {
+  local width batch mode precision
+  say 'Whole steps, synthetic images on the device:' '' \
+    '| mode | width | batch | precision | images/s | slowest, fastest repeat | peak memory MiB |' '|---|---|---|---|---|---|---|'
+  for width in $widths; do
+    for batch in $batches; do
+      for mode in $modes; do
+        for precision in $precisions; do bench_step "$mode" "$width" "$batch" "$precision"; done
+      done
+    done
+  done
+  say ''
+}
+
+bench_step() {
+  local line
+  check "$1 $2, batch $3, $4" "$riffle" bench --mode "$1" --width "$2" --batch "$3" --precision "$4" --size "$size" \
+    --repeats "$repeats" --steps "$((repeats * 4))" --json --device cuda || return
+  line=$(grep '^{' "$log")
+  printf '%s\n' "$line" >>"$folder/steps.jsonl"
+  printf '| %s | %s | %s | %s | %.0f | %.0f, %.0f | %.0f |\n' "$1" "$2" "$3" "$4" \
+    "$(json_field images_per_s "$line")" "$(json_field images_per_s_min "$line")" \
+    "$(json_field images_per_s_max "$line")" "$(json_field peak_bytes "$line" | awk '{ print $1 / 1048576 }')" | say
+}
+
+# GPU time per layer: the layers' NVTX ranges, projected onto the GPU's timeline.
+bench_layers() {
+  if ! command -v nsys >/dev/null; then
+    record 'time per layer' skip 'nsys (Nsight Systems) is not in PATH'
+    return
+  fi
+  check 'profile' nsys profile -t cuda,nvtx -f true -o "$folder/step" "$riffle" bench --device cuda --no-graphs \
+    --precision bf16 --batch 256 --steps 5 --repeats 1 || return
+  check 'time per layer' nsys stats -r nvtx_gpu_proj_sum --format csv "$folder/step.nsys-rep" || return
+  say "GPU time per layer, training in bf16, batch 256: [${log##*/}](part5/${log##*/})" ''
+}

@@ -1,0 +1,20 @@
+// The CUDA backend in every precision, for parity tests: on a GPU or on the emulated device, as the program is linked.
+#include "cuda/make_cuda_backend.h"
+#include "tests/parity.h"
+
+namespace riffle::parity {
+
+std::vector<BackendUnderTest> backends_under_test() {
+  const auto cuda = [](DType dtype) {
+    return [dtype] {
+      CudaOptions options;
+      options.dtype = dtype;
+      options.deterministic = true;
+      options.poison = true;
+      return make_cuda_backend(options);
+    };
+  };
+  return {{"CudaF32", cuda(DType::kF32)}, {"CudaBF16", cuda(DType::kBF16)}, {"CudaF16", cuda(DType::kF16)}};
+}
+
+}  // namespace riffle::parity

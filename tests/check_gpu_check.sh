@@ -1,0 +1,44 @@
+#!/usr/bin/env bash
+# scripts/gpu_check.sh on the emulated device: every part runs and passes, the reports are there and well formed; with a
+# broken program every part still runs, and the failures are counted. Usage: check_gpu_check.sh BUILD_FOLDER
+set -euo pipefail
+build=$(cd "$1" && pwd)
+cd "$(dirname "$0")/.."
+work=$(mktemp -d)
+trap 'rm -rf "$work"' EXIT
+
+expect() {  # description, command...
+  "${@:2}" || {
+    echo "error: gpu_check.sh: expected $1" >&2
+    exit 1
+  }
+}
+status_of() { "$@" >"$work/output" 2>&1 && echo 0 || echo $?; }
+checks() { grep -c "\"status\":\"$1\"" "$work/out/report.json" || true; }
+
+status=$(status_of scripts/gpu_check.sh "$build" --emulated --out "$work/out")
+cat "$work/output"
+expect 'exit code 0' test "$status" -eq 0
+expect 'no failed check' test "$(checks fail)" -eq 0
+for part in 1 2 3 4 5; do
+  expect "a passed check in part $part" grep -q '"status":"pass"' "$work/out/part$part/checks.jsonl"
+done
+expect 'part 6 skipped, with a reason' grep -q '\*\*skip\*\* .*torch' "$work/out/report.md"
+expect 'a table of operations' grep -q '^| norm_depthwise_backward, stride 1 |' "$work/out/report.md"
+if command -v python3 >/dev/null; then
+  expect 'a report.json that parses' python3 -m json.tool "$work/out/report.json" /dev/null
+fi
+
+mkdir "$work/broken"
+printf '#!/bin/sh\necho "error: \\"broken\\"" >&2\nexit 3\n' >"$work/broken/riffle-emulated"
+chmod +x "$work/broken/riffle-emulated"
+status=$(status_of scripts/gpu_check.sh "$work/broken" --emulated --out "$work/out")
+expect 'exit code 1 where programs fail' test "$status" -eq 1
+for part in 1 2 3 4 5; do
+  expect "a failed check in part $part" grep -q '"status":"fail"' "$work/out/part$part/checks.jsonl"
+done
+expect 'the reason in the report' grep -q 'exit code 3: error: .*broken' "$work/out/report.md"
+if command -v python3 >/dev/null; then
+  expect 'a report.json that parses' python3 -m json.tool "$work/out/report.json" /dev/null
+fi
+expect 'exit code 2 for a wrong part' test "$(status_of scripts/gpu_check.sh "$build" --parts 7)" -eq 2

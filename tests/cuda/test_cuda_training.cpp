@@ -1,0 +1,217 @@
+// The whole training step on the emulated device: against the CPU, in every precision, with and without a CUDA graph,
+// and when gradients overflow or memory runs out; and the program itself.
+#include <gtest/gtest.h>
+
+#include <cmath>
+#include <fstream>
+#include <nlohmann/json.hpp>
+#include <string>
+#include <vector>
+
+#include "core/cpu/cpu_backend.h"
+#include "core/out_of_memory.h"
+#include "core/rng.h"
+#include "cuda/emulation/control.h"
+#include "cuda/make_cuda_backend.h"
+#include "riffle_process.h"
+#include "tiny_data.h"
+#include "train/train_step.h"
+
+namespace riffle {
+namespace {
+
+constexpr int64_t kBatch = 8, kSize = 32, kClasses = 4;
+
+ShuffleNetV2Config tiny_network() {
+  ShuffleNetV2Config config;
+  config.stage_channels = {16, 24, 32};
+  config.stage_repeats = {2, 1, 1};
+  config.stem_channels = 8;
+  config.head_channels = 32;
+  config.classes = kClasses;
+  return config;
+}
+
+std::unique_ptr<Backend> cuda(DType dtype) {
+  CudaOptions options;
+  options.dtype = dtype;
+  options.poison = true;
+  return make_cuda_backend(options);
+}
+
+// A few steps on one batch that never changes.
+class TinyRun {
+ public:
+  TinyRun(Backend& backend, const TrainStepOptions& options)
+      : backend_(backend), network_(backend, tiny_network(), 1), step_(backend, network_, options) {
+    RandomStream random(1, RandomPurpose::kTest);
+    std::vector<float> images(static_cast<size_t>(kBatch * kSize * kSize * 3));
+    for (float& value : images) value = static_cast<float>(random.normal());
+    std::vector<int32_t> labels;
+    for (int32_t i = 0; i < kBatch; ++i) labels.push_back(i % kClasses);
+    x_ = Variable(backend.empty({kBatch, kSize, kSize, 3}), false);
+    backend.upload(images.data(), DType::kF32, x_.value());
+    labels_ = backend.empty({kBatch, 1, 1, 1}, DType::kI32);
+    backend.upload(labels.data(), DType::kI32, labels_);
+  }
+
+  double loss_of_step(double lr = 0.05) {
+    step_.begin(lr);
+    step_.forward_backward(x_, labels_);
+    step_.finish();
+    return step_.read_metrics().loss();
+  }
+  std::vector<double> losses(int steps, double lr = 0.05) {
+    std::vector<double> all;
+    for (int i = 0; i < steps; ++i) all.push_back(loss_of_step(lr));
+    return all;
+  }
+  std::vector<float> parameters() {
+    std::vector<float> all;
+    network_.for_each_parameter([&](const std::string&, Parameter& parameter) {
+      std::vector<float> values(static_cast<size_t>(parameter.value.elements()));
+      backend_.download(parameter.value, DType::kF32, values.data());
+      all.insert(all.end(), values.begin(), values.end());
+    });
+    return all;
+  }
+  TrainStep& step() { return step_; }
+
+ private:
+  Backend& backend_;
+  ShuffleNetV2 network_;
+  TrainStep step_;
+  Variable x_;
+  Tensor labels_;
+};
+
+TrainStepOptions options_of_run() {
+  TrainStepOptions options;
+  options.batch = kBatch;
+  options.optimizer.nesterov = true;
+  options.label_smoothing = 0.1;
+  options.ema_decay = 0.9;
+  return options;
+}
+
+class CudaTraining : public testing::Test {
+ protected:
+  void SetUp() override { emulation::clear_reports(); }
+  void TearDown() override { EXPECT_EQ(emulation::report_count(), 0); }
+};
+
+TEST_F(CudaTraining, Fp32FollowsTheCpu) {
+  const auto cpu = make_cpu_backend(2), gpu = cuda(DType::kF32);
+  const std::vector<double> expected = TinyRun(*cpu, options_of_run()).losses(6),
+                            got = TinyRun(*gpu, options_of_run()).losses(6);
+  for (size_t i = 0; i < expected.size(); ++i) EXPECT_NEAR(got[i], expected[i], 1e-4 * expected[i]) << "step " << i;
+  EXPECT_LT(expected.back(), expected.front());
+}
+
+TEST_F(CudaTraining, HalfPrecisionsLearnTheBatch) {
+  const auto cpu = make_cpu_backend(2);
+  const std::vector<double> expected = TinyRun(*cpu, options_of_run()).losses(12);
+  for (const DType dtype : {DType::kBF16, DType::kF16}) {
+    SCOPED_TRACE(name_of(dtype));
+    const auto gpu = cuda(dtype);
+    TrainStepOptions options = options_of_run();
+    options.scale_loss = dtype == DType::kF16;
+    const std::vector<double> losses = TinyRun(*gpu, options).losses(12);
+    EXPECT_NEAR(losses.front(), expected.front(), 0.05 * expected.front());
+    EXPECT_LT(losses.back(), 0.75 * losses.front());
+  }
+}
+
+TEST_F(CudaTraining, AGraphChangesNoBit) {
+  for (const DType dtype : {DType::kF32, DType::kF16}) {
+    SCOPED_TRACE(name_of(dtype));
+    std::vector<std::vector<double>> losses;
+    std::vector<std::vector<float>> weights;
+    for (const bool graphs : {false, true}) {
+      const auto gpu = cuda(dtype);
+      TrainStepOptions options = options_of_run();
+      options.optimizer.clip_norm = 1;
+      options.scale_loss = dtype == DType::kF16;
+      options.cuda_graphs = graphs;
+      TinyRun run(*gpu, options);
+      // Another learning rate every step: a graph must read the present one.
+      losses.emplace_back();
+      for (int i = 0; i < 6; ++i) losses.back().push_back(run.loss_of_step(0.02 * (i + 1)));
+      weights.push_back(run.parameters());
+      EXPECT_EQ(run.step().execution(), graphs ? "one CUDA graph a step" : "");
+    }
+    EXPECT_EQ(losses[0], losses[1]);
+    EXPECT_EQ(weights[0], weights[1]);
+  }
+}
+
+TEST_F(CudaTraining, AllocatesNothingAfterTheSecondStep) {
+  const auto gpu = cuda(DType::kBF16);
+  TinyRun run(*gpu, options_of_run());
+  run.losses(2);
+  const int64_t allocations = gpu->memory().system_allocations;
+  run.losses(3);
+  EXPECT_GT(allocations, 0);
+  EXPECT_EQ(gpu->memory().system_allocations, allocations);
+}
+
+// The first scale, 65536, is far too large for these gradients: it is halved until they fit, and no step is lost.
+TEST_F(CudaTraining, OverflowingGradientsLowerTheLossScale) {
+  const auto gpu = cuda(DType::kF16);
+  TrainStepOptions options = options_of_run();
+  options.scale_loss = true;
+  TinyRun run(*gpu, options);
+  const std::vector<double> losses = run.losses(4);
+  for (const double loss : losses) EXPECT_TRUE(std::isfinite(loss));
+  for (const float value : run.parameters()) ASSERT_TRUE(std::isfinite(value));
+  EXPECT_EQ(run.step().finished_steps(), 4);
+  EXPECT_LE(run.step().loss_scale(), 65536);
+}
+
+TEST_F(CudaTraining, AccumulationWithFp16IsRefused) {
+  const auto gpu = cuda(DType::kF16);
+  TrainStepOptions options = options_of_run();
+  options.scale_loss = true;
+  options.optimizer.accumulate = 2;
+  ShuffleNetV2 network(*gpu, tiny_network(), 1);
+  EXPECT_THROW(TrainStep(*gpu, network, options), Error);
+}
+
+// The program, on the emulated device: trains, evaluates there and on the CPU, with equal results.
+TEST(EmulatedProgram, TrainsAndItsCheckpointAgreesWithTheCpu) {
+  const TemporaryFolder folder;
+  const auto path = [&](const std::string& name) { return folder.path() + "/" + name; };
+  write_idx_data(path("idx"));
+  std::ofstream(path("tiny.yaml")) << tiny_config("idx:" + path("idx"), 1);
+  const ProcessResult training = run_riffle({"train", path("tiny.yaml"), "-o", path("run"), "--device", "cuda"});
+  ASSERT_EQ(training.exit_code, 0) << training.out << training.err;
+  expect_contains(training.out, {"Emulated device", "one CUDA graph a step"});
+  std::vector<nlohmann::json> results;
+  for (const std::string device : {"cuda:0", "cpu"}) {
+    const ProcessResult evaluation =
+        run_riffle({"eval", path("run/checkpoints/last.safetensors"), "--device", device, "--json", "-"});
+    ASSERT_EQ(evaluation.exit_code, 0) << evaluation.err;
+    results.push_back(nlohmann::json::parse(evaluation.out));
+  }
+  EXPECT_EQ(results[0]["images"], results[1]["images"]);
+  EXPECT_EQ(results[0]["top1_correct"], results[1]["top1_correct"]);
+  EXPECT_NEAR(results[0]["loss"].get<double>(), results[1]["loss"].get<double>(), 1e-4);
+}
+
+TEST(EmulatedProgram, TellsOfItsDevices) {
+  const ProcessResult devices = run_riffle({"devices"}, "export RIFFLE_EMULATION_DEVICES=2");
+  expect_success(devices);
+  expect_contains(devices.out, {"cuda:0 Emulated device", "cuda:1 Emulated device", "compute capability"});
+  expect_failure(run_riffle({"bench", "--device", "cuda:5"}), 1, {"no CUDA device 5", "1 is visible"});
+}
+
+// 8 MB do not hold a step of this batch; the message says what would fit.
+TEST(EmulatedProgram, SaysWhichBatchWouldFit) {
+  const ProcessResult result =
+      run_riffle({"bench", "--device", "cuda", "--width", "0.5x", "--batch", "64", "--size", "32", "--steps", "1"},
+                 "export RIFFLE_EMULATION_MEMORY_MB=24");
+  expect_failure(result, 1, {"memory", "batch"});
+}
+
+}  // namespace
+}  // namespace riffle
