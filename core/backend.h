@@ -119,6 +119,9 @@ class Backend {
   virtual DType dtype() const = 0;              // of activations
   virtual DType parameter_dtype() const = 0;    // of parameters: f32, and f64 on the reference
   virtual std::string description() const = 0;  // one line for people: "CPU: 2 threads, AVX-512, oneDNN 2.6.3"
+  // What libraries and algorithms this backend has settled on so far, in lines for people; empty where there is nothing
+  // to choose.
+  virtual std::vector<std::string> choices() const = 0;
   // Contents are undefined. Freed memory is kept for reuse; the rows of a tensor are packed and start 64-byte aligned.
   virtual Tensor empty(Shape shape, DType dtype) = 0;
   Tensor empty(Shape shape) { return empty(shape, dtype()); }

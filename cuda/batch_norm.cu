@@ -155,11 +155,13 @@ struct NormPart {
   ChannelLayout layout;
 };
 
-std::vector<NormPart> norm_parts(const Tensor& x, const ChannelParts& dy, const Tensor& dx) {
+// dx: null where it is not touched.
+std::vector<NormPart> norm_parts(const Tensor& x, const ChannelParts& dy, const Tensor* dx) {
   std::vector<NormPart> parts;
   int64_t begin = 0;
   for (const Tensor& part : dy.parts()) {
-    const Tensor from = x.channel_slice(begin, part.channels()), to = dx.channel_slice(begin, part.channels());
+    const Tensor from = x.channel_slice(begin, part.channels());
+    const Tensor to = dx ? dx->channel_slice(begin, part.channels()) : from;
     parts.push_back({begin, from, part, to, layout_of({&from, &part, &to})});
     begin += part.channels();
   }
@@ -203,30 +205,34 @@ void CudaBackend::finish_norm_sums(const Tensor& sums, const BatchNormState& nor
          write_params == Write::kAccumulate, dgamma.data<float>(), dbeta.data<float>(), gradient_vectors(gradient));
 }
 
+Tensor CudaBackend::norm_gradient_sums(const Tensor& x, const ChannelParts& dy, const BatchNormState& norm) {
+  const NormVectors vectors = norm_vectors(norm);
+  const std::vector<NormPart> parts = norm_parts(x, dy, /*dx=*/nullptr);
+  // Every part of the channels splits the pixels alike, so that the sums make one matrix.
+  const int64_t fold = parts.front().layout.fold;
+  const RowParts rows = row_parts(x.pixels() / fold, kSumsBlockRows);
+  const int64_t pitch = fold * x.channels();
+  const Tensor sums = scratch(2 * rows.count * pitch);
+  for (const NormPart& part : parts) {
+    float* sum_g = sums.data<float>() + part.begin;
+    dispatch_pack(x.dtype(), part.layout.width, [&](auto element, auto width) {
+      using T = decltype(element);
+      launch("batch_norm_backward, sums", backward_sums_kernel<T, decltype(width)::value>, part.layout.grid(rows.count),
+             part.layout.block, 0, folded_rows<const T>(part.x, fold), folded_rows<const T>(part.dy, fold),
+             part.layout.rows, part.layout.channels, rows.rows_each, from_channel(vectors, part.begin),
+             part.x.channels(), norm.relu, sum_g, sum_g + rows.count * pitch, pitch);
+    });
+  }
+  return sums;
+}
+
 void CudaBackend::norm_backward(const Tensor& x, const ChannelParts& dy, const Tensor& known_sums,
                                 const BatchNormState& norm, bool statistics_depend_on_x, Write write_params,
                                 const Tensor& dx, const Tensor& dgamma, const Tensor& dbeta) {
   const NormVectors vectors = norm_vectors(norm);
-  const std::vector<NormPart> parts = norm_parts(x, dy, dx);
+  const std::vector<NormPart> parts = norm_parts(x, dy, &dx);
   const int64_t fold = parts.front().layout.fold;
-  Tensor sums = known_sums;
-  if (!sums.defined()) {
-    // Every part of the channels splits the pixels alike, so that the sums make one matrix.
-    const RowParts rows = row_parts(x.pixels() / fold, kSumsBlockRows);
-    const int64_t pitch = fold * x.channels();
-    sums = scratch(2 * rows.count * pitch);
-    for (const NormPart& part : parts) {
-      float* sum_g = sums.data<float>() + part.begin;
-      dispatch_pack(x.dtype(), part.layout.width, [&](auto element, auto width) {
-        using T = decltype(element);
-        launch("batch_norm_backward, sums", backward_sums_kernel<T, decltype(width)::value>,
-               part.layout.grid(rows.count), part.layout.block, 0, folded_rows<const T>(part.x, fold),
-               folded_rows<const T>(part.dy, fold), part.layout.rows, part.layout.channels, rows.rows_each,
-               from_channel(vectors, part.begin), part.x.channels(), norm.relu, sum_g, sum_g + rows.count * pitch,
-               pitch);
-      });
-    }
-  }
+  const Tensor sums = known_sums.defined() ? known_sums : norm_gradient_sums(x, dy, norm);
   const Tensor gradient = statistics_depend_on_x ? scratch(2 * x.channels()) : Tensor{};
   finish_norm_sums(sums, norm, x.pixels(), write_params, dgamma, dbeta, gradient);
   for (const NormPart& part : parts) {

@@ -9,6 +9,7 @@
 #include <type_traits>
 
 #include "core/check.h"
+#include "core/divide_up.h"
 #include "cuda/device_types.h"
 #include "cuda/pixel_rows.h"
 
@@ -19,10 +20,6 @@ constexpr int kMostLanes = 64;
 // What reductions aim at: two blocks for each multiprocessor of an H100. A constant, so that the order of a sum depends
 // on shapes only.
 constexpr int64_t kReductionBlocks = 264;
-
-__host__ __device__ inline int64_t divide_up(int64_t a, int64_t b) {
-  return (a + b - 1) / b;
-}
 
 // Block (lanes, rows), grid (as many as there is work, chunks): chunks of lanes side by side cover the channels.
 struct ChannelLayout {

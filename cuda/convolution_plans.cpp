@@ -11,7 +11,8 @@ namespace {
 
 // Candidates that are timed: of the heuristics, and of engines that run anything but slowly.
 constexpr size_t kCandidates = 10, kFallbacks = 2;
-constexpr int64_t kWorkspaceLimit = int64_t{1} << 30;
+// The workspaces of engines that lose stay in the allocator's cache, so this bounds what trying them costs in memory.
+constexpr int64_t kWorkspaceLimit = int64_t{256} << 20;
 constexpr uint32_t kAlignmentLimit = 16;  // bytes; cuDNN's kernels use no more
 enum TensorName : int64_t { kX = 1, kW, kY };
 

@@ -44,7 +44,18 @@ std::string CudaBackend::description() const {
   const DeviceProperties& p = properties_;
   return join("CUDA: ", p.name, " (", device(), "), compute capability ", p.compute_major, ".", p.compute_minor, ", ",
               p.multiprocessors, " multiprocessors, ", p.memory_bytes >> 30, " GiB, activations ", dtype(),
-              options_.tf32 ? ", tf32 products" : "", options_.deterministic ? ", deterministic" : "");
+              options_.tf32 ? ", tf32 products" : "", options_.deterministic ? ", deterministic" : "",
+              options_.cudnn_depthwise ? ", depthwise by cuDNN" : "");
+}
+
+// Convolutions are few; matrix products are too many for a line each.
+std::vector<std::string> CudaBackend::choices() const {
+  std::vector<std::string> lines;
+  if (convolutions_) lines = convolutions_->choices();
+  if (products_ && !products_->choices().empty())
+    lines.push_back(join(products_->choices().size(), " matrix products: ",
+                         options_.deterministic ? "the library's first choice" : "the quickest algorithm", " for each"));
+  return lines;
 }
 
 Tensor CudaBackend::empty(Shape shape, DType dtype) {

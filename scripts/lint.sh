@@ -6,7 +6,7 @@ cd "$(dirname "$0")/.."
 source scripts/dependencies.sh
 
 install_packages git clang-format-14
-git ls-files '*.h' '*.cpp' | xargs clang-format-14 --dry-run --Werror
+git ls-files '*.h' '*.cpp' '*.cu' | xargs clang-format-14 --dry-run --Werror
 [ "${1:-}" = --format ] && exit 0
 
 install_packages "${build_packages[@]}" "${test_packages[@]}" "${benchmark_packages[@]}" clang-tidy-14

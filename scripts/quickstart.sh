@@ -8,7 +8,12 @@ source scripts/dependencies.sh
 
 install_packages "${build_packages[@]}" dataset-fashion-mnist
 echo "== building build/release/riffle"
-cmake --preset release >/dev/null
+# CUDA only where there is a GPU, and for that one: machine code for all others would take many minutes.
+if command -v nvidia-smi >/dev/null && nvidia-smi -L >/dev/null 2>&1; then
+  cmake --preset release -DRIFFLE_CUDA=AUTO -DRIFFLE_CUDA_ARCHITECTURES=native >/dev/null
+else
+  cmake --preset release -DRIFFLE_CUDA=OFF >/dev/null
+fi
 cmake --build --preset release --target riffle
 
 riffle=build/release/riffle

@@ -33,6 +33,7 @@ class CpuBackend final : public Backend {
   DType dtype() const override { return DType::kF32; }
   DType parameter_dtype() const override { return DType::kF32; }
   std::string description() const override;
+  std::vector<std::string> choices() const override { return {}; }
   using Backend::empty;
   Tensor empty(Shape shape, DType dtype) override;
   MemoryStatistics memory() const override { return allocator_->statistics(); }

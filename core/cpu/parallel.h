@@ -19,11 +19,9 @@
 #include <type_traits>
 #include <vector>
 
-namespace riffle {
+#include "core/divide_up.h"
 
-inline int64_t divide_up(int64_t a, int64_t b) {
-  return (a + b - 1) / b;
-}
+namespace riffle {
 
 struct Range {
   int64_t begin, end;

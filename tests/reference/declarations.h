@@ -16,6 +16,7 @@ class RefBackend final : public Backend {
   DType dtype() const override { return DType::kF64; }
   DType parameter_dtype() const override { return DType::kF64; }
   std::string description() const override { return "reference: naive loops in float64"; }
+  std::vector<std::string> choices() const override { return {}; }
   using Backend::empty;
   Tensor empty(Shape shape, DType dtype) override;
   MemoryStatistics memory() const override { return *memory_; }
