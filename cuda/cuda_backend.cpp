@@ -54,7 +54,8 @@ std::vector<std::string> CudaBackend::choices() const {
   if (convolutions_) lines = convolutions_->choices();
   if (products_ && !products_->choices().empty())
     lines.push_back(join(products_->choices().size(), " matrix products: ",
-                         options_.deterministic ? "the library's first choice" : "the quickest algorithm", " for each"));
+                         options_.deterministic ? "the library's first choice" : "the quickest algorithm",
+                         " for each"));
   return lines;
 }
 

@@ -166,25 +166,21 @@ class CudaBackend final : public Backend {
   // from_x and offset of dx = scale*g + from_x*(x - mean) + offset.
   void finish_norm_sums(const Tensor& sums, const BatchNormState& norm, int64_t pixels, Write write_params,
                         const Tensor& dgamma, const Tensor& dbeta, const Tensor& gradient);
-  // Sums of masked dy and of it times x - mean, (2, parts, C); each row of parts adds up to the sum.
+  // Sums of masked dy and of it times x - mean, (2, parts, C), which are still to be added up over the parts.
   Tensor norm_gradient_sums(const Tensor& x, const ChannelParts& dy, const BatchNormState& norm);
-  // depthwise_cudnn.cu: what the operations on depthwise convolutions do with options_.cudnn_depthwise, arguments
-  // checked.
+  // depthwise_cudnn.cpp: the operations of those names with options_.cudnn_depthwise, once arguments are checked.
   void cudnn_depthwise(const Tensor& x, const Tensor& w, const Window& window, const Epilogue& epilogue,
                        const Tensor& y);
   void cudnn_depthwise_backward_data(const Tensor& dy, const Tensor& w, const Window& window, Write write,
                                      const Tensor& dx);
   void cudnn_depthwise_backward_weights(const Tensor& x, const Tensor& dy, const Window& window, Write write,
                                         const Tensor& dw);
+  void cudnn_norm_depthwise(const Tensor& x, const BatchNormState& before, const Tensor& w, const Window& window,
+                            const Tensor& mean, const Tensor& var, const Tensor& y);
   void cudnn_norm_depthwise_backward(const Tensor& x, const BatchNormState& before, const Tensor& w,
                                      const Window& window, const Tensor& y, const Tensor& mean_y, const Tensor& from_y,
                                      const Tensor& dy, Write write_dx, const Tensor& dx, Write write_dw,
                                      const Tensor& dw, const Tensor& sums);
-  // y (columns, rows) = or += the transpose of x (rows, columns), whatever shapes these are said to have; both packed.
-  void transpose(const Tensor& x, int64_t rows, Write write, const Tensor& y);
-  Tensor normalised(const Tensor& x, const BatchNormState& norm);
-  // x, or a packed copy of it.
-  Tensor packed_form(const Tensor& x);
   // Made, and their libraries opened, when first needed.
   MatrixProducts& products();
   ConvolutionPlans& convolutions();

@@ -38,6 +38,7 @@ void CudaBackend::depthwise(const Tensor& x, const Tensor& w, const Window& wind
   check_depthwise(x, w, window, y);
   check_no_overlap(y, {&x, &w, &epilogue.bias}, "depthwise");
   check_epilogue(epilogue, x.channels(), "depthwise");
+  if (options_.cudnn_depthwise) return cudnn_depthwise(x, w, window, epilogue, y);
   const DepthwiseShape shape = depthwise_shape(x.shape(), window, y.shape());
   const ChannelLayout layout = depthwise_layout({&x, &w, &y}, kDepthwiseWidest);
   dispatch_dtype(x.dtype(), [&](auto element) {

@@ -76,6 +76,7 @@ void CudaBackend::depthwise_backward_data(const Tensor& dy, const Tensor& w, con
                                           const Tensor& dx) {
   check_depthwise(dx, w, window, dy);
   check_no_overlap(dx, {&dy, &w}, "depthwise_backward_data");
+  if (options_.cudnn_depthwise) return cudnn_depthwise_backward_data(dy, w, window, write, dx);
   const DepthwiseShape shape = depthwise_shape(dx.shape(), window, dy.shape());
   const ChannelLayout layout = depthwise_layout({&dy, &w, &dx}, kDepthwiseWidest);
   const bool accumulate = write == Write::kAccumulate;

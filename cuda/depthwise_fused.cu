@@ -82,8 +82,8 @@ class PixelGradients {
   ChannelNorms<W> norms_{};
   const T* x_image_ = nullptr;
   T* dx_image_ = nullptr;
-  Pack<T, W> x_;
-  float z_[W], dx_[W];
+  Pack<T, W> x_{};
+  float z_[W] = {}, dx_[W] = {};
 };
 
 // Stride 1: pixel (h, w) sends to outputs (h + pad - r, w + pad - s), a window of the turned convolution.
@@ -191,6 +191,7 @@ void CudaBackend::norm_depthwise(const Tensor& x, const BatchNormState& before, 
   check_vectors({&mean, &var}, y.channels(), "norm_depthwise");
   check_no_overlap(y, {&x, &w}, "norm_depthwise");
   check_stride(window, "norm_depthwise");
+  if (options_.cudnn_depthwise) return cudnn_norm_depthwise(x, before, w, window, mean, var, y);
   const DepthwiseShape shape = depthwise_shape(x.shape(), window, y.shape());
   const ChannelLayout layout = depthwise_layout({&x, &w, &y}, kDepthwiseWidest);
   dispatch_dtype(x.dtype(), [&](auto element) {
@@ -222,6 +223,8 @@ void CudaBackend::norm_depthwise_backward(const Tensor& x, const BatchNormState&
   if (normed) check_norm_sums(sums, x.channels(), name);
   RIFFLE_CHECK(!normed || write_dx == Write::kOverwrite, name, ": sums are of a whole gradient");
   check_no_overlap(dx, {&x, &w, &y, &dy}, name);
+  if (options_.cudnn_depthwise)
+    return cudnn_norm_depthwise_backward(x, before, w, window, y, mean_y, from_y, dy, write_dx, dx, write_dw, dw, sums);
   const DepthwiseShape shape = depthwise_shape(x.shape(), window, y.shape());
   const PixelPairs pairs = pixel_pairs(shape);
   const ChannelLayout layout = depthwise_layout({&x, &w, &y, &dy, &dx}, kBackwardWidest);

@@ -102,6 +102,7 @@ void CudaBackend::depthwise_backward_weights(const Tensor& x, const Tensor& dy, 
                                              const Tensor& dw) {
   check_depthwise(x, dw, window, dy);
   check_no_overlap(dw, {&x, &dy}, "depthwise_backward_weights");
+  if (options_.cudnn_depthwise) return cudnn_depthwise_backward_weights(x, dy, window, write, dw);
   const DepthwiseShape shape = depthwise_shape(x.shape(), window, dy.shape());
   const int64_t size = dw.elements();
   int64_t parts = 1;

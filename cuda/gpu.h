@@ -13,8 +13,9 @@
 
 namespace gpu {
 
-// Queues kernel<<<grid, block, shared_bytes, stream>>>(arguments...); arguments convert to the parameters' types. Returns
-// the launch's own status (cudaErrorInvalidConfiguration, ...); faults while it runs show when somebody synchronises.
+// Queues kernel<<<grid, block, shared_bytes, stream>>>(arguments...); arguments convert to the parameters' types.
+// Returns the launch's own status (cudaErrorInvalidConfiguration, ...); faults while it runs show when somebody
+// synchronises.
 template <class... Parameters, class... Arguments>
 cudaError_t launch(void (*kernel)(Parameters...), dim3 grid, dim3 block, size_t shared_bytes, cudaStream_t stream,
                    Arguments&&... arguments);

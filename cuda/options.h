@@ -11,7 +11,7 @@ struct CudaOptions {
   bool tf32 = false;           // f32 convolutions and matrix products may round their inputs to TF32 (10-bit mantissas)
   bool deterministic = false;  // the same bits in every run; libraries may then be slower
   bool cudnn_depthwise = false;  // depthwise convolutions by cuDNN instead of kernels of ours, to compare them
-  bool poison = false;         // new memory is filled with NaN, so that a read of what nobody wrote shows; for tests
+  bool poison = false;           // new memory is filled with NaN, so that a read of what nobody wrote shows; for tests
 };
 
 }  // namespace riffle

@@ -95,14 +95,18 @@ pack_archive() {
 
 # Unpacks the archive and runs the CPU path with the build folder out of sight.
 verify() {
-  local unpacked=$work/elsewhere file stray
+  local unpacked=$work/elsewhere file library path
   mkdir "$unpacked"
   tar -xf "$archive" -C "$unpacked" --strip-components=1
   mv "$build" "$build.hidden"
   trap 'mv "$build.hidden" "$build"; rm -rf "$work"' EXIT
   for file in "$unpacked"/bin/* "$unpacked"/lib/*; do
-    stray=$(dependencies "$file" | grep -vF "$unpacked/lib/" || true)
-    [ -z "$stray" ] || { echo "error: $(basename "$file") takes from outside the bundle: $stray" >&2; exit 1; }
+    while read -r library path; do
+      [ "$(realpath "$path")" = "$(realpath "$unpacked/lib/$library")" ] || {
+        echo "error: $(basename "$file") would load $library from $path, which is not in the bundle" >&2
+        exit 1
+      }
+    done < <(dependencies "$file")
   done
   first_images 64 "$unpacked/data/fashion-mnist" "$work/data"
   (

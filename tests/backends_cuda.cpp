@@ -5,16 +5,20 @@
 namespace riffle::parity {
 
 std::vector<BackendUnderTest> backends_under_test() {
-  const auto cuda = [](DType dtype) {
-    return [dtype] {
+  const auto cuda = [](DType dtype, bool cudnn_depthwise = false) {
+    return [=] {
       CudaOptions options;
       options.dtype = dtype;
+      options.cudnn_depthwise = cudnn_depthwise;
       options.deterministic = true;
       options.poison = true;
       return make_cuda_backend(options);
     };
   };
-  return {{"CudaF32", cuda(DType::kF32)}, {"CudaBF16", cuda(DType::kBF16)}, {"CudaF16", cuda(DType::kF16)}};
+  return {{"CudaF32", cuda(DType::kF32)},
+          {"CudaBF16", cuda(DType::kBF16)},
+          {"CudaF16", cuda(DType::kF16)},
+          {"CudaF32CudnnDepthwise", cuda(DType::kF32, /*cudnn_depthwise=*/true)}};
 }
 
 }  // namespace riffle::parity

@@ -12,6 +12,7 @@
 #include "train/config_fields.h"
 #include "train/config_reader.h"
 #include "train/config_values.h"
+#include "train/make_backend.h"
 #include "train/schedule.h"
 
 namespace riffle {
@@ -153,7 +154,8 @@ eval: {resize: 0, crop: 28, batch: 10, every_epochs: 2}
 optimizer: {momentum: 0.8, nesterov: true, weight_decay: 1e-4, clip_norm: 5, accumulate: 2}
 schedule: {kind: step, lr: 0.3, warmup: 100it, warmup_factor: 0.1, milestones: [10, 20.5ep, 5e4it], gamma: 0.2}
 ema: {decay: 0.999}
-train: {duration: 30ep, batch: 64, label_smoothing: 0.1, seed: 18446744073709551615, log_every_steps: 5}
+train: {duration: 30ep, batch: 64, label_smoothing: 0.1, seed: 18446744073709551615, log_every_steps: 5,
+        precision: bf16, deterministic: true, cuda_graphs: false}
 )";
 const char* const kPolynomialRecipe = R"(
 normalisation: {channel_order: bgr}
@@ -208,6 +210,9 @@ TEST(ConfigFields, ChoicesAreThoseThatTheProgramKnows) {
       }
       if (field.path == "model.width" && choice != "custom") {
         EXPECT_EQ(ShuffleNetV2Config::published(choice, Dialect::kTorchvision).width_name(), choice);
+      }
+      if (field.path == "train.precision") {
+        EXPECT_EQ(field.constraint.choices, precisions());
       }
       if (field.path == "schedule.kind") {
         ScheduleSection section;

@@ -103,6 +103,7 @@ void run_bench(const BenchOptions& options) {
                               {"size", options.size},
                               {"precision", options.device.request.precision},
                               {"graphs", options.graphs},
+                              {"cudnn_depthwise", options.device.request.cudnn_depthwise},
                               {"threads", device.threads},
                               {"device", device.backend->description()},
                               {"repeats", options.repeats},
@@ -143,6 +144,8 @@ void add_bench_command(CLI::App& app) {
       ->capture_default_str();
   command->add_flag("--json", options->json, "One line of JSON");
   command->add_flag("--graphs,!--no-graphs", options->graphs, "On a GPU: replay a training step as one CUDA graph");
+  command->add_flag("--cudnn-depthwise", options->device.request.cudnn_depthwise,
+                    "On a GPU: depthwise convolutions by cuDNN instead of riffle's kernels, to compare them");
   options->device.add_to(*command);
   options->device.add_precision_to(*command);
   command->footer(kFooter);

@@ -49,6 +49,7 @@ std::unique_ptr<Backend> open_cuda(const DeviceRequest& request, int index) {
   options.tf32 = request.precision == "tf32";
   options.dtype = request.precision == "bf16" ? DType::kBF16 : request.precision == "fp16" ? DType::kF16 : DType::kF32;
   options.deterministic = request.deterministic;
+  options.cudnn_depthwise = request.cudnn_depthwise;
   return make_cuda_backend(options);
 }
 #endif
@@ -109,6 +110,7 @@ DeviceChoice make_backend(const DeviceRequest& request) {
   if (request.precision != "fp32")
     fail_usage("precision ", request.precision, " needs a GPU; the CPU computes in fp32",
                why_not.empty() ? "" : " (" + why_not + ")");
+  if (request.cudnn_depthwise) fail_usage("--cudnn-depthwise needs a GPU", why_not.empty() ? "" : " (" + why_not + ")");
   choice.backend = make_cpu_backend(choice.threads);
   return choice;
 }

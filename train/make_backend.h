@@ -13,6 +13,7 @@ struct DeviceRequest {
   int threads = 0;                 // of the CPU; 0: OMP_NUM_THREADS, or else every CPU this process may use
   std::string precision = "fp32";  // one of precisions()
   bool deterministic = false;      // on CUDA: the same bits in every run. The CPU always does that
+  bool cudnn_depthwise = false;    // on CUDA: see CudaOptions. The CPU has no such thing
 };
 
 // fp32; tf32: fp32 whose convolutions and matrix products round their inputs to 10 bits; bf16 and fp16: activations of

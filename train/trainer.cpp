@@ -169,6 +169,8 @@ void Trainer::take_step() {
     train_step_.forward_backward(x, input_.labels(batch.labels, batch.count));
   }
   train_step_.finish();
+  if (step() == 1)
+    for (const std::string& choice : backend_.choices()) progress_.line("chosen      " + choice);
   if (!known && !train_step_.execution().empty()) progress_.line("execution   " + train_step_.execution());
 }
 

@@ -42,7 +42,8 @@ struct Running {
 extern Running running;
 
 // True in the OS thread that runs a kernel, while it does. Other threads may be in instrumented code too, because the
-// linker keeps one copy of each inline function. (Not thread_local: the compiler would call a function to initialise it.)
+// linker keeps one copy of each inline function. (Not thread_local: the compiler would call a function to initialise
+// it.)
 extern __thread bool in_kernel;
 
 // True for addresses on the stack of any thread.

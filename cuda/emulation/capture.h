@@ -1,5 +1,5 @@
-// Recording of streams into graphs, with the refusals of the real one; see cudaStreamBeginCapture. Stricter than CUDA in
-// two things: work on the legacy stream is refused wherever unsafe calls are, even if the captured streams do not
+// Recording of streams into graphs, with the refusals of the real one; see cudaStreamBeginCapture. Stricter than CUDA
+// in two things: work on the legacy stream is refused wherever unsafe calls are, even if the captured streams do not
 // synchronise with it (it would be missing in the graph), and so are cudaMallocAsync and copies of pageable memory.
 #pragma once
 

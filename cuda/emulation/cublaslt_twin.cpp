@@ -4,82 +4,17 @@
 #include <cmath>
 #include <cstdint>
 #include <cstring>
-#include <set>
 #include <vector>
 
 #include "core/check.h"
+#include "cuda/emulation/cublaslt_twin_objects.h"
 #include "cuda/emulation/library_twin_support.h"
 #include "cuda/emulation/library_twins.h"
 
 namespace riffle::emulation {
+namespace cublaslt {
 namespace {
 
-struct Operation {
-  cublasComputeType_t compute;
-  cudaDataType_t scale;
-  int32_t transpose_a = CUBLAS_OP_N, transpose_b = CUBLAS_OP_N, bias_type = -1;
-  uint32_t epilogue = CUBLASLT_EPILOGUE_DEFAULT;
-  const void* bias = nullptr;
-};
-
-struct Layout {
-  cudaDataType_t type;
-  uint64_t rows, columns;
-  int64_t ld;
-};
-
-struct Preference {
-  uint64_t workspace = 0;
-  uint32_t reduction_mask = CUBLASLT_REDUCTION_SCHEME_MASK;
-  uint32_t alignment[4] = {256, 256, 256, 256};  // of A, B, C, D
-};
-
-// Objects that were created and not destroyed.
-std::set<const void*>& living() {
-  static std::set<const void*> objects;
-  return objects;
-}
-
-template <class T, class Handle>
-cublasStatus_t create_object(Handle* handle, const T& value) {
-  auto* object = new T(value);
-  living().insert(object);
-  *handle = reinterpret_cast<Handle>(object);
-  return CUBLAS_STATUS_SUCCESS;
-}
-
-template <class T, class Handle>
-cublasStatus_t destroy_object(Handle handle) {
-  if (living().erase(handle) == 0) {
-    complain("cuBLASLt: an object that does not exist is destroyed", true);
-    return CUBLAS_STATUS_INVALID_VALUE;
-  }
-  delete reinterpret_cast<T*>(handle);
-  return CUBLAS_STATUS_SUCCESS;
-}
-
-template <class T, class Handle>
-T* object_of(Handle handle) {
-  return living().count(handle) > 0 ? reinterpret_cast<T*>(handle) : nullptr;
-}
-
-cublasStatus_t refuse(const std::string& reason, cublasStatus_t status = CUBLAS_STATUS_INVALID_VALUE) {
-  complain("cuBLASLt: " + reason, status != CUBLAS_STATUS_NOT_SUPPORTED);
-  return status;
-}
-
-Element element_of(cudaDataType_t type) {
-  return type == CUDA_R_16BF ? Element::kBF16 : type == CUDA_R_16F ? Element::kF16 : Element::kF32;
-}
-
-// --- objects ---
-
-cublasStatus_t create(cublasLtHandle_t* handle) {
-  return create_object(handle, 0);
-}
-cublasStatus_t destroy(cublasLtHandle_t handle) {
-  return destroy_object<int>(handle);
-}
 size_t version() {
   return CUBLAS_VERSION;
 }
@@ -97,73 +32,8 @@ const char* status_string(cublasStatus_t) {
   return last_complaint().c_str();
 }
 
-cublasStatus_t matmul_create(cublasLtMatmulDesc_t* operation, cublasComputeType_t compute, cudaDataType_t scale) {
-  return create_object(operation, Operation{compute, scale});
-}
-cublasStatus_t matmul_destroy(cublasLtMatmulDesc_t operation) {
-  return destroy_object<Operation>(operation);
-}
-cublasStatus_t layout_create(cublasLtMatrixLayout_t* layout, cudaDataType_t type, uint64_t rows, uint64_t columns,
-                             int64_t ld) {
-  return create_object(layout, Layout{type, rows, columns, ld});
-}
-cublasStatus_t layout_destroy(cublasLtMatrixLayout_t layout) {
-  return destroy_object<Layout>(layout);
-}
-cublasStatus_t preference_create(cublasLtMatmulPreference_t* preference) {
-  return create_object(preference, Preference{});
-}
-cublasStatus_t preference_destroy(cublasLtMatmulPreference_t preference) {
-  return destroy_object<Preference>(preference);
-}
-
-template <class T>
-cublasStatus_t store_attribute(const void* value, size_t bytes, T* to) {
-  if (!value || bytes != sizeof(T)) return refuse(join("an attribute of ", sizeof(T), " bytes is set with ", bytes));
-  std::memcpy(to, value, bytes);
-  return CUBLAS_STATUS_SUCCESS;
-}
-
-cublasStatus_t matmul_set(cublasLtMatmulDesc_t handle, cublasLtMatmulDescAttributes_t attribute, const void* value,
-                          size_t bytes) {
-  auto* operation = object_of<Operation>(handle);
-  if (!operation) return refuse("no such operation");
-  switch (attribute) {
-    case CUBLASLT_MATMUL_DESC_TRANSA:
-      return store_attribute(value, bytes, &operation->transpose_a);
-    case CUBLASLT_MATMUL_DESC_TRANSB:
-      return store_attribute(value, bytes, &operation->transpose_b);
-    case CUBLASLT_MATMUL_DESC_EPILOGUE:
-      return store_attribute(value, bytes, &operation->epilogue);
-    case CUBLASLT_MATMUL_DESC_BIAS_POINTER:
-      return store_attribute(value, bytes, &operation->bias);
-    case CUBLASLT_MATMUL_DESC_BIAS_DATA_TYPE:
-      return store_attribute(value, bytes, &operation->bias_type);
-    default:
-      return refuse(join("the twin does not know attribute ", static_cast<int>(attribute), " of operations"));
-  }
-}
-
-cublasStatus_t preference_set(cublasLtMatmulPreference_t handle, cublasLtMatmulPreferenceAttributes_t attribute,
-                              const void* value, size_t bytes) {
-  auto* preference = object_of<Preference>(handle);
-  if (!preference) return refuse("no such preference");
-  switch (attribute) {
-    case CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES:
-      return store_attribute(value, bytes, &preference->workspace);
-    case CUBLASLT_MATMUL_PREF_REDUCTION_SCHEME_MASK:
-      return store_attribute(value, bytes, &preference->reduction_mask);
-    case CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_A_BYTES:
-      return store_attribute(value, bytes, &preference->alignment[0]);
-    case CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_B_BYTES:
-      return store_attribute(value, bytes, &preference->alignment[1]);
-    case CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_C_BYTES:
-      return store_attribute(value, bytes, &preference->alignment[2]);
-    case CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_D_BYTES:
-      return store_attribute(value, bytes, &preference->alignment[3]);
-    default:
-      return refuse(join("the twin does not know attribute ", static_cast<int>(attribute), " of preferences"));
-  }
+Element element_of(cudaDataType_t type) {
+  return type == CUDA_R_16BF ? Element::kBF16 : type == CUDA_R_16F ? Element::kF16 : Element::kF32;
 }
 
 // --- the problem ---
@@ -199,11 +69,10 @@ bool types_are_supported(const Problem& p) {
 cublasStatus_t read_problem(cublasLtHandle_t handle, cublasLtMatmulDesc_t operation, cublasLtMatrixLayout_t a,
                             cublasLtMatrixLayout_t b, cublasLtMatrixLayout_t c, cublasLtMatrixLayout_t d,
                             Problem* problem) {
-  const auto* known = object_of<Operation>(operation);
-  const Layout *la = object_of<Layout>(a), *lb = object_of<Layout>(b), *lc = object_of<Layout>(c);
-  const auto* ld = object_of<Layout>(d);
-  if (!object_of<int>(handle) || !known || !la || !lb || !lc || !ld)
-    return refuse("an object was destroyed or never made");
+  const auto* known = find_operation(operation);
+  const Layout *la = find_layout(a), *lb = find_layout(b), *lc = find_layout(c);
+  const auto* ld = find_layout(d);
+  if (!is_handle(handle) || !known || !la || !lb || !lc || !ld) return refuse("an object was destroyed or never made");
   Problem p{*known, *la, *lb, *ld};
   const bool ta = p.operation.transpose_a == CUBLAS_OP_T, tb = p.operation.transpose_b == CUBLAS_OP_T;
   p.rows = ta ? la->columns : la->rows;
@@ -245,7 +114,7 @@ cublasStatus_t heuristic(cublasLtHandle_t handle, cublasLtMatmulDesc_t operation
                          cublasLtMatrixLayout_t b, cublasLtMatrixLayout_t c, cublasLtMatrixLayout_t d,
                          cublasLtMatmulPreference_t preference_handle, int requested,
                          cublasLtMatmulHeuristicResult_t* results, int* found) {
-  const auto* preference = object_of<Preference>(preference_handle);
+  const auto* preference = find_preference(preference_handle);
   if (!preference || requested < 1) return refuse("heuristics need a preference and room for a result");
   Problem p;
   const cublasStatus_t status = read_problem(handle, operation, a, b, c, d, &p);
@@ -415,8 +284,10 @@ cublasStatus_t matmul(cublasLtHandle_t handle, cublasLtMatmulDesc_t operation, c
 }
 
 }  // namespace
+}  // namespace cublaslt
 
 CublasLt cublas_lt_twin() {
+  using namespace cublaslt;
   return {create,         destroy,    version,       status_name,    status_string,     matmul_create,
           matmul_destroy, matmul_set, layout_create, layout_destroy, preference_create, preference_destroy,
           preference_set, heuristic,  algorithm_get, matmul};

@@ -8,31 +8,34 @@ run_part_5() {
     widths=0.5x batches=2 precisions=bf16 kernels=bf16 size=32 repeats=1
     kernel_options=(--batch 1 --size 32 --seconds 0 --repeats 1)
   fi
-  bench_kernels "$kernels" "${kernel_options[@]}"
+  local precision
+  for precision in $kernels; do
+    bench_kernels "operations, $precision" --precision "$precision" "${kernel_options[@]}"
+    bench_kernels "depthwise convolutions of cuDNN, $precision" --precision "$precision" "${kernel_options[@]}" \
+      --only depthwise --cudnn-depthwise
+  done
   bench_steps
   bench_layers
 }
 
+# bench_kernels NAME OPTION...
 bench_kernels() {
-  local bench precision line
-  local name=bench_cuda_kernels
-  [ -z "$emulated" ] || name=bench_emulated_kernels
-  bench=$(program "$name") || {
-    record "$name" fail "not in ${program_folders[*]}"
+  local bench line program_name=bench_cuda_kernels
+  [ -z "$emulated" ] || program_name=bench_emulated_kernels
+  bench=$(program "$program_name") || {
+    record "$program_name" fail "not in ${program_folders[*]}"
     return
   }
-  for precision in $1; do
-    check "operations, $precision" "$bench" --precision "$precision" --json "${@:2}" || continue
-    grep '^{' "$log" >>"$folder/operations.jsonl"
-    say "Operations, $precision, against a copy within the device:" '' \
-      '| operation | shape | microseconds | GB/s | of copy |' '|---|---|---|---|---|'
-    grep '^{' "$log" | while IFS= read -r line; do
-      printf '| %s | %s | %.1f | %.0f | %.2f |\n' "$(json_field operation "$line")" \
-        "$(sed 's/.*"shape":\[\([^]]*\)\].*/\1/; s/,/x/g' <<<"$line")" "$(json_field microseconds "$line")" \
-        "$(json_field gb_per_s "$line")" "$(json_field of_copy "$line")"
-    done | say
-    say ''
-  done
+  check "$1" "$bench" --json "${@:2}" || return
+  grep '^{' "$log" >>"$folder/operations.jsonl"
+  say "${1^}, against a copy within the device:" '' \
+    '| operation | shape | microseconds | GB/s | of copy |' '|---|---|---|---|---|'
+  grep '^{' "$log" | while IFS= read -r line; do
+    printf '| %s | %s | %.1f | %.0f | %.2f |\n' "$(json_field operation "$line")" \
+      "$(sed 's/.*"shape":\[\([^]]*\)\].*/\1/; s/,/x/g' <<<"$line")" "$(json_field microseconds "$line")" \
+      "$(json_field gb_per_s "$line")" "$(json_field of_copy "$line")"
+  done | say
+  say ''
 }
 
 bench_steps() {

@@ -52,6 +52,9 @@ find_fashion_mnist() {
   [ -z "$data" ] || die_usage "--data $data has no train-images-idx3-ubyte.gz"
 }
 
+# bytes SKIPPED COUNT: of standard input, which is read to its end, so that its writer does not fail.
+bytes() { tail -c +$(($1 + 1)) | { head -c "$2"; cat >/dev/null; }; }
+
 # first_images COUNT FROM TO: an IDX data set of the first images (under 256) of both parts, for tiny runs.
 first_images() {
   local count=$1 from=$2 to=$3 part byte
@@ -60,11 +63,11 @@ first_images() {
   for part in train t10k; do
     {  # magic number, images, height, width, all big endian
       printf '%b' '\0\0\x08\x03\0\0\0' "$byte" '\0\0\0\x1c\0\0\0\x1c'
-      gzip -dc "$from/$part-images-idx3-ubyte.gz" 2>/dev/null | tail -c +17 | head -c $((count * 784))
+      gzip -dc "$from/$part-images-idx3-ubyte.gz" | bytes 16 $((count * 784))
     } | gzip >"$to/$part-images-idx3-ubyte.gz"
     {
       printf '%b' '\0\0\x08\x01\0\0\0' "$byte"
-      gzip -dc "$from/$part-labels-idx1-ubyte.gz" 2>/dev/null | tail -c +9 | head -c "$count"
+      gzip -dc "$from/$part-labels-idx1-ubyte.gz" | bytes 8 "$count"
     } | gzip >"$to/$part-labels-idx1-ubyte.gz"
   done
 }

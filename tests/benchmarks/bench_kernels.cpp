@@ -21,9 +21,13 @@ struct Options {
 
 void print_json(const KernelTiming& timing, const Options& options, double copy) {
   const Shape& s = timing.shape;
-  const nlohmann::json line{{"operation", timing.operation},         {"shape", {s.n, s.h, s.w, s.c}},
-                            {"precision", options.device.precision}, {"bytes", timing.bytes},
-                            {"microseconds", 1e6 * timing.seconds},  {"gb_per_s", timing.gb_per_s},
+  const nlohmann::json line{{"operation", timing.operation},
+                            {"shape", {s.n, s.h, s.w, s.c}},
+                            {"precision", options.device.precision},
+                            {"cudnn_depthwise", options.device.cudnn_depthwise},
+                            {"bytes", timing.bytes},
+                            {"microseconds", 1e6 * timing.seconds},
+                            {"gb_per_s", timing.gb_per_s},
                             {"of_copy", timing.gb_per_s / copy}};
   std::cout << line.dump() << '\n';
 }
@@ -38,13 +42,15 @@ void print_row(const KernelTiming& timing, double copy) {
 void run(const Options& options) {
   const DeviceChoice device = make_backend(options.device);
   (options.json ? std::cerr : std::cout) << device.backend->description() << '\n';
+  KernelTimer copy_timer(*device.backend, {options.timer.seconds_a_repeat, options.timer.repeats, ""});
+  time_device_copy(*device.backend, options.cases, copy_timer);
   KernelTimer timer(*device.backend, options.timer);
-  time_device_copy(*device.backend, options.cases, timer);
   time_own_kernels(*device.backend, options.cases, timer);
   time_library_kernels(*device.backend, options.cases, timer);
-  const double copy = timer.timings().front().gb_per_s;
-  for (const KernelTiming& timing : timer.timings())
-    options.json ? print_json(timing, options, copy) : print_row(timing, copy);
+  const double copy = copy_timer.timings().front().gb_per_s;
+  for (const KernelTimer* timings : {&copy_timer, &timer})
+    for (const KernelTiming& timing : timings->timings())
+      options.json ? print_json(timing, options, copy) : print_row(timing, copy);
 }
 
 }  // namespace
@@ -66,6 +72,8 @@ int main(int argc, char** argv) {
   app.add_option("--repeats", options.timer.repeats, "The median counts")
       ->check(CLI::Range(1, 1000))
       ->capture_default_str();
+  app.add_option("--only", options.timer.only, "Operations whose names begin so, such as depthwise; all by default");
+  app.add_flag("--cudnn-depthwise", options.device.cudnn_depthwise, "Depthwise convolutions by cuDNN, to compare them");
   app.add_flag("--json", options.json, "One line of JSON an operation");
   CLI11_PARSE(app, argc, argv);
   try {

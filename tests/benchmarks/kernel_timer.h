@@ -12,6 +12,7 @@ namespace riffle {
 struct KernelTimerOptions {
   double seconds_a_repeat = 0.05;
   int repeats = 5;
+  std::string only;  // operations whose names begin so
 };
 
 struct KernelTiming {
@@ -26,7 +27,7 @@ class KernelTimer {
  public:
   KernelTimer(Backend& backend, const KernelTimerOptions& options) : backend_(backend), options_(options) {}
 
-  // Calls `work` until the time is up, waits, and adds a row.
+  // Calls `work` until the time is up, waits, and adds a row; unless it is an operation that nobody asked for.
   void measure(const std::string& operation, const Shape& shape, double bytes, const std::function<void()>& work);
   const std::vector<KernelTiming>& timings() const { return timings_; }
 

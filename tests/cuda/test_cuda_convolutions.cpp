@@ -33,6 +33,7 @@ const Geometry kGeometries[] = {
     {{1, 8, 8, 3}, 5, 1, {3, 3, 2, {0, 1, 0, 1}}},      // TensorFlow's SAME
     {{3, 5, 6, 6}, 4, 2, {3, 2, 1, {1, 0, 2, 1}}},      // groups, all paddings different
     {{1, 4, 4, 1}, 1, 1, {1, 1, 3, {}}},
+    {{2, 5, 7, 29}, 29, 29, {3, 3, 2, Padding::all(1)}},  // depthwise
 };
 
 // Sixteenths below 1, which all dtypes hold exactly.
@@ -266,7 +267,9 @@ TEST_F(CudaConvolutions, NvidiasCudnnHasEnginesForAllWeAsk) {
   const Cudnn library = with_properties::library();
   const Geometry geometries[] = {{{256, 224, 224, 3}, 24, 1, {3, 3, 2, Padding::all(1)}},  // the stem
                                  {{256, 224, 224, 3}, 24, 1, {3, 3, 2, {0, 1, 0, 1}}},     // TensorFlow's
-                                 kGeometries[2]};
+                                 kGeometries[2],
+                                 {{256, 56, 56, 58}, 58, 58, {3, 3, 2, Padding::all(1)}},  // depthwise
+                                 {{256, 14, 14, 116}, 116, 116, {3, 3, 1, Padding::all(1)}}};
   // Nothing is read: one small allocation stands for all.
   const Tensor memory = device_memory(vector_shape(256), DType::kU8);
   std::shared_ptr<void> storage(memory.raw(), [](void*) {});

@@ -32,9 +32,10 @@ ShuffleNetV2Config tiny_network() {
   return config;
 }
 
-std::unique_ptr<Backend> cuda(DType dtype) {
+std::unique_ptr<Backend> cuda(DType dtype, bool cudnn_depthwise = false) {
   CudaOptions options;
   options.dtype = dtype;
+  options.cudnn_depthwise = cudnn_depthwise;
   options.poison = true;
   return make_cuda_backend(options);
 }
@@ -100,12 +101,38 @@ class CudaTraining : public testing::Test {
   void TearDown() override { EXPECT_EQ(emulation::report_count(), 0); }
 };
 
+// With a learning rate at which rounding does not grow from step to step: at 0.05 a ReLU that lets one more pixel
+// through shows as 1e-4 of a loss.
 TEST_F(CudaTraining, Fp32FollowsTheCpu) {
-  const auto cpu = make_cpu_backend(2), gpu = cuda(DType::kF32);
-  const std::vector<double> expected = TinyRun(*cpu, options_of_run()).losses(6),
-                            got = TinyRun(*gpu, options_of_run()).losses(6);
-  for (size_t i = 0; i < expected.size(); ++i) EXPECT_NEAR(got[i], expected[i], 1e-4 * expected[i]) << "step " << i;
+  constexpr double kGentle = 0.02;
+  const auto cpu = make_cpu_backend(2);
+  const std::vector<double> expected = TinyRun(*cpu, options_of_run()).losses(8, kGentle);
   EXPECT_LT(expected.back(), expected.front());
+  for (const bool cudnn_depthwise : {false, true}) {
+    SCOPED_TRACE(cudnn_depthwise ? "depthwise by cuDNN" : "depthwise by our kernels");
+    const auto gpu = cuda(DType::kF32, cudnn_depthwise);
+    const std::vector<double> got = TinyRun(*gpu, options_of_run()).losses(8, kGentle);
+    for (size_t i = 0; i < expected.size(); ++i) EXPECT_NEAR(got[i], expected[i], 1e-5 * expected[i]) << "step " << i;
+  }
+}
+
+// The stem has no gradient of its input, so two of its convolutions are cuDNN's; the matrix products make one line.
+TEST_F(CudaTraining, SaysWhatItChoseOfTheLibraries) {
+  const auto gpu = cuda(DType::kBF16);
+  EXPECT_TRUE(gpu->choices().empty());
+  TinyRun run(*gpu, options_of_run());
+  run.losses(1);
+  const std::vector<std::string> choices = gpu->choices();
+  ASSERT_EQ(choices.size(), 3u);
+  expect_contains(choices[0], {"convolution bf16", "engine"});
+  expect_contains(choices[1], {"convolution, weight gradient bf16", "engine"});
+  expect_contains(choices[2], {"matrix products"});
+  run.losses(2);
+  EXPECT_EQ(gpu->choices(), choices) << "chosen once";
+
+  const auto compared = cuda(DType::kBF16, /*cudnn_depthwise=*/true);
+  TinyRun(*compared, options_of_run()).losses(1);
+  EXPECT_GT(compared->choices().size(), choices.size()) << "of depthwise convolutions, too";
 }
 
 TEST_F(CudaTraining, HalfPrecisionsLearnTheBatch) {
@@ -185,7 +212,7 @@ TEST(EmulatedProgram, TrainsAndItsCheckpointAgreesWithTheCpu) {
   std::ofstream(path("tiny.yaml")) << tiny_config("idx:" + path("idx"), 1);
   const ProcessResult training = run_riffle({"train", path("tiny.yaml"), "-o", path("run"), "--device", "cuda"});
   ASSERT_EQ(training.exit_code, 0) << training.out << training.err;
-  expect_contains(training.out, {"Emulated device", "one CUDA graph a step"});
+  expect_contains(training.out, {"Emulated device", "chosen      convolution", "one CUDA graph a step"});
   std::vector<nlohmann::json> results;
   for (const std::string device : {"cuda:0", "cpu"}) {
     const ProcessResult evaluation =
@@ -205,7 +232,22 @@ TEST(EmulatedProgram, TellsOfItsDevices) {
   expect_failure(run_riffle({"bench", "--device", "cuda:5"}), 1, {"no CUDA device 5", "1 is visible"});
 }
 
-// 8 MB do not hold a step of this batch; the message says what would fit.
+TEST(EmulatedProgram, MeasuresDepthwiseConvolutionsOfCudnn) {
+  const std::vector<std::string> bench{
+      "bench", "--cudnn-depthwise", "--width", "0.5x",      "--batch", "2",       "--size",
+      "32",    "--steps",           "1",       "--repeats", "1",       "--device"};
+  const auto on = [&](const std::string& device) {
+    std::vector<std::string> arguments = bench;
+    arguments.push_back(device);
+    return run_riffle(arguments);
+  };
+  const ProcessResult measured = on("cuda");
+  expect_success(measured);
+  expect_contains(measured.out, {"depthwise by cuDNN", "images/s"});
+  expect_failure(on("cpu"), 2, {"--cudnn-depthwise needs a GPU"});
+}
+
+// 24 MB do not hold a step of this batch; the message says what would fit.
 TEST(EmulatedProgram, SaysWhichBatchWouldFit) {
   const ProcessResult result =
       run_riffle({"bench", "--device", "cuda", "--width", "0.5x", "--batch", "64", "--size", "32", "--steps", "1"},
