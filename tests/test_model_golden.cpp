@@ -249,7 +249,8 @@ TEST_P(ModelGolden, LossesGradientsAndThreeSteps) {
     if (step == 0) {
       GroupCheck gradients(problem.golden(), "gradient");
       problem.network().for_each_parameter([&](const std::string& name, Parameter& parameter) {
-        gradients.compare(name, export_tensor(backend, parameter.kind, parameter.order, parameter.grad), tolerance().gradient);
+        gradients.compare(name, export_tensor(backend, parameter.kind, parameter.order, parameter.grad),
+                          tolerance().gradient);
       });
       gradients.finish();
     }
@@ -270,7 +271,8 @@ TEST_P(ModelGolden, LossesGradientsAndThreeSteps) {
 
   GroupCheck running(problem.golden(), "running");
   problem.network().for_each_buffer([&](const std::string& name, Buffer& buffer) {
-    running.compare(name, export_tensor(backend, ParameterKind::kVector, buffer.order, buffer.value), tolerance().running);
+    running.compare(name, export_tensor(backend, ParameterKind::kVector, buffer.order, buffer.value),
+                    tolerance().running);
   });
   running.finish();
 }
