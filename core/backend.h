@@ -148,8 +148,10 @@ class Backend {
   virtual void fill(double value, const Tensor& y) = 0;
   // y = x, or y += x. Same shape. Dtypes dtype() and parameter_dtype() convert (nearest even), others must be equal.
   virtual void copy(const Tensor& x, Write write, const Tensor& y) = 0;
-  // images: u8 (N,H,W,C) packed -> y (N,H,W,C).
-  virtual void normalize(const Tensor& images, const Normalisation& normalisation, const Tensor& y) = 0;
+  // images: u8 (N,H,W,C) packed -> y (N,H,W,C). flips: u8 (N,1,1,1) packed, or undefined; image n is mirrored left to
+  // right where flips[n] is not 0.
+  virtual void normalize(const Tensor& images, const Tensor& flips, const Normalisation& normalisation,
+                         const Tensor& y) = 0;
 
   // --- channel permutations ---
   // y[j*groups + i] = x[i*(C/groups) + j]; see core/kernels/channel_shuffle.h. C is a multiple of groups.
@@ -276,6 +278,10 @@ class Backend {
   // scalars[kLossScale] where scalars are defined.
   virtual void softmax_cross_entropy(const Tensor& logits, const Tensor& labels, double smoothing, double grad_scale,
                                      const Tensor& scalars, const Tensor& loss, const Tensor& dlogits) = 0;
+  // The same for any target: targets (N,1,1,K) of parameter_dtype(), rows of probabilities t whose sum need not be 1.
+  // loss = -sum_k t_k log p_k, where 0 * log 0 is 0; its gradient is (sum t) * p - t.
+  virtual void soft_cross_entropy(const Tensor& logits, const Tensor& targets, double grad_scale, const Tensor& scalars,
+                                  const Tensor& loss, const Tensor& dlogits) = 0;
   // rank i32 (N,1,1,1): how many classes score above the label; of equal scores, the lower index counts as above.
   // A row with any NaN gets rank K (never correct). Correct at k means rank < k.
   virtual void label_rank(const Tensor& logits, const Tensor& labels, const Tensor& rank) = 0;

@@ -182,4 +182,35 @@ void check_labels(const Tensor& logits, const Tensor& labels) {
   RIFFLE_CHECK(labels.packed(), "labels must be packed");
 }
 
+void check_targets(const Tensor& logits, const Tensor& targets) {
+  const Shape& s = logits.shape();
+  RIFFLE_CHECK(s.h == 1 && s.w == 1, "logits must be (N,1,1,K), got ", s);
+  RIFFLE_CHECK(targets.defined() && targets.shape() == s, "targets must be ", s, ", as the logits, got ",
+               targets.shape());
+}
+
+void check_losses(const Tensor& logits, const Tensor& targets, const Tensor& scalars, const Tensor& loss,
+                  const Tensor& dlogits, const char* operation) {
+  const Shape expected{logits.shape().n, 1, 1, 1};
+  RIFFLE_CHECK(loss.shape() == expected && loss.packed(), operation, ": loss must be a packed ", expected, ", got ",
+               loss.shape(), " with row pitch ", loss.ld());
+  if (dlogits.defined()) check_same_shape(logits, dlogits, operation);
+  check_no_overlap(dlogits, {&logits, &targets}, operation);
+  if (scalars.defined()) check_scalars(scalars, operation);
+}
+
+void check_normalize(const Tensor& images, const Tensor& flips, const Normalisation& normalisation, const Tensor& y) {
+  check_same_shape(images, y, "normalize");
+  const int64_t channels = images.channels();
+  RIFFLE_CHECK(static_cast<int64_t>(normalisation.mean.size()) == channels &&
+                   static_cast<int64_t>(normalisation.std.size()) == channels,
+               "images have ", channels, " channels, the normalisation ", normalisation.mean.size(), " means and ",
+               normalisation.std.size(), " deviations");
+  RIFFLE_CHECK(images.packed(), "images must be packed");
+  if (!flips.defined()) return;
+  const Shape expected{images.shape().n, 1, 1, 1};
+  RIFFLE_CHECK(flips.dtype() == DType::kU8 && flips.shape() == expected && flips.packed(), "flips must be a packed u8 ",
+               expected, ", got ", flips.dtype(), " ", flips.shape());
+}
+
 }  // namespace riffle

@@ -41,5 +41,11 @@ void check_halves(const Tensor& a, const Tensor& b, const Tensor& whole, const c
 // Of a convolution with `outputs` channels.
 void check_epilogue(const Epilogue& epilogue, int64_t outputs, const char* operation);
 void check_labels(const Tensor& logits, const Tensor& labels);
+void check_targets(const Tensor& logits, const Tensor& targets);
+// Of a cross-entropy, whose targets (or labels) are checked already. Scalars and dlogits may be absent.
+void check_losses(const Tensor& logits, const Tensor& targets, const Tensor& scalars, const Tensor& loss,
+                  const Tensor& dlogits, const char* operation);
+// `flips` may be absent.
+void check_normalize(const Tensor& images, const Tensor& flips, const Normalisation& normalisation, const Tensor& y);
 
 }  // namespace riffle

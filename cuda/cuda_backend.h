@@ -54,7 +54,8 @@ class CudaBackend final : public Backend {
   // movement.cu
   void fill(double value, const Tensor& y) override;
   void copy(const Tensor& x, Write write, const Tensor& y) override;
-  void normalize(const Tensor& images, const Normalisation& normalisation, const Tensor& y) override;
+  void normalize(const Tensor& images, const Tensor& flips, const Normalisation& normalisation,
+                 const Tensor& y) override;
 
   // channel_shuffle.cu
   void channel_shuffle(const Tensor& x, int64_t groups, const Tensor& y) override;
@@ -140,6 +141,8 @@ class CudaBackend final : public Backend {
   // loss.cu
   void softmax_cross_entropy(const Tensor& logits, const Tensor& labels, double smoothing, double grad_scale,
                              const Tensor& scalars, const Tensor& loss, const Tensor& dlogits) override;
+  void soft_cross_entropy(const Tensor& logits, const Tensor& targets, double grad_scale, const Tensor& scalars,
+                          const Tensor& loss, const Tensor& dlogits) override;
   void label_rank(const Tensor& logits, const Tensor& labels, const Tensor& rank) override;
 
   // optimizer.cu
@@ -158,6 +161,10 @@ class CudaBackend final : public Backend {
     check_cuda(gpu::launch(kernel, grid, block, shared_bytes, stream_.get(), std::forward<Arguments>(arguments)...),
                name, __FILE__, __LINE__);
   }
+  // loss.cu: both cross-entropies, once their arguments are checked.
+  template <class Targets>
+  void cross_entropy(const char* name, const Tensor& logits, const Targets& targets, double grad_scale,
+                     const Tensor& scalars, const Tensor& loss, const Tensor& dlogits);
   // Both gradients of batch norm: sums, unless known, then dx.
   void norm_backward(const Tensor& x, const ChannelParts& dy, const Tensor& known_sums, const BatchNormState& norm,
                      bool statistics_depend_on_x, Write write_params, const Tensor& dx, const Tensor& dgamma,

@@ -62,27 +62,43 @@ NormalisationTable make_table(const Normalisation& normalisation) {
   return table;
 }
 
-// A thread makes Width neighbouring elements of a row of the output, from single bytes that its neighbours' loads
-// brought into the cache: 1 byte read and size_of(T) written an element. Rows hold whole pixels of `channels`.
+// Which images are mirrored left to right. `flags` may be null: none.
+struct Mirroring {
+  const uint8_t* flags;
+  int height;
+
+  __device__ bool of_row(int row) const { return flags != nullptr && flags[row / height] != 0; }
+};
+
+// A thread makes Width neighbouring elements of an image's row, which has `width` pixels of `channels`, from single bytes
+// that its neighbours' loads brought into the cache: 1 byte read and size_of(T) written an element. y has one row a pixel;
+// where Width is not 1 it is packed.
 template <class T, int Width>
-__global__ void normalize_kernel(PixelRows<const uint8_t> images, NormalisationTable table, int channels, bool reverse,
-                                 int rows, int packs, PixelRows<T> y) {
+__global__ void normalize_kernel(PixelRows<const uint8_t> images, Mirroring mirroring, NormalisationTable table,
+                                 int width, int channels, bool reverse, int rows, int packs, PixelRows<T> y) {
   __shared__ float shared[kMostImageChannels * 256];
   const int threads = static_cast<int>(blockDim.x * blockDim.y);
   for (int i = static_cast<int>(threadIdx.y * blockDim.x + threadIdx.x); i < channels * 256; i += threads)
     shared[i] = table.value[i];
   __syncthreads();
   for_each_pack(rows, packs, [&](int row, int pack) {
+    const bool mirrored = mirroring.of_row(row);
+    const int64_t first_pixel = static_cast<int64_t>(row) * width;
+    int x = pack * Width / channels, c = pack * Width - x * channels;
+    const uint8_t* const from = images.at(first_pixel, 0);
+    T* const place = y.at(first_pixel + x, c);
     Pack<T, Width> to;
-    int c = pack * Width % channels;
     GPU_UNROLL
     for (int i = 0; i < Width; ++i) {
-      const int column = pack * Width + i;
-      const int source = reverse ? column - c + channels - 1 - c : column;
-      to.element[i] = from_float<T>(shared[c * 256 + *images.at(row, source)]);
-      c = c + 1 == channels ? 0 : c + 1;
+      const int source = mirrored ? width - 1 - x : x;
+      const uint8_t value = from[source * channels + (reverse ? channels - 1 - c : c)];
+      to.element[i] = from_float<T>(shared[c * 256 + value]);
+      if (++c == channels) {
+        c = 0;
+        ++x;
+      }
     }
-    store_pack(to, y.at(row, pack * Width));
+    store_pack(to, place);
   });
 }
 
@@ -172,27 +188,27 @@ void CudaBackend::copy(const Tensor& x, Write write, const Tensor& y) {
   });
 }
 
-void CudaBackend::normalize(const Tensor& images, const Normalisation& normalisation, const Tensor& y) {
+void CudaBackend::normalize(const Tensor& images, const Tensor& flips, const Normalisation& normalisation,
+                            const Tensor& y) {
   check_ours(images, "normalize");
   check_ours(y, "normalize");
-  check_same_shape(images, y, "normalize");
-  const int64_t channels = images.channels();
-  RIFFLE_CHECK(static_cast<int64_t>(normalisation.mean.size()) == channels &&
-                   static_cast<int64_t>(normalisation.std.size()) == channels,
-               "images have ", channels, " channels, the normalisation ", normalisation.mean.size(), " means and ",
-               normalisation.std.size(), " deviations");
-  RIFFLE_CHECK(channels <= kMostImageChannels, "normalize: images have ", channels, " channels; at most ",
+  if (flips.defined()) check_ours(flips, "normalize");
+  check_normalize(images, flips, normalisation, y);
+  const Shape& shape = images.shape();
+  RIFFLE_CHECK(shape.c <= kMostImageChannels, "normalize: images have ", shape.c, " channels; at most ",
                kMostImageChannels, " can be normalised on CUDA");
-  RIFFLE_CHECK(images.packed(), "images must be packed");
-  const Tensor from = y.packed() ? joined_rows(images) : images, to = y.packed() ? joined_rows(y) : y;
+  const int64_t rows = shape.n * shape.h, columns = shape.w * shape.c;
+  const int widest = y.packed() ? vector_width(y.reshaped({1, 1, rows, columns})) : 1;
+  const Mirroring mirroring{flips.defined() ? flips.data<uint8_t>() : nullptr, static_cast<int>(shape.h)};
   const NormalisationTable table = make_table(normalisation);
   dispatch_dtype(y.dtype(), [&](auto element) {
     using T = decltype(element);
-    dispatch_width<T>(vector_width(to), [&](auto width) {
-      const int64_t packs = to.channels() / width;
-      const RowLaunch shape = row_launch(to.pixels(), packs, properties_.multiprocessors);
-      launch("normalize", normalize_kernel<T, width>, shape.grid, shape.block, 0, rows_of<const uint8_t>(from), table,
-             channels, normalisation.reverse_channels, to.pixels(), packs, rows_of<T>(to));
+    dispatch_width<T>(widest, [&](auto width) {
+      const int64_t packs = columns / width;
+      const RowLaunch launch_shape = row_launch(rows, packs, properties_.multiprocessors);
+      launch("normalize", normalize_kernel<T, width>, launch_shape.grid, launch_shape.block, 0,
+             rows_of<const uint8_t>(images), mirroring, table, shape.w, shape.c, normalisation.reverse_channels, rows,
+             packs, rows_of<T>(y));
     });
   });
 }

@@ -1,5 +1,5 @@
 // SoftmaxCrossEntropy with label smoothing (Szegedy et al., 2016, section 7; PyTorch's definition: the target is
-// (1 - smoothing)*onehot + smoothing/K).
+// (1 - smoothing)*onehot + smoothing/K), and with targets of the caller's.
 #pragma once
 
 #include "core/context.h"
@@ -11,5 +11,10 @@ namespace riffle {
 // scalars: of the step (StepScalar), whose loss scale multiplies the gradient; undefined where there is none.
 Tensor softmax_cross_entropy(const Context& context, const Variable& logits, const Tensor& labels, double smoothing,
                              double grad_scale = 1, const Tensor& scalars = {});
+
+// The same for any target, such as a mixture of two labels: targets (N,1,1,K) of the backend's parameter_dtype(), rows of
+// probabilities.
+Tensor soft_cross_entropy(const Context& context, const Variable& logits, const Tensor& targets, double grad_scale = 1,
+                          const Tensor& scalars = {});
 
 }  // namespace riffle

@@ -110,11 +110,14 @@ tables() {
   done
 }
 
+commit=$(git rev-parse --short HEAD)
+git diff --quiet HEAD -- cuda core || commit+=' with changes'
+nvcc_version=$("$nvcc" --version | sed -n 's/.*release .*, V//p')
 {
   cat <<END
 # Registers, shared memory and spills of every kernel, $(date +%F)
 
-Made by \`scripts/kernel_table.sh\` at commit $(git rev-parse --short HEAD)$(git diff --quiet HEAD -- cuda core || echo ' with changes'), nvcc $("$nvcc" --version | sed -n 's/.*release .*, V//p'), -O3.
+Made by \`scripts/kernel_table.sh\` at commit $commit, nvcc $nvcc_version, -O3.
 A kernel has a variant for each element type, vector width, stride and so on; a row gives the least and most registers of
 its variants, and the most static shared memory, stack and spilled bytes (stores + loads of a thread). Dynamic shared
 memory is chosen at launch and not in the table.

@@ -122,8 +122,8 @@ class Case {
   }
   Argument bias(int64_t size) { return input(vector_shape(size)); }
   Argument parameter(Shape shape) { return parameter(shape, draw(shape)); }
-  Argument parameter(Shape shape, const std::vector<float>& values) {
-    return place<float>(shape, kPacked, values, Role::kInput, Kind::kParameter);
+  Argument parameter(Shape shape, const std::vector<float>& values, Layout layout = kPacked) {
+    return place<float>(shape, layout, values, Role::kInput, Kind::kParameter);
   }
   Argument vector(int64_t size) { return parameter(vector_shape(size)); }
   Argument vector(const std::vector<float>& values) {

@@ -50,6 +50,7 @@ void expect_equal(const CheckpointMetadata& actual, const CheckpointMetadata& ex
   if (expected.training) {
     EXPECT_EQ(actual.training->epoch, expected.training->epoch);
     EXPECT_EQ(actual.training->step, expected.training->step);
+    EXPECT_EQ(actual.training->loss_scale, expected.training->loss_scale);
   }
   ASSERT_EQ(actual.metrics.has_value(), expected.metrics.has_value());
   if (expected.metrics) {
@@ -133,6 +134,19 @@ TEST(Metadata, KeepsALossThatIsNotFinite) {
   CheckpointMetadata metadata = example();
   metadata.metrics->loss = std::numeric_limits<double>::infinity();
   EXPECT_TRUE(std::isnan(through_a_file(metadata).metrics->loss));
+}
+
+TEST(Metadata, KeepsALossScaleOtherThanOne) {
+  CheckpointMetadata metadata = example();
+  EXPECT_FALSE(to_json(metadata).at("training").contains("loss_scale"));
+  metadata.training->loss_scale = 32768;
+  expect_equal(through_a_file(metadata), metadata);
+  Json json = to_json(metadata);
+  EXPECT_EQ(json.at("training").at("loss_scale"), 32768);
+  for (const Json& wrong : {Json(0), Json(-2), Json("x"), Json(nullptr)}) {
+    json["training"]["loss_scale"] = wrong;
+    expect_message(reading(json), {"'training.loss_scale' is " + wrong.dump(), "a number"});
+  }
 }
 
 TEST(Metadata, WeightsAreAsTrainedUnlessItSaysOtherwise) {

@@ -112,7 +112,23 @@ TEST_F(CommandLine, DevicesAreCheckedAndExplained) {
   expect_failure(run_riffle({"bench", "--threads", "-1"}), 2, {"--threads", "-1"});
   const ProcessResult devices = run_riffle({"devices"});
   expect_success(devices);
-  expect_contains(devices.out, {"oneDNN", "instruction set", "memory", "available", "cuda"});
+  expect_contains(devices.out, {"oneDNN", "instruction set", "memory", "available", "cuda", "\nauto    "});
+  const ProcessResult asked = run_riffle({"devices", "--device", "cpu", "--threads", "1"});
+  expect_success(asked);
+  expect_contains(asked.out, {"cuda", "\nasked   CPU: ", "1 thread"});
+  const ProcessResult absent = run_riffle({"devices", "--device", "cuda:999"});
+  expect_failure(absent, 1, {"--device cuda:999"});
+  EXPECT_EQ(absent.out, "");
+}
+
+TEST_F(CommandLine, InspectTakesADevice) {
+  write_idx_data(path("idx"));
+  const std::string file = config("idx:" + path("idx"), 1);
+  const ProcessResult plain = run_riffle({"inspect", file});
+  expect_success(plain);
+  EXPECT_EQ(run_riffle({"inspect", file, "--device", "cpu", "--threads", "1"}).out, plain.out);
+  expect_failure(run_riffle({"inspect", file, "--device", "gpu"}), 2, {"--device gpu", "auto, cpu, cuda"});
+  expect_failure(run_riffle({"inspect", file, "--device", "cuda:999"}), 1, {"--device cuda:999"});
 }
 
 TEST_F(CommandLine, ConfigurationErrorsSayWhereAndWhatInstead) {

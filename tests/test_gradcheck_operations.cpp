@@ -242,6 +242,23 @@ TEST(GradientOf, SoftmaxCrossEntropy) {
     }
 }
 
+TEST(GradientOf, SoftCrossEntropy) {
+  for (double grad_scale : {1.0, 0.25}) {
+    GradientCheck check;
+    check.add_input({5, 1, 1, 7});
+    const Tensor targets = check.backend().empty_parameter({5, 1, 1, 7});
+    std::vector<double> values(35);
+    for (size_t i = 0; i < values.size(); ++i) values[i] = i % 3 == 0 ? 0 : check.random().uniform(0, 0.4);
+    check.backend().upload(values.data(), DType::kF64, targets);
+    check.expect_correct([&](const Context& context, const Variables& in) {
+      const Tensor losses = soft_cross_entropy(context, in[0], targets, grad_scale);
+      double sum = 0;
+      for (int64_t n = 0; n < 5; ++n) sum += losses.data<double>()[n];
+      return grad_scale * sum / 5;
+    });
+  }
+}
+
 // --- the check itself
 // -------------------------------------------------------------------------------------------------
 

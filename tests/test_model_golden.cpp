@@ -104,7 +104,7 @@ class Problem {
     const Tensor pixels = backend_->empty(shape, DType::kU8);
     backend_->upload(images.bytes.data(), DType::kU8, pixels);
     const Tensor x = backend_->empty(shape);
-    backend_->normalize(pixels, input_of(dialect_), x);
+    backend_->normalize(pixels, Tensor{}, input_of(dialect_), x);
     return Variable(x, /*requires_grad=*/false);
   }
 

@@ -39,15 +39,23 @@ const std::vector<Mistake>& movement_mistakes() {
        }},
       {"normalize of floats",
        [](Backend& b, const Maker& t) {
-         b.normalize(t({1, 2, 2, 3}), {}, t({1, 2, 2, 3}));
+         b.normalize(t({1, 2, 2, 3}), {}, {}, t({1, 2, 2, 3}));
        }},
       {"normalize with three means for one channel",
        [](Backend& b, const Maker& t) {
-         b.normalize(t.integers({1, 2, 2, 1}, DType::kU8), {}, t({1, 2, 2, 1}));
+         b.normalize(t.integers({1, 2, 2, 1}, DType::kU8), {}, {}, t({1, 2, 2, 1}));
        }},
       {"normalize to another size",
        [](Backend& b, const Maker& t) {
-         b.normalize(t.integers({1, 2, 2, 3}, DType::kU8), {}, t({1, 2, 3, 3}));
+         b.normalize(t.integers({1, 2, 2, 3}, DType::kU8), {}, {}, t({1, 2, 3, 3}));
+       }},
+      {"normalize with a flip too many",
+       [](Backend& b, const Maker& t) {
+         b.normalize(t.integers({1, 2, 2, 3}, DType::kU8), t.integers({2, 1, 1, 1}, DType::kU8), {}, t({1, 2, 2, 3}));
+       }},
+      {"normalize with flips of i32",
+       [](Backend& b, const Maker& t) {
+         b.normalize(t.integers({1, 2, 2, 3}, DType::kU8), t.integers({1, 1, 1, 1}), {}, t({1, 2, 2, 3}));
        }},
       {"shuffle in 3 groups of 8 channels", [](Backend& b, const Maker& t) { b.channel_shuffle(t(kX), 3, t(kX)); }},
       {"shuffle in 0 groups", [](Backend& b, const Maker& t) { b.channel_shuffle(t(kX), 0, t(kX)); }},
@@ -234,6 +242,29 @@ const std::vector<Mistake>& loss_mistakes() {
       {"loss with a gradient of another shape",
        [](Backend& b, const Maker& t) {
          b.softmax_cross_entropy(t(kLogits), t.integers(kSamples), 0, 1, {}, t.parameter(kSamples), t({3, 1, 1, 9}));
+       }},
+      {"a gradient in place of the logits",
+       [](Backend& b, const Maker& t) {
+         const Tensor logits = t(kLogits);
+         b.softmax_cross_entropy(logits, t.integers(kSamples), 0, 1, {}, t.parameter(kSamples), logits);
+       }},
+      {"soft targets of too few classes",
+       [](Backend& b, const Maker& t) {
+         b.soft_cross_entropy(t(kLogits), t.parameter({3, 1, 1, 9}), 1, {}, t.parameter(kSamples), {});
+       }},
+      {"soft targets of integers",
+       [](Backend& b, const Maker& t) {
+         b.soft_cross_entropy(t(kLogits), t.integers(kLogits), 1, {}, t.parameter(kSamples), {});
+       }},
+      {"soft targets of logits with pixels",
+       [](Backend& b, const Maker& t) {
+         b.soft_cross_entropy(t({3, 2, 1, 10}), t.parameter({3, 2, 1, 10}), 1, {}, t.parameter(kSamples), {});
+       }},
+      {"no soft targets",
+       [](Backend& b, const Maker& t) { b.soft_cross_entropy(t(kLogits), {}, 1, {}, t.parameter(kSamples), {}); }},
+      {"a soft loss of too few images",
+       [](Backend& b, const Maker& t) {
+         b.soft_cross_entropy(t(kLogits), t.parameter(kLogits), 1, {}, t.parameter({2, 1, 1, 1}), {});
        }},
       {"ranks as floats",
        [](Backend& b, const Maker& t) { b.label_rank(t(kLogits), t.integers(kSamples), t(kSamples)); }},

@@ -1,4 +1,6 @@
 // Parity of data movement: transfers, fill, copy, normalisation and channel permutations. All exact but normalisation.
+#include <array>
+
 #include "tests/parity.h"
 
 namespace riffle {
@@ -104,6 +106,13 @@ TEST_P(MovementParity, CopyConverts) {
     }
 }
 
+// Of `size` elements, turn and turn about.
+std::vector<uint8_t> alternating(int64_t size, const std::array<uint8_t, 2>& values) {
+  std::vector<uint8_t> result(static_cast<size_t>(size));
+  for (size_t i = 0; i < result.size(); ++i) result[i] = values[i % 2];
+  return result;
+}
+
 TEST_P(MovementParity, Normalize) {
   Normalisation grey;
   grey.mean = {0.2860};
@@ -116,7 +125,7 @@ TEST_P(MovementParity, Normalize) {
   Normalisation bgr;
   bgr.reverse_channels = true;
   for (const Normalisation& normalisation : {Normalisation(), grey, bgr_raw, bgr})
-    for (const Shape size : {Shape{1, 1, 1, 0}, Shape{2, 7, 5, 0}, Shape{3, 16, 16, 0}}) {
+    for (const Shape size : {Shape{1, 1, 1, 0}, Shape{2, 7, 5, 0}, Shape{3, 2, 29, 0}, Shape{3, 16, 16, 0}}) {
       const Shape shape = size.with_channels(static_cast<int64_t>(normalisation.mean.size()));
       SCOPED_TRACE(shape);
       Case test(backend());
@@ -124,15 +133,22 @@ TEST_P(MovementParity, Normalize) {
       for (uint8_t& byte : bytes) byte = static_cast<uint8_t>(test.random().below(256));
       bytes[0] = 255;
       const Argument images = test.integer_input(shape, bytes);
-      const Argument y = test.output(shape);
-      test.run([&](Backend& b, Side side) { b.normalize(images[side], normalisation, y[side]); }, false);
+      // Every other image is mirrored, the first or the second.
+      const Argument odd = test.integer_input<uint8_t>({shape.n, 1, 1, 1}, alternating(shape.n, {0, 1}));
+      const Argument even = test.integer_input<uint8_t>({shape.n, 1, 1, 1}, alternating(shape.n, {255, 0}));
       // Three roundings of terms no larger than (255 * scale + mean) / std.
       std::vector<double> bounds;
       for (size_t i = 0; i < bytes.size(); ++i) {
         const size_t c = i % static_cast<size_t>(shape.c);
         bounds.push_back(4 * kRounding * (255 * normalisation.scale + normalisation.mean[c]) / normalisation.std[c]);
       }
-      test.expect_within(y, bounds);
+      for (const Argument& flips : {Argument(), odd, even})
+        for (Layout layout : {kPacked, kSlice}) {
+          const Argument y = test.output(shape, layout);
+          test.run([&](Backend& b, Side side) { b.normalize(images[side], flips[side], normalisation, y[side]); },
+                   false);
+          test.expect_within(y, bounds);
+        }
     }
 }
 

@@ -112,8 +112,10 @@ TEST(ThreadCount, Movement) {
     r.backend().interleave(b, a, y);
     r.keep(y);
     const Tensor images = r.images({7, 65, 67, 3}), pixels = r.output({7, 65, 67, 3});
-    r.backend().normalize(images, Normalisation(), pixels);
-    r.keep(pixels);
+    for (const Tensor& flips : {Tensor{}, r.images({7, 1, 1, 1})}) {
+      r.backend().normalize(images, flips, Normalisation(), pixels);
+      r.keep(pixels);
+    }
   });
 }
 
@@ -329,6 +331,9 @@ TEST(ThreadCount, LossAndMetrics) {
     r.keep(loss);
     r.keep(dlogits);
     r.keep(rank);
+    r.backend().soft_cross_entropy(logits, r.positive(shape), 1.0 / 67, Tensor{}, loss, dlogits);
+    r.keep(loss);
+    r.keep(dlogits);
   });
 }
 

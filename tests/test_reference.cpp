@@ -257,8 +257,18 @@ TEST_F(Reference, NormalizeReversesChannels) {
   const uint8_t bytes[] = {10, 20, 30};
   const Tensor images = backend->empty({1, 1, 1, 3}, DType::kU8), y = backend->empty({1, 1, 1, 3});
   backend->upload(bytes, DType::kU8, images);
-  backend->normalize(images, {0.5, {1, 2, 3}, {1, 2, 4}, true}, y);
+  backend->normalize(images, Tensor{}, {0.5, {1, 2, 3}, {1, 2, 4}, true}, y);
   expect(y, {14, 4, 0.5});
+}
+
+TEST_F(Reference, NormalizeMirrorsImages) {
+  const uint8_t bytes[] = {10, 20, 30, 40, 50, 60}, second[] = {0, 1};
+  const Tensor images = backend->empty({2, 1, 3, 1}, DType::kU8), y = backend->empty({2, 1, 3, 1});
+  const Tensor flips = backend->empty({2, 1, 1, 1}, DType::kU8);
+  backend->upload(bytes, DType::kU8, images);
+  backend->upload(second, DType::kU8, flips);
+  backend->normalize(images, flips, {1, {0}, {1}, false}, y);
+  expect(y, {10, 20, 30, 60, 50, 40});
 }
 
 TEST_F(Reference, SoftmaxCrossEntropy) {
@@ -277,6 +287,24 @@ TEST_F(Reference, SoftmaxCrossEntropy) {
   EXPECT_NEAR(host(loss)[0], 0.9 * std::log(4) + 0.1 * std::log(4.0 / 3), 1e-12);  // the loss itself is not scaled
   for (size_t i = 0; i < 4; ++i) EXPECT_NEAR(host(dlogits)[i], 8 * wanted[i], 1e-12);
   EXPECT_THROW(backend->softmax_cross_entropy(logits, integers({0, 2}), 0, 1, Tensor{}, loss, Tensor{}), Error);
+}
+
+TEST_F(Reference, SoftCrossEntropy) {
+  const double log3 = std::log(3);  // probabilities 1/4 and 3/4
+  const Tensor logits = tensor({3, 1, 1, 2}, {0, log3, 0, log3, 1000, 1000 + log3});
+  const Tensor targets = tensor(logits.shape(), {0.9, 0.1, 0, 0, 0.5, 1});
+  const Tensor loss = backend->empty({3, 1, 1, 1}), dlogits = backend->empty(logits.shape());
+  backend->soft_cross_entropy(logits, targets, 0.5, Tensor{}, loss, dlogits);
+  const double rare = std::log(4), frequent = std::log(4.0 / 3);
+  const Doubles losses{0.9 * rare + 0.1 * frequent, 0, 0.5 * rare + frequent};
+  for (size_t n = 0; n < 3; ++n) EXPECT_NEAR(host(loss)[n], losses[n], 1e-12);
+  const Doubles wanted{(0.25 - 0.9) / 2, (0.75 - 0.1) / 2, 0, 0, (1.5 * 0.25 - 0.5) / 2, (1.5 * 0.75 - 1) / 2};
+  for (size_t i = 0; i < 6; ++i) EXPECT_NEAR(host(dlogits)[i], wanted[i], 1e-12);
+  HostStepScalars scalars;
+  scalars.loss_scale = 8;
+  backend->soft_cross_entropy(logits, targets, 0.5, step_scalars(*backend, scalars), loss, dlogits);
+  for (size_t n = 0; n < 3; ++n) EXPECT_NEAR(host(loss)[n], losses[n], 1e-12);
+  for (size_t i = 0; i < 6; ++i) EXPECT_NEAR(host(dlogits)[i], 8 * wanted[i], 1e-12);
 }
 
 // Two steps of v = mu*v + g, w -= lr*v with decay 0.1, and of Nesterov's form.

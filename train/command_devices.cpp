@@ -3,6 +3,7 @@
 #include <cstdlib>
 #include <fstream>
 #include <iostream>
+#include <memory>
 
 #include "core/cpu/cpu_backend.h"
 #include "train/commands.h"
@@ -14,8 +15,9 @@ namespace {
 
 const char* const kFooter =
     "Available memory is what programs can get without swapping, caches of files included.\n"
-    "Example:\n"
-    "  riffle devices";
+    "Examples:\n"
+    "  riffle devices\n"
+    "  riffle devices --device cuda:1";
 
 // A line of /proc/meminfo, "MemAvailable:  123 kB", in bytes.
 double memory_bytes(const std::string& name) {
@@ -26,7 +28,9 @@ double memory_bytes(const std::string& name) {
   fail("/proc/meminfo has no line ", name, "; cannot tell how much memory there is");
 }
 
-void run_devices() {
+// Opens what was asked for before it prints, so that a device that cannot be had is an error and nothing else.
+void run_devices(const DeviceOptions& options) {
+  const DeviceChoice choice = make_backend(options.request);
   std::cout << "riffle  " << kVersion << '\n'
             << "cpu     " << cpu_model() << '\n'
             << "        instruction set " << cpu_isa() << ", " << default_cpu_threads()
@@ -38,15 +42,17 @@ void run_devices() {
     std::cout << title << line << '\n';
     title = "        ";
   }
-  std::cout << "auto    " << make_backend({}).backend->description() << '\n';
+  std::cout << (options.request.device == "auto" ? "auto    " : "asked   ") << choice.backend->description() << '\n';
 }
 
 }  // namespace
 
 void add_devices_command(CLI::App& app) {
   CLI::App* command = app.add_subcommand("devices", "Show what this build and this machine can compute on, and why");
+  auto options = std::make_shared<DeviceOptions>();
+  options->add_to(*command);
   command->footer(kFooter);
-  command->callback([] { run_devices(); });
+  command->callback([options] { run_devices(*options); });
 }
 
 }  // namespace riffle

@@ -25,6 +25,7 @@ const char* const kFooter =
 struct InspectOptions {
   std::string file;
   std::vector<std::string> overrides;
+  DeviceOptions device{{"cpu"}};
   bool json = false;
 };
 
@@ -123,7 +124,7 @@ void run_inspect(const InspectOptions& options) {
   const bool checkpoint = is_checkpoint(options.file);
   if (checkpoint && !options.overrides.empty()) fail_usage("overrides are for a configuration, not for a checkpoint");
   const Subject subject = checkpoint ? from_checkpoint(options.file) : from_config(options.file, options.overrides);
-  const DeviceChoice device = make_backend({"cpu", 1});
+  const DeviceChoice device = make_backend(options.device.request);
   const ShuffleNetV2 network(*device.backend, subject.model, /*seed=*/0);
   const std::vector<LayerRow> rows = network.layer_table(subject.size, subject.size);
   int64_t parameters = 0, macs = 0;
@@ -149,6 +150,7 @@ void add_inspect_command(CLI::App& app) {
   CLI::App* command = app.add_subcommand("inspect", "Show the layers, parameters and metadata of a network");
   command->add_option("FILE", options->file, "A checkpoint or a configuration")->required();
   command->add_option("OVERRIDES", options->overrides, "key.path=value: replaces a value of the configuration");
+  options->device.add_to(*command);
   command->add_flag("--json", options->json, "Print JSON");
   command->footer(kFooter);
   command->callback([options] { run_inspect(*options); });

@@ -20,7 +20,7 @@ Variable NetworkInput::images(const uint8_t* pixels, int64_t count) {
   const Tensor target = pixels_.sample_slice(0, count);
   const Tensor y = normalised_.sample_slice(0, count);
   backend_.upload(pixels, DType::kU8, target);
-  backend_.normalize(target, normalisation_, y);
+  backend_.normalize(target, Tensor{}, normalisation_, y);
   return Variable(y, /*requires_grad=*/false);
 }
 

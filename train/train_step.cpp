@@ -12,6 +12,7 @@ namespace {
 constexpr double kFirstLossScale = 65536, kSmallestLossScale = 1.0 / 1024, kLargestLossScale = 16777216;
 constexpr int64_t kStepsToGrow = 2000;
 constexpr int64_t kStepsBeforeCapture = 2;
+constexpr int kCaptureAttempts = 3;
 
 }  // namespace
 
@@ -60,7 +61,7 @@ TrainStep::StepResult TrainStep::run_batch(const Variable& x, const Tensor& labe
   } catch (const OutOfMemory& error) {
     const int64_t batch = x.shape().n, fitting = error.largest_batch(batch, fixed_bytes_);
     fail(error.what(), "\n  this was a training step on a batch of ", batch, " images; ",
-         fitting > 0 ? join("one of at most ", fitting, " would fit") : "not even a single one would fit");
+         fitting > 0 ? join("no batch above ", fitting, " can fit") : "not even a single one fits");
   }
 }
 
@@ -95,7 +96,10 @@ void TrainStep::finish() {
     }
     if (gradients_were_finite()) break;
     optimizer_.begin(lr_, average_ ? average_->decay_at(finished_steps_ + 1) : 0, loss_scale_.value);
-    if (!replaying_) result_ = run_batch(x_, labels_);
+    if (replaying_) continue;
+    batches_of_step_ = 0;  // the same dropout mask again
+    result_ = run_batch(x_, labels_);
+    batches_of_step_ = 1;
   }
   if (replaying_) result_ = graph_result_;
   if (options_.optimizer.accumulate == 1) metrics_.record(result_.losses, result_.logits, labels_);
@@ -142,10 +146,12 @@ void TrainStep::capture(const Variable& x, const Tensor& labels) {
     graph_labels_ = labels;
     execution_ = "one CUDA graph a step";
   } catch (const Error& error) {
-    // What was recorded did not run: forget what it left, and go on without a graph. The trainer says so.
+    // What was recorded did not run: forget what it left. An evaluation in between may have taken the memory that a step
+    // needs, so try again after another ordinary step; then go on without a graph, and the trainer says so.
     graph_result_ = {};
     tape_.clear();
     network_.zero_grad();
+    if (++failed_captures_ < kCaptureAttempts) return;
     execution_ = join("no CUDA graph: ", error.what());
   }
 }

@@ -34,7 +34,8 @@ class TrainStep {
   // that of the mean over all its images.
   void forward_backward(const Variable& x, const Tensor& labels);
   // The update. With scale_loss a batch whose gradients were not finite is computed again with a smaller scale, so that
-  // no step is lost: neither the schedule nor the moving average see anything of it. Waits for the device then.
+  // no step is lost and the schedule sees nothing of it. Batch norm's running statistics see that batch again, as they do
+  // in a step that other frameworks skip. Waits for the device then.
   void finish();
   // Of the last step, before clipping; 0 where clipping is off. Waits for the device.
   double read_grad_norm() const { return optimizer_.read_grad_norm(); }
@@ -87,6 +88,7 @@ class TrainStep {
   Tensor graph_x_, graph_labels_;
   StepResult graph_result_;
   bool replaying_ = false;  // this step
+  int failed_captures_ = 0;
   std::string execution_;
 };
 

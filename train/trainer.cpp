@@ -322,7 +322,7 @@ void Trainer::save_last(const RunFolder& folder, const MetricSums* sums) {
 void Trainer::save(const std::string& path, ShuffleNetV2& network, bool averaged, const MetricSums* sums) const {
   CheckpointMetadata metadata = metadata_;
   metadata.averaged = averaged;
-  metadata.training = CheckpointMetadata::Training{step() / steps_per_epoch_, step()};
+  metadata.training = CheckpointMetadata::Training{step() / steps_per_epoch_, step(), train_step_.loss_scale()};
   if (sums) metadata.metrics = CheckpointMetadata::Metrics{100 * sums->top1(), 100 * sums->top5(), sums->loss()};
   CheckpointFile file;
   file.metadata = to_json(metadata);

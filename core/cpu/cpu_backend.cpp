@@ -120,28 +120,29 @@ void CpuBackend::copy(const Tensor& x, Write write, const Tensor& y) {
   });
 }
 
-void CpuBackend::normalize(const Tensor& images, const Normalisation& normalisation, const Tensor& y) {
-  check_same_shape(images, y, "normalize");
-  const int64_t channels = images.channels();
-  RIFFLE_CHECK(static_cast<int64_t>(normalisation.mean.size()) == channels &&
-                   static_cast<int64_t>(normalisation.std.size()) == channels,
-               "images have ", channels, " channels, the normalisation ", normalisation.mean.size(), " means and ",
-               normalisation.std.size(), " deviations");
-  RIFFLE_CHECK(images.packed(), "images must be packed");
+void CpuBackend::normalize(const Tensor& images, const Tensor& flips, const Normalisation& normalisation,
+                           const Tensor& y) {
+  check_normalize(images, flips, normalisation, y);
+  const int64_t channels = images.channels(), height = images.shape().h, width = images.shape().w;
   // 256 values a channel: a table is exact and quicker than arithmetic.
   std::vector<float> table(static_cast<size_t>(channels) * 256);
   for (size_t c = 0; c < static_cast<size_t>(channels); ++c)
     for (size_t v = 0; v < 256; ++v)
       table[c * 256 + v] = static_cast<float>((static_cast<double>(v) * normalisation.scale - normalisation.mean[c]) /
                                               normalisation.std[c]);
-  const uint8_t* from = images.data<uint8_t>();
+  const uint8_t *from = images.data<uint8_t>(), *flip = flips.defined() ? flips.data<uint8_t>() : nullptr;
   float* to = y.data<float>();
-  const Chunks chunks{images.pixels(), 4096};
+  const Chunks chunks{images.shape().n * height, std::max<int64_t>(1, 4096 / width)};  // rows of images
   parallel_(chunks.count(), [&](int64_t i) {
-    for (int64_t p = chunks[i].begin; p < chunks[i].end; ++p) {
-      for (int64_t c = 0; c < channels; ++c) {
-        const uint8_t value = from[p * channels + (normalisation.reverse_channels ? channels - 1 - c : c)];
-        to[p * y.ld() + c] = table[static_cast<size_t>(c * 256 + value)];
+    for (int64_t row = chunks[i].begin; row < chunks[i].end; ++row) {
+      const bool mirrored = flip != nullptr && flip[row / height] != 0;
+      for (int64_t x = 0; x < width; ++x) {
+        const uint8_t* pixel = from + (row * width + (mirrored ? width - 1 - x : x)) * channels;
+        float* const normalised = to + (row * width + x) * y.ld();
+        for (int64_t c = 0; c < channels; ++c) {
+          const uint8_t value = pixel[normalisation.reverse_channels ? channels - 1 - c : c];
+          normalised[c] = table[static_cast<size_t>(c * 256 + value)];
+        }
       }
     }
   });

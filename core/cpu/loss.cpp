@@ -14,43 +14,62 @@ int64_t checked_label(const int32_t* labels, int64_t n, int64_t classes) {
   return labels[n];
 }
 
+// Of one row, with t = target(k): loss = (sum t) log sum exp x - sum t x. With d_k = max(x) - x_k >= 0 it is
+// (sum t) log sum exp(-d) + sum t d, where no term cancels another, however large the logits. gradient may be null.
+template <class Target>
+double row_cross_entropy(const float* row, int64_t classes, const Target& target, double scale, float* gradient) {
+  const double largest = *std::max_element(row, row + classes);
+  double sum = 0, target_sum = 0, distance = 0;
+  for (int64_t k = 0; k < classes; ++k) {
+    const double below = largest - row[k], t = target(k);
+    sum += std::exp(-below);
+    target_sum += t;
+    if (t != 0) distance += t * below;  // 0 times an infinite one is 0 here
+  }
+  const double log_sum = std::log(sum);
+  if (gradient != nullptr)
+    for (int64_t k = 0; k < classes; ++k)
+      gradient[k] = static_cast<float>(scale * (target_sum * std::exp(row[k] - largest - log_sum) - target(k)));
+  return target_sum * log_sum + distance;
+}
+
+// row_targets(n) gives the target of image n, for row_cross_entropy.
+template <class RowTargets>
+void cross_entropy(Parallel& parallel, const Tensor& logits, const RowTargets& row_targets, double grad_scale,
+                   const Tensor& scalars, const Tensor& loss, const Tensor& dlogits) {
+  const double scale = grad_scale * (scalars.defined() ? scalars.data<float>()[kLossScale] : 1.0f);
+  const float* x = logits.data<float>();
+  float *out = loss.data<float>(), *dx = dlogits.defined() ? dlogits.data<float>() : nullptr;
+  parallel(logits.shape().n, [&](int64_t n) {
+    float* const gradient = dx == nullptr ? nullptr : dx + n * dlogits.ld();
+    out[n] =
+        static_cast<float>(row_cross_entropy(x + n * logits.ld(), logits.channels(), row_targets(n), scale, gradient));
+  });
+}
+
 }  // namespace
 
 void CpuBackend::softmax_cross_entropy(const Tensor& logits, const Tensor& labels, double smoothing, double grad_scale,
                                        const Tensor& scalars, const Tensor& loss, const Tensor& dlogits) {
   check_labels(logits, labels);
-  RIFFLE_CHECK(loss.shape() == labels.shape() && loss.packed(), "loss must be a packed ", labels.shape(), ", got ",
-               loss.shape(), " with row pitch ", loss.ld());
-  if (dlogits.defined()) check_same_shape(logits, dlogits, "softmax_cross_entropy");
-  if (scalars.defined()) check_scalars(scalars, "softmax_cross_entropy");
-  const double scale = grad_scale * (scalars.defined() ? scalars.data<float>()[kLossScale] : 1.0f);
+  check_losses(logits, labels, scalars, loss, dlogits, "softmax_cross_entropy");
   const int64_t classes = logits.channels();
-  const float* x = logits.data<float>();
   const int32_t* label = labels.data<int32_t>();
-  float* out = loss.data<float>();
-  parallel_(logits.shape().n, [&](int64_t n) {
-    const float* row = x + n * logits.ld();
-    const int64_t target = checked_label(label, n, classes);
-    // -sum_k t_k log p_k with t = (1-s) onehot + s/K is lse - (1-s) x_target - s * mean(x), lse = log sum exp x; here with
-    // all x less the largest.
-    const float largest = *std::max_element(row, row + classes);
-    double sum = 0, total = 0;
-    for (int64_t k = 0; k < classes; ++k) {
-      sum += std::exp(static_cast<double>(row[k] - largest));
-      total += row[k] - static_cast<double>(largest);
-    }
-    const double log_sum = std::log(sum);  // lse - largest; apart from it, for beside a huge one it would be lost
-    // Without smoothing the sum of all logits must not count: 0 times an infinite one is not 0.
-    const double smooth = smoothing > 0 ? smoothing * total / static_cast<double>(classes) : 0;
-    out[n] = static_cast<float>(log_sum - (1 - smoothing) * (row[target] - static_cast<double>(largest)) - smooth);
-    if (!dlogits.defined()) return;
-    float* gradient = dlogits.data<float>() + n * dlogits.ld();
-    const double off_target = smoothing / static_cast<double>(classes);
-    for (int64_t k = 0; k < classes; ++k) {
-      const double wanted = off_target + (k == target ? 1 - smoothing : 0);
-      gradient[k] = static_cast<float>(scale * (std::exp(row[k] - static_cast<double>(largest) - log_sum) - wanted));
-    }
-  });
+  const double off_label = smoothing / static_cast<double>(classes), on_label = off_label + (1 - smoothing);
+  const auto smoothed_label = [&](int64_t n) {
+    return [=, right = checked_label(label, n, classes)](int64_t k) { return k == right ? on_label : off_label; };
+  };
+  cross_entropy(parallel_, logits, smoothed_label, grad_scale, scalars, loss, dlogits);
+}
+
+void CpuBackend::soft_cross_entropy(const Tensor& logits, const Tensor& targets, double grad_scale,
+                                    const Tensor& scalars, const Tensor& loss, const Tensor& dlogits) {
+  check_targets(logits, targets);
+  check_losses(logits, targets, scalars, loss, dlogits, "soft_cross_entropy");
+  const auto row_of_targets = [t = targets.data<float>(), ld = targets.ld()](int64_t n) {
+    return [row = t + n * ld](int64_t k) { return static_cast<double>(row[k]); };
+  };
+  cross_entropy(parallel_, logits, row_of_targets, grad_scale, scalars, loss, dlogits);
 }
 
 void CpuBackend::label_rank(const Tensor& logits, const Tensor& labels, const Tensor& rank) {

@@ -194,7 +194,7 @@ void normalize(benchmark::State& state) {
   const Tensor images = backend().empty(shape, DType::kU8), y = filled(shape);
   const std::vector<uint8_t> pixels(static_cast<size_t>(shape.elements()), 100);
   backend().upload(pixels.data(), DType::kU8, images);
-  for (auto _ : state) backend().normalize(images, Normalisation{}, y);
+  for (auto _ : state) backend().normalize(images, Tensor{}, Normalisation{}, y);
   report(state, 0, y.elements() + y.elements() / 4);
 }
 void softmax_cross_entropy(benchmark::State& state) {

@@ -1,5 +1,5 @@
-// Bytes are counted by formula: T is the size of one activation, f32 vectors of channels are left out (they are a
-// thousandth), filters are counted where they matter. What a kernel re-reads or keeps in scratch memory is its own affair.
+// Bytes are counted by formula: each activation an operation reads or writes, once a pass. Vectors of channels are left
+// out (they are a thousandth). What a kernel re-reads or keeps in scratch memory is its own affair.
 #include "tests/benchmarks/kernel_cases.h"
 
 #include <algorithm>
@@ -93,7 +93,7 @@ void Cases::movement() {
   const std::vector<uint8_t> values(static_cast<size_t>(image.elements()), 100);
   backend_.upload(values.data(), DType::kU8, pixels);
   timer_.measure("normalize", image, static_cast<double>(image.elements()) + bytes(image.elements()),
-                 [&] { backend_.normalize(pixels, Normalisation{}, y); });
+                 [&] { backend_.normalize(pixels, Tensor{}, Normalisation{}, y); });
 }
 
 void Cases::shuffles() {

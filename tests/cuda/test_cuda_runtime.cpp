@@ -211,11 +211,15 @@ TEST_P(CudaRuntime, NormalizesAsTheCpuDoes) {
           for (size_t i = 0; i < bytes.size(); ++i) bytes[i] = static_cast<uint8_t>(i * 37 % 256);
           const Tensor images = backend.empty(shape, DType::kU8), cpu_images = cpu->empty(shape, DType::kU8);
           const Tensor expected = cpu->empty(shape);
+          const Tensor flips = backend.empty({3, 1, 1, 1}, DType::kU8),
+                       cpu_flips = cpu->empty(flips.shape(), DType::kU8);
           backend.upload(bytes.data(), DType::kU8, images);
           cpu->upload(bytes.data(), DType::kU8, cpu_images);
+          backend.upload(bytes.data(), DType::kU8, flips);
+          cpu->upload(bytes.data(), DType::kU8, cpu_flips);
           const Framed y(backend, shape, dtype, margin);
-          backend.normalize(images, normalisation, y.view);
-          cpu->normalize(cpu_images, normalisation, expected);
+          backend.normalize(images, flips, normalisation, y.view);
+          cpu->normalize(cpu_images, cpu_flips, normalisation, expected);
           EXPECT_EQ(read(backend, y.view), stored(read(*cpu, expected), dtype));
           y.expect_frame_kept(backend);
         }

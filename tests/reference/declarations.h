@@ -33,7 +33,8 @@ class RefBackend final : public Backend {
   void download(const Tensor& x, DType host_dtype, void* host) override;
   void fill(double value, const Tensor& y) override;
   void copy(const Tensor& x, Write write, const Tensor& y) override;
-  void normalize(const Tensor& images, const Normalisation& normalisation, const Tensor& y) override;
+  void normalize(const Tensor& images, const Tensor& flips, const Normalisation& normalisation,
+                 const Tensor& y) override;
   void channel_shuffle(const Tensor& x, int64_t groups, const Tensor& y) override;
   void interleave(const Tensor& a, const Tensor& b, const Tensor& y) override;
   void deinterleave(const Tensor& x, const Tensor& a, const Tensor& b) override;
@@ -106,6 +107,8 @@ class RefBackend final : public Backend {
   // loss_and_optimizer.cpp
   void softmax_cross_entropy(const Tensor& logits, const Tensor& labels, double smoothing, double grad_scale,
                              const Tensor& scalars, const Tensor& loss, const Tensor& dlogits) override;
+  void soft_cross_entropy(const Tensor& logits, const Tensor& targets, double grad_scale, const Tensor& scalars,
+                          const Tensor& loss, const Tensor& dlogits) override;
   void label_rank(const Tensor& logits, const Tensor& labels, const Tensor& rank) override;
   void sgd_step(const std::vector<ParameterUpdate>& updates, const SgdRule& rule, const Tensor& scalars) override;
   void squared_norm(const std::vector<Tensor>& tensors, const Tensor& sum) override;

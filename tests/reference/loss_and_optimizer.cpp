@@ -1,6 +1,7 @@
 // The reference: softmax cross entropy, label ranks and the multi-tensor updates.
 #include <algorithm>
 #include <cmath>
+#include <functional>
 #include <limits>
 
 #include "tests/reference/declarations.h"
@@ -33,30 +34,54 @@ LogSumExp log_sum_exp(const Elements& z, int64_t n) {
   return result;
 }
 
+// `target(n, k)` is what class k of sample n should have as its probability.
+using Target = std::function<double(int64_t n, int64_t k)>;
+
+void cross_entropy(const Elements& z, const Target& target, double scale, const Elements& losses, const Elements& dz) {
+  for (int64_t n = 0; n < z.shape().n; ++n) {
+    const LogSumExp normaliser = log_sum_exp(z, n);
+    double target_sum = 0;
+    for (int64_t k = 0; k < z.channels(); ++k) target_sum += target(n, k);
+    losses[n] = 0;
+    for (int64_t k = 0; k < z.channels(); ++k) {
+      const double log_probability = (z(n, k) - normaliser.largest) - normaliser.above_largest;
+      if (target(n, k) != 0) losses[n] -= target(n, k) * log_probability;  // 0 times an infinite one is 0 here
+      dz(n, k) = scale * (target_sum * std::exp(log_probability) - target(n, k));
+    }
+  }
+}
+
+double loss_scale_of(const Tensor& scalars) {
+  return scalars.defined() ? scalars_view(scalars)[kLossScale] : 1;
+}
+
 }  // namespace
 
 void RefBackend::softmax_cross_entropy(const Tensor& logits, const Tensor& labels, double smoothing, double grad_scale,
                                        const Tensor& scalars, const Tensor& loss, const Tensor& dlogits) {
   const Shape shape = logits.shape();
   const Elements z("logits", logits, {shape.n, 1, 1, shape.c});
-  const auto classes = static_cast<double>(shape.c);
   const auto label = packed_view<int32_t>("labels", labels, {shape.n, 1, 1, 1});
   const auto losses = packed_view("loss", loss, {shape.n, 1, 1, 1});
   check_disjoint("loss", loss, {logits, labels, dlogits});
   check_disjoint("dlogits", dlogits, {logits, labels});
-  const double scale = grad_scale * (scalars.defined() ? scalars_view(scalars)[kLossScale] : 1);
   const Elements dz("dlogits", dlogits.defined() ? dlogits : empty(shape), shape);
-  for (int64_t n = 0; n < shape.n; ++n) {
-    const int64_t right = label_of(label, n, shape.c);
-    const LogSumExp normaliser = log_sum_exp(z, n);
-    losses[n] = 0;
-    for (int64_t k = 0; k < shape.c; ++k) {
-      const double target = (k == right ? 1 - smoothing : 0) + smoothing / classes;
-      const double log_probability = (z(n, k) - normaliser.largest) - normaliser.above_largest;
-      if (target > 0) losses[n] -= target * log_probability;  // 0 times an infinite one is 0 here
-      dz(n, k) = scale * (std::exp(log_probability) - target);
-    }
-  }
+  const auto smoothed_label = [&](int64_t n, int64_t k) {
+    return (k == label_of(label, n, shape.c) ? 1 - smoothing : 0) + smoothing / static_cast<double>(shape.c);
+  };
+  cross_entropy(z, smoothed_label, grad_scale * loss_scale_of(scalars), losses, dz);
+}
+
+void RefBackend::soft_cross_entropy(const Tensor& logits, const Tensor& targets, double grad_scale,
+                                    const Tensor& scalars, const Tensor& loss, const Tensor& dlogits) {
+  const Shape shape = logits.shape();
+  const Elements z("logits", logits, {shape.n, 1, 1, shape.c}), t("targets", targets, shape);
+  const auto losses = packed_view("loss", loss, {shape.n, 1, 1, 1});
+  check_disjoint("loss", loss, {logits, targets, dlogits});
+  check_disjoint("dlogits", dlogits, {logits, targets});
+  const Elements dz("dlogits", dlogits.defined() ? dlogits : empty(shape), shape);
+  cross_entropy(
+      z, [&](int64_t n, int64_t k) { return t(n, k); }, grad_scale * loss_scale_of(scalars), losses, dz);
 }
 
 void RefBackend::label_rank(const Tensor& logits, const Tensor& labels, const Tensor& rank) {

@@ -113,16 +113,26 @@ void RefBackend::copy(const Tensor& x, Write write, const Tensor& y) {
   for_each_element(x.shape(), [&](int64_t p, int64_t c, int64_t) { store(to(p, c), from(p, c), write); });
 }
 
-void RefBackend::normalize(const Tensor& images, const Normalisation& normalisation, const Tensor& y) {
+void RefBackend::normalize(const Tensor& images, const Tensor& flips, const Normalisation& normalisation,
+                           const Tensor& y) {
   const auto bytes = packed_view<uint8_t>("images", images, images.shape());
   const Elements to("y", y, images.shape());
   const auto channels = static_cast<size_t>(images.channels());
   RIFFLE_CHECK(normalisation.mean.size() == channels && normalisation.std.size() == channels, channels,
                " channels, but ", normalisation.mean.size(), " means and ", normalisation.std.size(), " deviations");
-  for_each_element(images.shape(), [&](int64_t p, int64_t c, int64_t) {
-    const int64_t source = normalisation.reverse_channels ? images.channels() - 1 - c : c;
+  const Shape shape = images.shape();
+  std::vector<bool> mirrored(static_cast<size_t>(shape.n), false);
+  if (flips.defined()) {
+    const auto flip = packed_view<uint8_t>("flips", flips, {shape.n, 1, 1, 1});
+    for (int64_t n = 0; n < shape.n; ++n) mirrored[static_cast<size_t>(n)] = flip[n] != 0;
+  }
+  for_each_element(shape, [&](int64_t p, int64_t c, int64_t) {
+    const int64_t column = p % shape.w, opposite = shape.w - 1 - column;
+    const bool flip = mirrored[static_cast<size_t>(p / (shape.h * shape.w))];
+    const int64_t source = normalisation.reverse_channels ? shape.c - 1 - c : c;
     const auto i = static_cast<size_t>(c);
-    to(p, c) = (bytes(p, source) * normalisation.scale - normalisation.mean[i]) / normalisation.std[i];
+    const uint8_t value = bytes(flip ? p - column + opposite : p, source);
+    to(p, c) = (value * normalisation.scale - normalisation.mean[i]) / normalisation.std[i];
   });
 }
 

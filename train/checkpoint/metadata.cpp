@@ -218,7 +218,11 @@ Json to_json(const CheckpointMetadata& metadata) {
       {"weights", metadata.averaged ? kAveraged : kAsTrained},
       {"config", metadata.config_yaml},
   };
-  if (metadata.training) json["training"] = {{"epoch", metadata.training->epoch}, {"step", metadata.training->step}};
+  if (metadata.training) {
+    Json& training = json["training"];
+    training = {{"epoch", metadata.training->epoch}, {"step", metadata.training->step}};
+    if (metadata.training->loss_scale != 1) training["loss_scale"] = metadata.training->loss_scale;
+  }
   if (metadata.metrics) {
     const double loss = metadata.metrics->loss;
     json["metrics"] = {{"top1_percent", metadata.metrics->top1_percent},
@@ -239,6 +243,10 @@ CheckpointMetadata metadata_from_json(const Json& json, const std::string& path)
   if (fields.has("training")) {
     const Fields training = fields.object("training");
     metadata.training = {training.whole("epoch", 0, INT64_MAX), training.whole("step", 0, INT64_MAX)};
+    if (training.has("loss_scale")) {
+      metadata.training->loss_scale = training.number("loss_scale");
+      if (!(metadata.training->loss_scale > 0)) training.wrong("loss_scale", "a number > 0");
+    }
   }
   if (fields.has("metrics")) {
     const Fields metrics = fields.object("metrics");

@@ -26,6 +26,7 @@ struct CheckpointMetadata {
 
   struct Training {
     int64_t epoch = 0, step = 0;  // finished ones
+    double loss_scale = 1;        // of fp16, see TrainStep
   };
   std::optional<Training> training;  // absent: converted, not trained here
 
