@@ -93,6 +93,22 @@ bool cuda_available(std::string* why_not) {
   return false;
 }
 
+bool cuda_usable(int device, std::string* why_not) {
+  if (!cuda_available(why_not)) return false;
+  const GpuInfo gpu = gpu_info(device);
+  std::string why = gpu.why_not_used;
+  try {
+    if (why.empty()) {
+      cublas_lt();
+      cudnn();
+    }
+  } catch (const Error& error) {
+    why = error.what();
+  }
+  if (why_not && !why.empty()) *why_not = why;
+  return why.empty();
+}
+
 CudaInfo cuda_info() {
   CudaInfo info;
   info.built_with = join("CUDA ", cuda_version(CUDART_VERSION), " for ", built_architectures());

@@ -16,4 +16,7 @@ std::unique_ptr<Backend> make_cuda_backend(const CudaOptions& options);
 // Whether there is a driver and a GPU; if not, `why_not` (may be null) receives a clause for people, without a period.
 bool cuda_available(std::string* why_not);
 
+// Whether networks can run on that GPU: also that this build has code for it and that cuBLASLt and cuDNN can be opened.
+bool cuda_usable(int device, std::string* why_not);
+
 }  // namespace riffle

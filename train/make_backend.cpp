@@ -64,6 +64,11 @@ const std::vector<std::string>& precisions() {
 #ifdef RIFFLE_WITH_CUDA
 std::string why_no_cuda() {
   std::string why;
+  return cuda_usable(/*device=*/0, &why) ? "" : why;
+}
+
+std::string why_no_driver() {
+  std::string why;
   return cuda_available(&why) ? "" : why;
 }
 
@@ -88,6 +93,10 @@ std::string why_no_cuda() {
   return "this build of riffle has no CUDA backend";
 }
 
+std::string why_no_driver() {
+  return why_no_cuda();
+}
+
 std::vector<std::string> describe_cuda() {
   return {"not used: " + why_no_cuda()};
 }
@@ -97,7 +106,8 @@ DeviceChoice make_backend(const DeviceRequest& request) {
   check_names(request);
   DeviceChoice choice;
   choice.threads = request.threads == 0 ? default_cpu_threads() : request.threads;
-  const std::string why_not = request.device == "cpu" ? "" : why_no_cuda();
+  // auto must find a GPU that works; what is asked for by name tells its own troubles when it is opened.
+  const std::string why_not = request.device == "cpu" ? "" : request.device == "auto" ? why_no_cuda() : why_no_driver();
   const bool cuda = request.device != "cpu" && (request.device != "auto" || why_not.empty());
   choice.reason = request.device == "auto" ? "chosen by auto: " + (cuda ? "a GPU can be used" : why_not) : "as asked";
   if (cuda) {

@@ -29,8 +29,10 @@ struct DeviceChoice {
 // A device or precision that this build or machine lacks is an error; nothing falls back.
 DeviceChoice make_backend(const DeviceRequest& request);
 
-// Why CUDA cannot be used here, for `riffle devices` and for the reason that `auto` gives; empty where it can.
+// Why `auto` does not take the first GPU, for the reason that it gives; empty where it does.
 std::string why_no_cuda();
+// Why there is no GPU to ask for at all; empty where there is one.
+std::string why_no_driver();
 // What `riffle devices` says of CUDA, in lines.
 std::vector<std::string> describe_cuda();
 

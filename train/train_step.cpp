@@ -101,7 +101,11 @@ void TrainStep::finish() {
     result_ = run_batch(x_, labels_);
     batches_of_step_ = 1;
   }
-  if (replaying_) result_ = graph_result_;
+  if (replaying_) {
+    result_ = graph_result_;
+  } else {
+    ++ordinary_steps_;
+  }
   if (options_.optimizer.accumulate == 1) metrics_.record(result_.losses, result_.logits, labels_);
   result_ = {};
   ++finished_steps_;
@@ -127,13 +131,22 @@ bool TrainStep::gradients_were_finite() {
 bool TrainStep::replays(const Variable& x, const Tensor& labels) {
   if (!options_.cuda_graphs || !backend_.can_capture() || options_.optimizer.accumulate > 1) return false;
   // Two ordinary steps first: by then the allocator has all the memory that a step needs.
-  if (finished_steps_ >= kStepsBeforeCapture && execution_.empty()) capture(x, labels);
+  if (!graph_ && !gave_up_ && ordinary_steps_ >= kStepsBeforeCapture) capture(x, labels);
   const auto same = [](const Tensor& a, const Tensor& b) { return a.raw() == b.raw() && a.shape() == b.shape(); };
   return graph_ && same(x.value(), graph_x_) && same(labels, graph_labels_);
 }
 
+void TrainStep::release_graph() {
+  RIFFLE_CHECK(!begun_, "a graph is released between steps");
+  graph_.reset();
+  graph_x_ = graph_labels_ = {};
+  graph_result_ = {};
+  ordinary_steps_ = 0;
+}
+
 void TrainStep::capture(const Variable& x, const Tensor& labels) {
   if (network_.config().dropout > 0) {
+    gave_up_ = true;
     execution_ = "no CUDA graph: dropout draws another mask each step";
     return;
   }
@@ -145,6 +158,7 @@ void TrainStep::capture(const Variable& x, const Tensor& labels) {
     graph_x_ = x.value();
     graph_labels_ = labels;
     execution_ = "one CUDA graph a step";
+    failed_captures_ = 0;
   } catch (const Error& error) {
     // What was recorded did not run: forget what it left. An evaluation in between may have taken the memory that a step
     // needs, so try again after another ordinary step; then go on without a graph, and the trainer says so.
@@ -152,6 +166,7 @@ void TrainStep::capture(const Variable& x, const Tensor& labels) {
     tape_.clear();
     network_.zero_grad();
     if (++failed_captures_ < kCaptureAttempts) return;
+    gave_up_ = true;
     execution_ = join("no CUDA graph: ", error.what());
   }
 }

@@ -43,6 +43,9 @@ class TrainStep {
   // Loss and counts of the steps since the last read; at most steps_between_reads of them. Waits for the device.
   MetricSums read_metrics() { return metrics_.read(); }
 
+  // Gives back the memory that a CUDA graph keeps, as an evaluation may need it; the graph is recorded again later.
+  void release_graph();
+
   int64_t finished_steps() const { return finished_steps_; }
   const Optimizer& optimizer() const { return optimizer_; }
   WeightAverage* average() { return average_.get(); }  // null without ema_decay
@@ -89,6 +92,8 @@ class TrainStep {
   StepResult graph_result_;
   bool replaying_ = false;  // this step
   int failed_captures_ = 0;
+  bool gave_up_ = false;        // capturing
+  int64_t ordinary_steps_ = 0;  // since the beginning or release_graph()
   std::string execution_;
 };
 

@@ -158,7 +158,7 @@ std::vector<std::string> Trainer::plan() const {
 
 void Trainer::take_step() {
   if (step() % steps_per_epoch_ == 0) loader_.start_epoch(step() / steps_per_epoch_);
-  const bool known = !train_step_.execution().empty();
+  const std::string execution = train_step_.execution();
   train_step_.begin(learning_rate_.at(step()));
   for (int i = 0; i < config_.optimizer.accumulate; ++i) {
     Batch batch;
@@ -171,7 +171,7 @@ void Trainer::take_step() {
   train_step_.finish();
   if (step() == 1)
     for (const std::string& choice : backend_.choices()) progress_.line("chosen      " + choice);
-  if (!known && !train_step_.execution().empty()) progress_.line("execution   " + train_step_.execution());
+  if (train_step_.execution() != execution) progress_.line("execution   " + train_step_.execution());
 }
 
 // Waits for the device, so not at every step.
@@ -276,6 +276,7 @@ void Trainer::report_bad_images() {
 
 void Trainer::evaluate(const RunFolder& folder) {
   const Stopwatch clock;
+  train_step_.release_graph();
   save_last(folder, nullptr);  // what was trained is kept even if the evaluation fails
   const EvalResult raw = measure(network_, "validation");
   val_loss_.points.push_back({epochs_done(), raw.sums.loss()});

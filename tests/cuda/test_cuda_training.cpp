@@ -77,6 +77,16 @@ class TinyRun {
     return all;
   }
   TrainStep& step() { return step_; }
+  void enlarge_classifier(float factor) {
+    network_.for_each_parameter([&](const std::string& name, Parameter& parameter) {
+      if (name != "fc.weight") return;
+      std::vector<float> values(static_cast<size_t>(parameter.value.elements()));
+      backend_.download(parameter.value, DType::kF32, values.data());
+      for (float& value : values) value *= factor;
+      backend_.upload(values.data(), DType::kF32, parameter.value);
+      parameter.value_changed(backend_);
+    });
+  }
 
  private:
   Backend& backend_;
@@ -206,11 +216,31 @@ TEST_F(CudaTraining, OverflowingGradientsLowerTheLossScale) {
   TrainStepOptions options = options_of_run();
   options.scale_loss = true;
   TinyRun run(*gpu, options);
-  const std::vector<double> losses = run.losses(4);
+  run.enlarge_classifier(1000);
+  const std::vector<double> losses = run.losses(4, /*lr=*/1e-6);
   for (const double loss : losses) EXPECT_TRUE(std::isfinite(loss));
   for (const float value : run.parameters()) ASSERT_TRUE(std::isfinite(value));
   EXPECT_EQ(run.step().finished_steps(), 4);
-  EXPECT_LE(run.step().loss_scale(), 65536);
+  EXPECT_LT(run.step().loss_scale(), 65536);
+}
+
+// An evaluation between steps releases the graph; nothing about the result changes, and it is recorded again.
+TEST_F(CudaTraining, ReleasingTheGraphChangesNoBit) {
+  std::vector<std::vector<float>> weights;
+  for (const bool graphs : {false, true}) {
+    const auto gpu = cuda(DType::kF32);
+    TrainStepOptions options = options_of_run();
+    options.cuda_graphs = graphs;
+    TinyRun run(*gpu, options);
+    run.losses(4);
+    run.step().release_graph();
+    const Tensor evaluation = gpu->empty({kBatch, kSize, kSize, 64});  // uses what the graph held
+    gpu->fill(1, evaluation);
+    run.losses(5);
+    weights.push_back(run.parameters());
+    EXPECT_EQ(run.step().execution(), graphs ? "one CUDA graph a step" : "");
+  }
+  EXPECT_EQ(weights[0], weights[1]);
 }
 
 TEST_F(CudaTraining, AccumulationWithFp16IsRefused) {
