@@ -60,7 +60,8 @@ class ConvolutionPlans {
   Problem& problem_for(const Convolution& convolution);
   Graph make_graph(const Convolution& convolution) const;
   // Engines of the heuristics' list that suit the settings, at most `limit`.
-  void append_candidates(cudnnBackendHeurMode_t mode, size_t limit, bool keep_f32, Problem* problem) const;
+  void append_candidates(cudnnBackendHeurMode_t mode, size_t limit, bool keep_f32, int64_t workspace_bytes,
+                         Problem* problem) const;
   bool is_wanted(const CudnnDescriptor& engine, bool keep_f32) const;
   void choose(const Convolution& convolution, Problem* problem);
   cudnnStatus_t execute(const Convolution& convolution, const Candidate& candidate) const;

@@ -5,6 +5,7 @@
 #include <functional>
 #include <initializer_list>
 
+#include "core/out_of_memory.h"
 #include "core/tensor.h"
 #include "cuda/runtime.h"
 
@@ -32,6 +33,15 @@ inline uint32_t common_alignment(const void* address, std::initializer_list<int6
   uint64_t bits = reinterpret_cast<uintptr_t>(address) | limit;
   for (int64_t stride : strides) bits |= static_cast<uint64_t>(stride);
   return static_cast<uint32_t>(bits & (~bits + 1));
+}
+
+// Whether a candidate runs: one whose workspace there is no memory for does not, and others may.
+inline bool runs(const std::function<bool()>& attempt) {
+  try {
+    return attempt();
+  } catch (const OutOfMemory&) {
+    return false;
+  }
 }
 
 // Milliseconds of device time that `work`, which queues on `stream`, takes: the least of three, after whatever ran

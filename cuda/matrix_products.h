@@ -59,6 +59,8 @@ class MatrixProducts {
   std::unique_ptr<Plan> build_plan(const MatrixProduct& product) const;
   void find_candidates(const MatrixProduct& product, Plan* plan) const;
   void choose(const MatrixProduct& product, Plan* plan);
+  void set_bias(const MatrixProduct& product, cublasLtMatmulDesc_t operation) const;
+  MatrixProduct with_aligned_bias(const MatrixProduct& product, Tensor* copy) const;
   cublasStatus_t launch(const MatrixProduct& product, const Plan& plan, size_t candidate) const;
   void check(cublasStatus_t status, const char* call, const MatrixProduct& product) const;
 

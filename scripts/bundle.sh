@@ -76,7 +76,7 @@ pack_files() {
 riffle $version
 commit $(git rev-parse HEAD)$(git diff --quiet HEAD || echo ' with changes')
 date $(date -u +%F)
-needs glibc ${glibc#GLIBC_} or later, an NVIDIA driver for CUDA, cuDNN 9 and cuBLAS
+needs glibc ${glibc#GLIBC_} or later, an NVIDIA driver (580 or later for CUDA 13) for CUDA, cuDNN 9 and cuBLAS
 END
 }
 

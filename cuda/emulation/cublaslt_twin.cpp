@@ -89,8 +89,12 @@ cublasStatus_t read_problem(cublasLtHandle_t handle, cublasLtMatmulDesc_t operat
   if (!types_are_supported(p)) return refuse("types that cannot be combined", CUBLAS_STATUS_NOT_SUPPORTED);
   switch (p.operation.epilogue) {
     case CUBLASLT_EPILOGUE_DEFAULT:
+      break;
     case CUBLASLT_EPILOGUE_BIAS:
     case CUBLASLT_EPILOGUE_RELU_BIAS:
+      // The heuristics choose by the pointer's alignment, and kernels read vectors of 16 bytes.
+      if (!p.operation.bias) return refuse("a bias that is not known to the heuristics");
+      if (reinterpret_cast<uintptr_t>(p.operation.bias) % 16 != 0) return refuse("a bias that is not aligned to 16");
       break;
     default:
       return refuse("the twin does not know this epilogue");

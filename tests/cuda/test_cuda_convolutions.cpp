@@ -265,8 +265,9 @@ TEST_F(CudaConvolutions, NvidiasCudnnHasEnginesForAllWeAsk) {
   if (with_properties::real.version() < with_properties::kLeastVersion)
     GTEST_SKIP() << "cuDNN " << with_properties::real.version() << " cannot do without a GPU";
   const Cudnn library = with_properties::library();
-  const Geometry geometries[] = {{{256, 224, 224, 3}, 24, 1, {3, 3, 2, Padding::all(1)}},  // the stem
-                                 {{256, 224, 224, 3}, 24, 1, {3, 3, 2, {0, 1, 0, 1}}},     // TensorFlow's
+  const Geometry geometries[] = {{{256, 224, 224, 3}, 24, 1, {3, 3, 2, Padding::all(1)}},   // the stem
+                                 {{256, 224, 224, 3}, 24, 1, {3, 3, 2, {0, 1, 0, 1}}},      // TensorFlow's
+                                 {{1024, 224, 224, 3}, 24, 1, {3, 3, 2, Padding::all(1)}},  // of the published batch
                                  kGeometries[2],
                                  {{256, 56, 56, 58}, 58, 58, {3, 3, 2, Padding::all(1)}},  // depthwise
                                  {{256, 14, 14, 116}, 116, 116, {3, 3, 1, Padding::all(1)}}};

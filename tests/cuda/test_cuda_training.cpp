@@ -278,6 +278,24 @@ TEST(EmulatedProgram, TellsOfItsDevices) {
   expect_success(devices);
   expect_contains(devices.out, {"cuda:0 Emulated device", "cuda:1 Emulated device", "compute capability"});
   expect_failure(run_riffle({"bench", "--device", "cuda:5"}), 1, {"no CUDA device 5", "1 is visible"});
+  const ProcessResult asked = run_riffle({"devices", "--device", "cuda:1"}, "export RIFFLE_EMULATION_DEVICES=2");
+  expect_success(asked);
+  expect_contains(asked.out, {"\nasked   CUDA: Emulated device (cuda:1)"});
+}
+
+TEST(EmulatedProgram, KeepsTheLossScaleOfFp16) {
+  const TemporaryFolder folder;
+  const auto path = [&](const std::string& name) { return folder.path() + "/" + name; };
+  write_idx_data(path("idx"));
+  std::ofstream(path("tiny.yaml")) << tiny_config("idx:" + path("idx"), 1);
+  expect_success(run_riffle({"train", path("tiny.yaml"), "-o", path("run"), "--device", "cuda", "train.precision=fp16",
+                             "train.duration=1it"}));
+  const std::string checkpoint = path("run/checkpoints/last.safetensors");
+  const ProcessResult on_gpu = run_riffle({"inspect", checkpoint, "--device", "cuda", "--json"});
+  expect_success(on_gpu);
+  EXPECT_EQ(on_gpu.out, run_riffle({"inspect", checkpoint, "--json"}).out);
+  const nlohmann::json training = nlohmann::json::parse(on_gpu.out)["metadata"]["training"];
+  EXPECT_GT(training.value("loss_scale", 1.0), 1);
 }
 
 TEST(EmulatedProgram, MeasuresDepthwiseConvolutionsOfCudnn) {
