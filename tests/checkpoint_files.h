@@ -77,14 +77,14 @@ inline void expect_message(const std::string& message, const std::vector<std::st
 }
 
 template <class T>
-HostTensor host_tensor(DType dtype, std::vector<int64_t> shape, const std::vector<T>& values) {
+HostTensor host_tensor(FileDType dtype, std::vector<int64_t> shape, const std::vector<T>& values) {
   HostTensor tensor{dtype, std::move(shape), std::vector<uint8_t>(values.size() * sizeof(T))};
   if (!values.empty()) std::memcpy(tensor.bytes.data(), values.data(), tensor.bytes.size());
   return tensor;
 }
 
 inline HostTensor f32_tensor(std::vector<int64_t> shape, const std::vector<float>& values) {
-  return host_tensor(DType::kF32, std::move(shape), values);
+  return host_tensor(FileDType::kF32, std::move(shape), values);
 }
 
 template <class T>

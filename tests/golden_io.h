@@ -23,13 +23,15 @@ std::vector<To> elements_as(const HostTensor& tensor, const std::string& name) {
     return std::vector<To>(values.begin(), values.end());
   };
   switch (tensor.dtype) {
-    case DType::kF32:
+    case FileDType::kF32:
       return read(float{});
-    case DType::kF64:
+    case FileDType::kF64:
       return read(double{});
-    case DType::kI32:
+    case FileDType::kI32:
       return read(int32_t{});
-    case DType::kU8:
+    case FileDType::kI64:
+      return read(int64_t{});
+    case FileDType::kU8:
       return read(uint8_t{});
     default:
       fail(name, ": goldens hold f32, f64, i32 and u8, not ", tensor.dtype);

@@ -118,19 +118,19 @@ TEST_P(ModuleIo, ReadsEveryFloatingPointDtype) {
     return downloaded(target);
   };
   const double infinity = std::numeric_limits<double>::infinity();
-  EXPECT_EQ(import(host_tensor<double>(DType::kF64, {4}, {0.5, -2, infinity, 0})),
+  EXPECT_EQ(import(host_tensor<double>(FileDType::kF64, {4}, {0.5, -2, infinity, 0})),
             (std::vector<double>{0.5, -2, infinity, 0}));
   // 1, the smallest subnormal, the largest number, minus infinity
-  EXPECT_EQ(import(host_tensor<uint16_t>(DType::kF16, {4}, {0x3c00, 0x0001, 0x7bff, 0xfc00})),
+  EXPECT_EQ(import(host_tensor<uint16_t>(FileDType::kF16, {4}, {0x3c00, 0x0001, 0x7bff, 0xfc00})),
             (std::vector<double>{1, 0x1p-24, 65504, -infinity}));
-  EXPECT_EQ(import(host_tensor<uint16_t>(DType::kBF16, {4}, {0x3f80, 0xc040, 0x7f80, 0x0000})),
+  EXPECT_EQ(import(host_tensor<uint16_t>(FileDType::kBF16, {4}, {0x3f80, 0xc040, 0x7f80, 0x0000})),
             (std::vector<double>{1, -3, infinity, 0}));
   expect_message(message_of([&] {
-                   import(host_tensor<double>(DType::kF64, {4}, {0, 1e300, 0, 0}));
+                   import(host_tensor<double>(FileDType::kF64, {4}, {0, 1e300, 0, 0}));
                  }),
                  {"t", "element 1", "range of f32"});
   expect_message(message_of([&] {
-                   import(host_tensor<int32_t>(DType::kI32, {4}, {0, 1, 2, 3}));
+                   import(host_tensor<int32_t>(FileDType::kI32, {4}, {0, 1, 2, 3}));
                  }),
                  {"t", "i32", "floating point"});
 }
@@ -139,7 +139,7 @@ TEST_P(ModuleIo, IgnoresWhatIsNotTheModules) {
   EveryKind module(*backend_);
   TensorMap tensors = numbered_tensors();
   for (const char* name : {"optimizer.dense", "ema.dense", "num_batches_tracked", "child.num_batches_tracked"})
-    tensors[name] = host_tensor<int32_t>(DType::kI32, {}, {7});
+    tensors[name] = host_tensor<int32_t>(FileDType::kI32, {}, {7});
   import_module(*backend_, module, tensors, "file");
   tensors["child.not_num_batches_tracked"] = f32_tensor({}, {1});
   expect_message(message_of([&] { import_module(*backend_, module, tensors, "file"); }),
@@ -155,7 +155,7 @@ TEST_P(ModuleIo, ListsEveryDisagreementAndChangesNothing) {
     other[name] = f32_tensor(tensor.shape, std::vector<float>(values_of<float>(tensor).size(), -1));
   other.erase("dense");
   other["child.weight"] = f32_tensor({5, 2}, std::vector<float>(10));
-  other["child.bias"] = host_tensor<int32_t>(DType::kI32, {3}, {1, 2, 3});
+  other["child.bias"] = host_tensor<int32_t>(FileDType::kI32, {3}, {1, 2, 3});
   for (int i = 0; i < 7; ++i) other["extra" + std::to_string(i)] = f32_tensor({}, {1});
   const std::string claim = "ShuffleNetV2 1.0x (megvii), 1000 classes";
   const std::string message = message_of([&] { import_module(*backend_, module, other, "runs/a.safetensors", claim); });
@@ -171,7 +171,7 @@ TEST_P(ModuleIo, AValueThatCannotBeConvertedChangesNothing) {
   import_module(*backend_, module, numbered_tensors(), "file");
   TensorMap other = numbered_tensors();
   other["dense"] = f32_tensor({2, 5, 3, 4}, std::vector<float>(120, -1));
-  other["child.running_mean"] = host_tensor<double>(DType::kF64, {2}, {0, -1e40});  // the last to be read
+  other["child.running_mean"] = host_tensor<double>(FileDType::kF64, {2}, {0, -1e40});  // the last to be read
   expect_message(message_of([&] { import_module(*backend_, module, other, "runs/a.safetensors"); }),
                  {"runs/a.safetensors: tensor 'child.running_mean'", "element 1", "-1e+40", "range of f32"});
   expect_unchanged(module);

@@ -50,14 +50,14 @@ TEST_P(NumpyArchive, ReadsEveryKindExactly) {
   const TensorMap arrays = read_npz(fixture(GetParam()));
   EXPECT_EQ(arrays.size(), 10u);
   expect_same(arrays.at("f4"), f32_tensor({2, 3}, {0, 0.5f, 1, 1.5f, 2, 2.5f}), "f4");
-  expect_same(arrays.at("f8"), host_tensor<double>(DType::kF64, {2}, {0.1, -1e300}), "f8");
-  expect_same(arrays.at("f2"), host_tensor<uint16_t>(DType::kF16, {2}, {0x3c00, 0xc000}), "f2");
-  expect_same(arrays.at("u1"), host_tensor<uint8_t>(DType::kU8, {6}, {250, 251, 252, 253, 254, 255}), "u1");
-  expect_same(arrays.at("i4"), host_tensor<int32_t>(DType::kI32, {2}, {-2147483647 - 1, 2147483647}), "i4");
-  expect_same(arrays.at("i8"), host_tensor<int32_t>(DType::kI32, {2}, {-3, 2147483647}), "i8");
+  expect_same(arrays.at("f8"), host_tensor<double>(FileDType::kF64, {2}, {0.1, -1e300}), "f8");
+  expect_same(arrays.at("f2"), host_tensor<uint16_t>(FileDType::kF16, {2}, {0x3c00, 0xc000}), "f2");
+  expect_same(arrays.at("u1"), host_tensor<uint8_t>(FileDType::kU8, {6}, {250, 251, 252, 253, 254, 255}), "u1");
+  expect_same(arrays.at("i4"), host_tensor<int32_t>(FileDType::kI32, {2}, {-2147483647 - 1, 2147483647}), "i4");
+  expect_same(arrays.at("i8"), host_tensor<int64_t>(FileDType::kI64, {2}, {-3, 2147483647}), "i8");
   std::vector<int32_t> counted(24);
   std::iota(counted.begin(), counted.end(), 0);
-  expect_same(arrays.at("fortran"), host_tensor<int32_t>(DType::kI32, {2, 3, 4}, counted), "fortran");
+  expect_same(arrays.at("fortran"), host_tensor<int32_t>(FileDType::kI32, {2, 3, 4}, counted), "fortran");
   expect_same(arrays.at("scalar"), f32_tensor({}, {42}), "scalar");
   expect_same(arrays.at("empty"), f32_tensor({3, 0}, {}), "empty");
   expect_same(arrays.at("conv1/W"), f32_tensor({64, 64}, std::vector<float>(4096)), "conv1/W");
@@ -81,10 +81,9 @@ TEST(Npy, ReadsAnyKeyOrderAndSpacing) {
 TEST(Npy, RefusesWhatItCannotRepresent) {
   expect_message(parsing(npy_of("|O", "(1,)", "pickle")), {"object arrays are refused"});
   expect_message(parsing(npy_of(">f4", "(1,)", raw<float>({1}))), {"'>f4'", "big-endian", "'<f4'"});
-  expect_message(parsing(npy_of("<U3", "(1,)", "")), {"'<U3'", "expected one of f2, f4, f8, u1, i4, i8"});
+  expect_message(parsing(npy_of("<U3", "(1,)", "")), {"'<U3'", "expected one of f2, f4, f8, i1"});
   expect_message(parsing(npy("{'descr': [('a', '<f4')], 'fortran_order': False, 'shape': (1,), }", "")),
                  {"structured"});
-  expect_message(parsing(npy_of("<i8", "(2,)", raw<int64_t>({0, int64_t{1} << 40}))), {"element 1", "1099511627776"});
 }
 
 TEST(Npy, RefusesEveryTruncationAndWhatFollows) {
@@ -122,7 +121,7 @@ TEST(Npy, WritesWhatItReads) {
     EXPECT_EQ((bytes.size() - tensor.bytes.size()) % 64, 0u) << name;
     expect_same(parse(bytes), tensor, name);
   }
-  HostTensor bf16{DType::kBF16, {1}, {0, 0}};
+  HostTensor bf16{FileDType::kBF16, {1}, {0, 0}};
   expect_message(message_of([&] { write_npy(path, bf16); }), {path, "bf16"});
 }
 

@@ -147,7 +147,7 @@ TEST_F(TrainedOnIdx, LogitsOfAnArrayAgreeWithPredictions) {
   expect_failure(run_riffle({"predict", checkpoint("best"), "--tensor", path("absent.npz"), "--logits", path("l.npy")}),
                  1, {"absent.npz"});
   HostTensor images;
-  images.dtype = DType::kU8;
+  images.dtype = FileDType::kU8;
   images.shape = {22, 32, 32, 1};
   for (int64_t i = 0; i < 22; ++i) {
     const Image image = quadrant_image(i, 32, 1, /*seed=*/2);
@@ -156,7 +156,7 @@ TEST_F(TrainedOnIdx, LogitsOfAnArrayAgreeWithPredictions) {
   write_npz(path("in.npz"), "images", images);
   expect_success(run_riffle({"predict", checkpoint("best"), "--tensor", path("in.npz"), "--logits", path("out.npy")}));
   const HostTensor logits = parse_npy(read_file(path("out.npy")), "out.npy");
-  ASSERT_EQ(logits.dtype, DType::kF32);
+  ASSERT_EQ(logits.dtype, FileDType::kF32);
   ASSERT_EQ(logits.shape, (std::vector<int64_t>{22, 4}));
 
   const std::vector<nlohmann::json> lines =

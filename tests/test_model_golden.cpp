@@ -99,7 +99,7 @@ class Problem {
 
   Variable input(const std::string& batch) {
     const HostTensor& images = golden_.at(batch + "/images");
-    RIFFLE_CHECK(images.shape.size() == 4 && images.dtype == DType::kU8, batch, ": images are not u8 (N,H,W,C)");
+    RIFFLE_CHECK(images.shape.size() == 4 && images.dtype == FileDType::kU8, batch, ": images are not u8 (N,H,W,C)");
     const Shape shape{images.shape[0], images.shape[1], images.shape[2], images.shape[3]};
     const Tensor pixels = backend_->empty(shape, DType::kU8);
     backend_->upload(images.bytes.data(), DType::kU8, pixels);

@@ -141,7 +141,7 @@ void predict_tensor(const PredictOptions& options, Backend& backend, const Loade
   if (found == arrays.end()) fail(options.tensor, ": has no array 'images'");
   const HostTensor& images = found->second;
   const int64_t channels = model.metadata.model.input_channels;
-  if (images.dtype != DType::kU8 || images.shape.size() != 4 ||
+  if (images.dtype != FileDType::kU8 || images.shape.size() != 4 ||
       std::any_of(images.shape.begin(), images.shape.end(), [](int64_t size) { return size < 1; }) ||
       images.shape[3] != channels) {
     std::string shape;

@@ -3,6 +3,7 @@
 
 #include <cmath>
 #include <cstring>
+#include <iterator>
 #include <limits>
 
 namespace riffle {
@@ -10,6 +11,23 @@ namespace riffle {
 static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__, "HostTensor::bytes are copied from and to memory as they are");
 
 namespace {
+
+struct Description {
+  const char* name;
+  size_t size_bytes;
+};
+
+// In the order of FileDType.
+constexpr Description kDescriptions[] = {{"f64", 8}, {"f32", 4}, {"f16", 2}, {"bf16", 2}, {"f8_e4m3", 1},
+                                         {"f8_e5m2", 1}, {"i64", 8}, {"i32", 4}, {"i16", 2}, {"i8", 1},
+                                         {"u64", 8}, {"u32", 4}, {"u16", 2}, {"u8", 1}, {"bool", 1}};
+static_assert(std::size(kDescriptions) == static_cast<size_t>(FileDType::kBool) + 1);
+
+const Description& description_of(FileDType dtype) {
+  const auto index = static_cast<size_t>(dtype);
+  RIFFLE_CHECK(index < std::size(kDescriptions), "dtype ", index);
+  return kDescriptions[index];
+}
 
 template <class T>
 T element(const std::vector<uint8_t>& bytes, size_t index) {
@@ -49,6 +67,14 @@ float from_f64(double wide, size_t index, const std::string& what) {
 
 }  // namespace
 
+size_t size_of(FileDType dtype) { return description_of(dtype).size_bytes; }
+
+const char* name_of(FileDType dtype) { return description_of(dtype).name; }
+
+std::ostream& operator<<(std::ostream& out, FileDType dtype) { return out << name_of(dtype); }
+
+bool converts_to_f32(FileDType dtype) { return dtype <= FileDType::kBF16; }
+
 bool count_elements(const std::vector<int64_t>& shape, int64_t& elements) {
   // Zeros first: {2^40, 2^40, 0} is an empty tensor, whatever the order of its extents.
   bool empty = false;
@@ -84,16 +110,16 @@ std::vector<float> to_f32(const HostTensor& tensor, const std::string& what) {
   std::vector<float> values(count);
   for (size_t i = 0; i < count; ++i) {
     switch (tensor.dtype) {
-      case DType::kF32:
+      case FileDType::kF32:
         values[i] = element<float>(tensor.bytes, i);
         break;
-      case DType::kF64:
+      case FileDType::kF64:
         values[i] = from_f64(element<double>(tensor.bytes, i), i, what);
         break;
-      case DType::kF16:
+      case FileDType::kF16:
         values[i] = from_f16(element<uint16_t>(tensor.bytes, i));
         break;
-      case DType::kBF16:
+      case FileDType::kBF16:
         values[i] = from_bf16(element<uint16_t>(tensor.bytes, i));
         break;
       default:
@@ -101,17 +127,6 @@ std::vector<float> to_f32(const HostTensor& tensor, const std::string& what) {
     }
   }
   return values;
-}
-
-std::vector<uint8_t> narrow_i64_to_i32(const std::vector<uint8_t>& bytes, const std::string& what) {
-  std::vector<uint8_t> narrow(bytes.size() / 2);
-  for (size_t i = 0; i < bytes.size() / sizeof(int64_t); ++i) {
-    const int64_t wide = element<int64_t>(bytes, i);
-    const int32_t value = static_cast<int32_t>(wide);
-    if (value != wide) fail(what, ": element ", i, " is ", wide, "; 64-bit integers are read only if they fit 32 bits");
-    std::memcpy(narrow.data() + i * sizeof value, &value, sizeof value);
-  }
-  return narrow;
 }
 
 }  // namespace riffle

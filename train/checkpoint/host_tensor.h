@@ -4,15 +4,29 @@
 
 #include <cstdint>
 #include <map>
+#include <ostream>
 #include <string>
 #include <vector>
 
-#include "core/tensor.h"
+#include "core/check.h"
 
 namespace riffle {
 
+// What files hold: every type that safetensors, PyTorch, numpy and TensorFlow checkpoints share. Complex numbers and
+// texts are not among them.
+enum class FileDType : uint8_t {
+  kF64, kF32, kF16, kBF16, kF8E4M3, kF8E5M2,  // floating point; the last two are kept, never computed with
+  kI64, kI32, kI16, kI8, kU64, kU32, kU16, kU8,
+  kBool  // one byte, 0 or 1
+};
+
+size_t size_of(FileDType dtype);       // bytes of one element
+const char* name_of(FileDType dtype);  // "f32", "bf16", "i64", "bool", ...
+std::ostream& operator<<(std::ostream& out, FileDType dtype);
+bool converts_to_f32(FileDType dtype);  // by to_f32()
+
 struct HostTensor {
-  DType dtype = DType::kF32;
+  FileDType dtype = FileDType::kF32;
   std::vector<int64_t> shape;  // any rank, {} being a scalar; row-major
   std::vector<uint8_t> bytes;  // little-endian
 
@@ -30,8 +44,5 @@ bool count_elements(const std::vector<int64_t>& shape, int64_t& elements);
 // f32, f64, f16 or bf16 values as f32. Throws for other dtypes, and for f64 values beyond f32's range; `what` names the
 // tensor in the message.
 std::vector<float> to_f32(const HostTensor& tensor, const std::string& what);
-
-// Little-endian int64 values as int32. Throws, naming `what` and the value, where one does not fit.
-std::vector<uint8_t> narrow_i64_to_i32(const std::vector<uint8_t>& bytes, const std::string& what);
 
 }  // namespace riffle

@@ -41,15 +41,11 @@ std::vector<float> to_our_layout(const HostTensor& source, const Shape& shape, c
   return transpose(to_f32(source, what), shape.n, shape.c, shape.h * shape.w);
 }
 
-bool is_floating_point(DType dtype) {
-  return dtype == DType::kF32 || dtype == DType::kF64 || dtype == DType::kF16 || dtype == DType::kBF16;
-}
-
 // "" if `source` can become the tensor.
 std::string misfit(ParameterKind kind, const Shape& shape, const HostTensor& source) {
   const std::vector<int64_t> expected = outside_shape(kind, shape);
   if (source.shape != expected) return join("file ", shape_text(source.shape), ", model ", shape_text(expected));
-  if (!is_floating_point(source.dtype)) return join("file holds ", source.dtype, ", expected floating point");
+  if (!converts_to_f32(source.dtype)) return join("file holds ", source.dtype, ", expected floating point");
   return "";
 }
 
@@ -127,7 +123,7 @@ HostTensor export_tensor(Backend& backend, ParameterKind kind, const StoredOrder
   std::vector<float> values(static_cast<size_t>(shape.elements()));
   backend.download(tensor, DType::kF32, values.data());
   values = transpose(to_published_order(values, shape, order), shape.n, shape.h * shape.w, shape.c);
-  HostTensor result{DType::kF32, outside_shape(kind, shape), std::vector<uint8_t>(values.size() * sizeof(float))};
+  HostTensor result{FileDType::kF32, outside_shape(kind, shape), std::vector<uint8_t>(values.size() * sizeof(float))};
   if (!values.empty()) std::memcpy(result.bytes.data(), values.data(), result.bytes.size());
   return result;
 }

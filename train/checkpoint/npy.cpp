@@ -17,12 +17,14 @@ constexpr size_t kDataAlignment = 64;  // of the array's data, in files numpy wr
 
 struct StoredType {
   const char* name;  // without the byte order
-  DType dtype;
-  size_t size_bytes;
+  FileDType dtype;
 };
 
-constexpr StoredType kStoredTypes[] = {{"f4", DType::kF32, 4}, {"f8", DType::kF64, 8}, {"f2", DType::kF16, 2},
-                                       {"u1", DType::kU8, 1},  {"i4", DType::kI32, 4}, {"i8", DType::kI32, 8}};
+constexpr StoredType kStoredTypes[] = {
+    {"f4", FileDType::kF32}, {"f8", FileDType::kF64}, {"f2", FileDType::kF16}, {"i1", FileDType::kI8},
+    {"i2", FileDType::kI16}, {"i4", FileDType::kI32}, {"i8", FileDType::kI64}, {"u1", FileDType::kU8},
+    {"u2", FileDType::kU16}, {"u4", FileDType::kU32}, {"u8", FileDType::kU64}, {"b1", FileDType::kBool}};
+constexpr const char* kAccepted = "f2, f4, f8, i1, i2, i4, i8, u1, u2, u4, u8, b1";
 
 struct ArrayHeader {
   const StoredType* type = nullptr;
@@ -73,17 +75,17 @@ class HeaderParser {
   const StoredType* parse_descr() {
     skip_space();
     if (position_ < text_.size() && text_[position_] == '[')
-      fail(name_, ": structured arrays are not supported; expected one of f2, f4, f8, u1, i4, i8");
+      fail(name_, ": structured arrays are not supported; expected one of ", kAccepted);
     const std::string descr = parse_string();
     if (descr == "|O" || descr == "O")
       fail(name_, ": object arrays are refused: they hold Python pickles, which can run code");
     if (!descr.empty() && descr[0] == '>')
       fail(name_, ": dtype '", descr, "' is big-endian; save it again with array.astype('<", descr.substr(1), "')");
     for (const StoredType& type : kStoredTypes) {
-      if (descr == std::string("<") + type.name || (type.size_bytes == 1 && descr == std::string("|") + type.name))
+      if (descr == std::string("<") + type.name || (size_of(type.dtype) == 1 && descr == std::string("|") + type.name))
         return &type;
     }
-    fail(name_, ": dtype '", descr, "' is not supported; expected one of f2, f4, f8, u1, i4, i8");
+    fail(name_, ": dtype '", descr, "' is not supported; expected one of ", kAccepted);
   }
 
   std::vector<int64_t> parse_shape() {
@@ -207,7 +209,7 @@ std::vector<uint8_t> row_major(const uint8_t* source, const std::vector<int64_t>
 HostTensor parse_npy(const std::vector<uint8_t>& bytes, const std::string& name) {
   size_t data_begin = 0;
   const ArrayHeader header = HeaderParser(header_text(bytes, name, data_begin), name).parse();
-  const size_t item = header.type->size_bytes, available = bytes.size() - data_begin;
+  const size_t item = size_of(header.type->dtype), available = bytes.size() - data_begin;
   int64_t elements = 0;
   uint64_t expected = 0;
   if (!count_elements(header.shape, elements) ||
@@ -224,7 +226,6 @@ HostTensor parse_npy(const std::vector<uint8_t>& bytes, const std::string& name)
   } else {
     tensor.bytes.assign(data, data + available);
   }
-  if (item != size_of(tensor.dtype)) tensor.bytes = narrow_i64_to_i32(tensor.bytes, name);
   return tensor;
 }
 
@@ -234,13 +235,13 @@ void write_npy(const std::string& path, const HostTensor& tensor) {
     if (stored == nullptr && type.dtype == tensor.dtype) stored = &type;
   }
   if (stored == nullptr) fail("cannot write ", path, ": numpy has no dtype for ", tensor.dtype);
-  RIFFLE_CHECK(tensor.bytes.size() == static_cast<size_t>(tensor.elements()) * stored->size_bytes, path, ": ",
+  RIFFLE_CHECK(tensor.bytes.size() == static_cast<size_t>(tensor.elements()) * size_of(stored->dtype), path, ": ",
                tensor.bytes.size(), " bytes for ", shape_text(tensor.shape), " ", tensor.dtype);
 
   std::string shape;
   for (int64_t extent : tensor.shape) shape += std::to_string(extent) + ", ";
   if (tensor.shape.size() > 1) shape.resize(shape.size() - 2);
-  std::string header = join("{'descr': '", stored->size_bytes == 1 ? '|' : '<', stored->name,
+  std::string header = join("{'descr': '", size_of(stored->dtype) == 1 ? '|' : '<', stored->name,
                             "', 'fortran_order': False, 'shape': (", shape, "), }");
   constexpr size_t kPrefix = kMagicBytes + kVersionBytes + sizeof(uint16_t);
   const size_t unpadded = kPrefix + header.size() + 1;

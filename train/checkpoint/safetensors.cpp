@@ -24,16 +24,19 @@ constexpr size_t kHeaderDepth = 3, kMetadataDepth = 64;
 
 struct StoredType {
   const char* name;
-  DType dtype;
-  uint64_t size_bytes;  // in the file
+  FileDType dtype;
 };
 
-// Writing takes the first match of a dtype.
-constexpr StoredType kStoredTypes[] = {{"F32", DType::kF32, 4},   {"F64", DType::kF64, 8}, {"F16", DType::kF16, 2},
-                                       {"BF16", DType::kBF16, 2}, {"U8", DType::kU8, 1},   {"I32", DType::kI32, 4},
-                                       {"I64", DType::kI32, 8}};
+constexpr StoredType kStoredTypes[] = {{"F64", FileDType::kF64},         {"F32", FileDType::kF32},
+                                       {"F16", FileDType::kF16},         {"BF16", FileDType::kBF16},
+                                       {"F8_E4M3", FileDType::kF8E4M3},  {"F8_E5M2", FileDType::kF8E5M2},
+                                       {"I64", FileDType::kI64},         {"I32", FileDType::kI32},
+                                       {"I16", FileDType::kI16},         {"I8", FileDType::kI8},
+                                       {"U64", FileDType::kU64},         {"U32", FileDType::kU32},
+                                       {"U16", FileDType::kU16},         {"U8", FileDType::kU8},
+                                       {"BOOL", FileDType::kBool}};
 
-const StoredType& stored_type_of(DType dtype) {
+const StoredType& stored_type_of(FileDType dtype) {
   for (const StoredType& type : kStoredTypes) {
     if (type.dtype == dtype) return type;
   }
@@ -113,7 +116,7 @@ std::string encode_header(const CheckpointFile& file, const std::string& path) {
   for (const auto& [name, tensor] : file.tensors) {
     const StoredType& type = stored_type_of(tensor.dtype);
     RIFFLE_CHECK(name != kMetadataKey, path, ": '", name, "' cannot be a tensor's name");
-    RIFFLE_CHECK(tensor.bytes.size() == static_cast<uint64_t>(tensor.elements()) * type.size_bytes, path, ": tensor '",
+    RIFFLE_CHECK(tensor.bytes.size() == static_cast<uint64_t>(tensor.elements()) * size_of(type.dtype), path, ": tensor '",
                  name, "' has ", tensor.bytes.size(), " bytes for ", shape_text(tensor.shape), " ", tensor.dtype);
     header[name] = {
         {"dtype", type.name}, {"shape", tensor.shape}, {"data_offsets", {offset, offset + tensor.bytes.size()}}};
@@ -237,7 +240,7 @@ Entry parse_entry(const std::string& name, const Json& json, uint64_t data_bytes
   int64_t elements = 0;
   uint64_t size = 0;
   if (!count_elements(entry.shape, elements) ||
-      __builtin_mul_overflow(static_cast<uint64_t>(elements), entry.type->size_bytes, &size))
+      __builtin_mul_overflow(static_cast<uint64_t>(elements), size_of(entry.type->dtype), &size))
     fail(where, "shape ", shape_text(entry.shape), " is too large");
   if (size != entry.end - entry.begin)
     fail(where, shape_text(entry.shape), " ", entry.type->name, " takes ", size, " bytes, but data_offsets span ",
@@ -270,8 +273,6 @@ std::vector<Entry> parse_entries(const Json& header, uint64_t data_bytes, const 
 HostTensor read_tensor(InputFile& input, const Entry& entry) {
   HostTensor tensor{entry.type->dtype, entry.shape, std::vector<uint8_t>(entry.end - entry.begin)};
   input.read(tensor.bytes.data(), tensor.bytes.size());
-  if (entry.type->size_bytes != size_of(entry.type->dtype))
-    tensor.bytes = narrow_i64_to_i32(tensor.bytes, join(input.path(), ": tensor '", entry.name, "'"));
   return tensor;
 }
 
