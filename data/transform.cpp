@@ -115,6 +115,9 @@ Image TrainTransform::apply(const Image& image, RandomStream& random) const {
 
 Image EvalTransform::apply(const Image& image) const {
   RIFFLE_CHECK(resize >= 0 && crop > 0, "resize ", resize, ", crop ", crop);
+  if (!(*this == EvalTransform{resize, crop}))
+    fail("this version resizes as torchvision does only, not with ", name_of(interpolation), ", ", name_of(rounding),
+         ", ", name_of(crop_offset));
   if (resize == 0) {
     if (image.height != crop || image.width != crop)
       fail("the image is ", image.height, "x", image.width, ", but without resizing (resize: 0) it must be ", crop, "x",

@@ -3,7 +3,9 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <string>
+#include <vector>
 
 #include "core/rng.h"
 #include "data/image.h"
@@ -49,13 +51,37 @@ struct TrainTransform {
   Image apply(const Image& image, RandomStream& random) const;
 };
 
+// The filter of a resize and whose pixels it equals: Pillow's antialias when they shrink, OpenCV's do not.
+enum class Interpolation { kPillowBilinear, kPillowBicubic, kOpenCvBilinear, kOpenCvBicubic };
+// Of the resized long edge: torchvision's int(size * long / short), or int(size / short * long + 0.5) of Megvii and
+// tensorpack.
+enum class ResizeRounding { kTruncate, kHalfUp };
+// Of half the margin of the centre crop: Python's round() (torchvision, Megvii), or int() (tensorpack).
+enum class CropOffset { kHalfToEven, kFloor };
+
+// The names in configurations, checkpoints and on the command line.
+const char* name_of(Interpolation interpolation);  // "pillow-bilinear", "pillow-bicubic", "opencv-bilinear", ...
+const char* name_of(ResizeRounding rounding);      // "truncate", "half-up"
+const char* name_of(CropOffset offset);            // "half-to-even", "floor"
+const std::vector<std::string>& interpolation_names();
+const std::vector<std::string>& rounding_names();
+const std::vector<std::string>& crop_offset_names();
+// Nothing where `name` is none of the names.
+std::optional<Interpolation> find_interpolation(const std::string& name);
+std::optional<ResizeRounding> find_rounding(const std::string& name);
+std::optional<CropOffset> find_crop_offset(const std::string& name);
+
 // Evaluation preprocessing; stored in every checkpoint. resize = 0: no resizing (the image must be `crop` x `crop`
 // already, as with IDX data, else an error says so).
 struct EvalTransform {
   int resize = 256;
   int crop = 224;
+  Interpolation interpolation = Interpolation::kPillowBilinear;
+  ResizeRounding rounding = ResizeRounding::kTruncate;
+  CropOffset crop_offset = CropOffset::kHalfToEven;
 
   Image apply(const Image& image) const;
+  bool operator==(const EvalTransform& other) const;
 };
 
 }  // namespace riffle
