@@ -75,47 +75,63 @@ TEST(Resize, BoxIsCropThenResize) {
       const auto out_h = random.below(4) == 0 ? h : static_cast<int>(1 + random.below(90));
       const auto out_w = random.below(4) == 0 ? w : static_cast<int>(1 + random.below(90));
       ASSERT_EQ(resize_bilinear(image, box, out_h, out_w).pixels,
-                resize_bilinear(crop(image, box), out_h, out_w).pixels)
+                resize(crop(image, box), out_h, out_w, Interpolation::kPillowBilinear).pixels)
           << box.top << " " << box.left << " " << h << " " << w << " -> " << out_h << " " << out_w;
     }
   }
 }
 
+const Interpolation kInterpolations[] = {Interpolation::kPillowBilinear, Interpolation::kPillowBicubic,
+                                         Interpolation::kOpenCvBilinear, Interpolation::kOpenCvBicubic};
+
 TEST(Resize, WindowIsResizeThenCrop) {
-  for (const int channels : {1, 3}) {
-    const Image image = random_image(47, 64, channels, 3);
-    RandomStream random(4, RandomPurpose::kTest);
-    for (int i = 0; i < 200; ++i) {
-      const auto out_h = random.below(4) == 0 ? 47 : static_cast<int>(1 + random.below(90));
-      const auto out_w = random.below(4) == 0 ? 64 : static_cast<int>(1 + random.below(90));
-      const auto h = static_cast<int>(1 + random.below(out_h)), w = static_cast<int>(1 + random.below(out_w));
-      const CropBox window{static_cast<int>(random.below(out_h + 1 - h)), static_cast<int>(random.below(out_w + 1 - w)),
-                           h, w};
-      ASSERT_EQ(resize_bilinear_window(image, {0, 0, 47, 64}, out_h, out_w, window).pixels,
-                crop(resize_bilinear(image, out_h, out_w), window).pixels);
+  for (const Interpolation interpolation : kInterpolations)
+    for (const int channels : {1, 3}) {
+      const Image image = random_image(47, 64, channels, 3);
+      RandomStream random(4, RandomPurpose::kTest);
+      for (int i = 0; i < 200; ++i) {
+        const auto out_h = random.below(4) == 0 ? 47 : static_cast<int>(1 + random.below(90));
+        const auto out_w = random.below(4) == 0 ? 64 : static_cast<int>(1 + random.below(90));
+        const auto h = static_cast<int>(1 + random.below(out_h)), w = static_cast<int>(1 + random.below(out_w));
+        const CropBox window{static_cast<int>(random.below(out_h + 1 - h)),
+                             static_cast<int>(random.below(out_w + 1 - w)), h, w};
+        ASSERT_EQ(resize_window(image, out_h, out_w, window, interpolation).pixels,
+                  crop(resize(image, out_h, out_w, interpolation), window).pixels)
+            << name_of(interpolation) << " " << out_h << "x" << out_w << ": " << window.top << " " << window.left << " "
+            << h << " " << w;
+      }
     }
-  }
 }
 
 // On a CPU with AVX2 nothing else would run the other loops.
 TEST(Resize, InstructionSetsAgree) {
-  for (const int channels : {1, 3})
-    for (const int width : {1, 2, 5, 30, 64, 200}) {
-      const Image image = random_image(57, 64, channels, static_cast<uint64_t>(width));
-      const CropBox all{0, 0, 57, 64}, window{0, 0, 33, width};
-      EXPECT_EQ(resize_bilinear_window(image, all, 33, width, window, ResizeLoops::kBaseline).pixels,
-                resize_bilinear_window(image, all, 33, width, window, ResizeLoops::kBest).pixels);
-    }
+  for (const Interpolation interpolation : kInterpolations)
+    for (const int channels : {1, 3})
+      for (const int width : {1, 2, 5, 30, 64, 200}) {
+        const Image image = random_image(57, 64, channels, static_cast<uint64_t>(width));
+        const CropBox window{0, 0, 33, width};
+        EXPECT_EQ(resize_window(image, 33, width, window, interpolation, ResizeLoops::kBaseline).pixels,
+                  resize_window(image, 33, width, window, interpolation, ResizeLoops::kBest).pixels)
+            << name_of(interpolation) << " " << channels << " " << width;
+      }
 }
 
 TEST(Resize, ConstantImagesStayConstant) {
-  for (const int value : {0, 1, 254, 255})
-    for (const int size : {1, 7, 50, 333}) {
-      Image image(97, 131, 3);
-      std::fill(image.pixels.begin(), image.pixels.end(), static_cast<uint8_t>(value));
-      const Image out = resize_bilinear(image, size, size + 1);
-      EXPECT_EQ(std::count(out.pixels.begin(), out.pixels.end(), value), static_cast<int64_t>(out.pixels.size()));
-    }
+  for (const Interpolation interpolation : kInterpolations)
+    for (const int value : {0, 1, 254, 255})
+      for (const int size : {1, 7, 50, 333}) {
+        Image image(97, 131, 3);
+        std::fill(image.pixels.begin(), image.pixels.end(), static_cast<uint8_t>(value));
+        const Image out = resize(image, size, size + 1, interpolation);
+        EXPECT_EQ(std::count(out.pixels.begin(), out.pixels.end(), value), static_cast<int64_t>(out.pixels.size()))
+            << name_of(interpolation) << " " << size;
+      }
+}
+
+TEST(Resize, TheSameSizeIsACopy) {
+  const Image image = random_image(20, 31, 3, 19);
+  for (const Interpolation interpolation : kInterpolations)
+    EXPECT_EQ(resize(image, 20, 31, interpolation).pixels, image.pixels) << name_of(interpolation);
 }
 
 TEST(Resize, BoxOutsideTheImageIsAnError) {
