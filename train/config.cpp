@@ -66,7 +66,13 @@ TrainTransform Config::train_transform() const {
 }
 
 EvalTransform Config::eval_transform() const {
-  return {eval.resize, eval.crop};
+  EvalTransform transform;
+  transform.resize = eval.resize;
+  transform.crop = eval.crop;
+  transform.interpolation = find_interpolation(eval.interpolation).value();  // one of its names: config_fields.cpp
+  transform.rounding = find_rounding(eval.rounding).value();
+  transform.crop_offset = find_crop_offset(eval.crop_offset).value();
+  return transform;
 }
 
 }  // namespace riffle

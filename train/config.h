@@ -61,6 +61,9 @@ struct AugmentSection {  // of training images
 struct EvalSection {
   int resize = 256;  // short edge; 0: no resizing
   int crop = 224;
+  std::string interpolation = "pillow-bilinear";  // see data/transform.h
+  std::string rounding = "truncate";
+  std::string crop_offset = "half-to-even";
   int64_t batch = 0;     // 0: the training batch
   int every_epochs = 1;  // evaluate every N epochs, and after the last
 };
