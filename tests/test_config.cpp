@@ -160,6 +160,7 @@ train: {duration: 30ep, batch: 64, label_smoothing: 0.1, seed: 18446744073709551
 const char* const kPolynomialRecipe = R"(
 normalisation: {channel_order: bgr}
 augment: {scale_min: 0.2, scale_max: 0.9, ratio_min: 0.5, ratio_max: 2}
+eval: {interpolation: opencv-bicubic, rounding: half-up, crop_offset: floor}
 schedule: {kind: polynomial, final_lr: 0.001, power: 2}
 )";
 
@@ -275,8 +276,10 @@ TEST(Config, Preprocessing) {
   EXPECT_EQ(resized.random_resized_crop.ratio_min, 0.5);
   EXPECT_EQ(resized.random_resized_crop.ratio_max, 2);
 
-  EXPECT_EQ(step.eval_transform().resize, 0);
-  EXPECT_EQ(step.eval_transform().crop, 28);
+  EXPECT_TRUE(step.eval_transform() == (EvalTransform{0, 28}));
+  EXPECT_TRUE(parse_config("eval: {}\n", "x.yaml", {}).eval_transform() == EvalTransform{});
+  EXPECT_TRUE(polynomial.eval_transform() ==
+              (EvalTransform{256, 224, Interpolation::kOpenCvBicubic, ResizeRounding::kHalfUp, CropOffset::kFloor}));
 }
 
 TEST(Recipes, AllRead) {
