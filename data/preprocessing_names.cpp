@@ -57,7 +57,7 @@ std::optional<CropOffset> find_crop_offset(const std::string& name) {
 
 bool EvalTransform::operator==(const EvalTransform& other) const {
   return resize == other.resize && crop == other.crop && interpolation == other.interpolation &&
-         rounding == other.rounding && crop_offset == other.crop_offset;
+         rounding == other.rounding && crop_offset == other.crop_offset && exif_orientation == other.exif_orientation;
 }
 
 }  // namespace riffle

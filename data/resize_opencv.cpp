@@ -118,10 +118,13 @@ inline __attribute__((always_inline)) void rows_cubic(const SumRows& rows, const
 
 inline __attribute__((always_inline)) void filter_columns(const Axis& axis, int channels, const uint8_t* in,
                                                           int32_t* out) {
+  const bool rgb = channels == 3;
   if (axis.count == 2) {
-    channels == 3 ? columns_rgb<2>(axis, in, out) : columns_gray<2>(axis, in, out);
+    if (rgb) columns_rgb<2>(axis, in, out);
+    if (!rgb) columns_gray<2>(axis, in, out);
   } else {
-    channels == 3 ? columns_rgb<4>(axis, in, out) : columns_gray<4>(axis, in, out);
+    if (rgb) columns_rgb<4>(axis, in, out);
+    if (!rgb) columns_gray<4>(axis, in, out);
   }
 }
 

@@ -7,6 +7,7 @@
 #include <utility>
 
 #include "core/check.h"
+#include "data/orientation.h"
 #include "data/resize.h"
 
 namespace riffle {
@@ -104,6 +105,7 @@ CropBox draw_crop(const RandomResizedCrop& parameters, int height, int width, Ra
 }
 
 Image TrainTransform::apply(const Image& image, RandomStream& random) const {
+  if (exif_orientation && image.orientation != kUpright) return apply(upright(image), random);
   RIFFLE_CHECK(size > 0 && pad >= 0, "size ", size, ", pad ", pad);
   Image out =
       crop == TrainCrop::kPadAndCrop
@@ -114,6 +116,7 @@ Image TrainTransform::apply(const Image& image, RandomStream& random) const {
 }
 
 Image EvalTransform::apply(const Image& image) const {
+  if (exif_orientation && image.orientation != kUpright) return apply(upright(image));
   RIFFLE_CHECK(resize >= 0 && crop > 0, "resize ", resize, ", crop ", crop);
   if (resize == 0) {
     if (image.height != crop || image.width != crop)

@@ -69,6 +69,7 @@ struct TrainTransform {
   RandomResizedCrop random_resized_crop;
   int pad = 4;  // kPadAndCrop: zeros on each side, then a random size x size window
   double flip_probability = 0.5;
+  bool exif_orientation = false;  // turn images upright first
 
   Image apply(const Image& image, RandomStream& random) const;
 };
@@ -81,6 +82,7 @@ struct EvalTransform {
   Interpolation interpolation = Interpolation::kPillowBilinear;
   ResizeRounding rounding = ResizeRounding::kTruncate;
   CropOffset crop_offset = CropOffset::kHalfToEven;
+  bool exif_orientation = false;  // turn images upright first; nobody does for ImageNet
 
   Image apply(const Image& image) const;
   bool operator==(const EvalTransform& other) const;

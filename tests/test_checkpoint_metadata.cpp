@@ -122,7 +122,8 @@ TEST(Metadata, SurvivesAFile) {
   converted.classes.assign(1000, "n01440764");
   converted.normalisation = {};
   converted.normalisation.reverse_channels = true;
-  converted.preprocessing = {256, 224, Interpolation::kOpenCvBicubic, ResizeRounding::kHalfUp, CropOffset::kFloor};
+  converted.preprocessing = {256, 224, Interpolation::kOpenCvBicubic, ResizeRounding::kHalfUp, CropOffset::kFloor,
+                             true};
   converted.training.reset();
   converted.metrics.reset();
   converted.config_yaml.clear();
@@ -169,7 +170,8 @@ TEST(Metadata, EveryPreprocessingSurvives) {
                             {"crop", 224},
                             {"interpolation", interpolation},
                             {"rounding", rounding},
-                            {"crop_offset", crop_offset}};
+                            {"crop_offset", crop_offset},
+                            {"exif_orientation", false}};
         EXPECT_EQ(to_json(metadata).at("preprocessing"), expected);
       }
 }
@@ -236,6 +238,8 @@ TEST(Metadata, SaysWhatWouldBeAccepted) {
   expect_message(with("/preprocessing/rounding", "up"),
                  {"'preprocessing.rounding' is \"up\"", "\"truncate\", \"half-up\""});
   expect_message(with("/preprocessing/crop_offset", 0), {"'preprocessing.crop_offset' is 0", "text"});
+  expect_message(with("/preprocessing/exif_orientation", 6),
+                 {"'preprocessing.exif_orientation' is 6", "true or false"});
   expect_message(with("/preprocessing/crop_offset", "ceil"), {"\"ceil\"", "\"half-to-even\", \"floor\""});
   expect_message(with("/preprocessing/crop", 0), {"'preprocessing.crop' is 0", "from 1"});
   expect_message(with("/training/step", -1), {"'training.step' is -1"});

@@ -3,8 +3,10 @@
 #include <fstream>
 #include <nlohmann/json.hpp>
 
+#include "data/orientation.h"
 #include "riffle_process.h"
 #include "tiny_data.h"
+#include "train/checkpoint/checkpoint.h"
 
 namespace riffle {
 namespace {
@@ -45,7 +47,8 @@ class Preprocessing : public testing::Test {
                                {"crop", 32},
                                {"interpolation", "opencv-bicubic"},
                                {"rounding", "half-up"},
-                               {"crop_offset", "floor"}};
+                               {"crop_offset", "floor"},
+                               {"exif_orientation", false}};
 };
 
 TemporaryFolder* Preprocessing::folder_ = nullptr;
@@ -105,6 +108,24 @@ TEST_F(Preprocessing, PredictTakesTheSameOptions) {
   const nlohmann::json line = nlohmann::json::parse(changed.out);
   EXPECT_EQ(line.at("preprocessing").at("interpolation"), "opencv-bilinear");
   EXPECT_NE(line.at("predictions"), nlohmann::json::parse(plain.out).at("predictions"));
+}
+
+TEST_F(Preprocessing, TurnsPhotographsWhereTheCheckpointSaysSo) {
+  const Image stored = decode_file(image_fixture("exif_rotated.jpg"), 3);
+  write_png(path("stored.png"), stored);
+  write_png(path("turned.png"), upright(stored));
+  CheckpointFile file = read_safetensors(checkpoint());
+  file.metadata["preprocessing"]["exif_orientation"] = true;
+  write_safetensors(path("turning.safetensors"), file);
+  const auto predictions = [](const std::string& of, const std::string& image) {
+    const ProcessResult result = run_riffle({"predict", of, image, "--json"});
+    expect_success(result);
+    return nlohmann::json::parse(result.out).at("predictions");
+  };
+  const std::string photograph = image_fixture("exif_rotated.jpg");
+  EXPECT_EQ(predictions(checkpoint(), photograph), predictions(checkpoint(), path("stored.png")));
+  EXPECT_EQ(predictions(path("turning.safetensors"), photograph), predictions(checkpoint(), path("turned.png")));
+  EXPECT_NE(predictions(checkpoint(), path("stored.png")), predictions(checkpoint(), path("turned.png")));
 }
 
 TEST_F(Preprocessing, OptionsThatDoNotFitAreUsageErrors) {

@@ -40,7 +40,8 @@ struct DataSection {
   std::vector<std::string> class_names;  // empty: the data's own
   int loader_threads = 0;                // 0: half the CPU threads
   int prefetch = 4;
-  int64_t max_bad_images = 100;  // an epoch, in training
+  int64_t max_bad_images = 100;   // an epoch, in training
+  bool exif_orientation = false;  // apply it
 };
 
 struct NormalisationSection {

@@ -99,7 +99,8 @@ void add_model(ModelSection& section, std::vector<Field>& fields) {
 }
 
 void add_data(DataSection& section, std::vector<Field>& fields) {
-  auto& [source, train_split, val_split, class_names, loader_threads, prefetch, max_bad_images] = section;
+  auto& [source, train_split, val_split, class_names, loader_threads, prefetch, max_bad_images, exif_orientation] =
+      section;
   const std::vector<std::string> splits{"train", "val", "test"};
   SectionTable table("data", fields);
   table.add("source", source, anything(),
@@ -113,6 +114,10 @@ void add_data(DataSection& section, std::vector<Field>& fields) {
   table.add("prefetch", prefetch, between(1, 1024), "Batches prepared ahead. Changes no result.");
   table.add("max_bad_images", max_bad_images, at_least(0),
             "Unreadable images that an epoch of training skips, and names, before it gives up.");
+  table.add(
+      "exif_orientation", exif_orientation, anything(),
+      "Turn photographs upright as their EXIF data says, in training, evaluation and prediction. Off for ImageNet, "
+      "by convention; on for photographs from phones.");
 }
 
 void add_normalisation(NormalisationSection& section, std::vector<Field>& fields) {

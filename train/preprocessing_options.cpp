@@ -54,10 +54,11 @@ EvalTransform PreprocessingOptions::override_of(const EvalTransform& checkpoint,
 }
 
 std::string describe(const EvalTransform& preprocessing) {
-  if (preprocessing.resize == 0) return join("no resizing, crop ", preprocessing.crop);
+  const char* orientation = preprocessing.exif_orientation ? ", EXIF orientation" : "";
+  if (preprocessing.resize == 0) return join("no resizing, crop ", preprocessing.crop, orientation);
   return join("resize ", preprocessing.resize, ", crop ", preprocessing.crop, ", ",
               name_of(preprocessing.interpolation), ", ", name_of(preprocessing.rounding), ", ",
-              name_of(preprocessing.crop_offset));
+              name_of(preprocessing.crop_offset), orientation);
 }
 
 }  // namespace riffle

@@ -2,15 +2,17 @@
 """Makes tests/fixtures/resize: what OpenCV, Pillow and the published evaluation pipelines make of images.
 
 goldens.txt has one line a result: FILE CHANNELS OPERATION ARGUMENTS | HEIGHT WIDTH CHANNELS CRC32; FILE is of this folder
-or of tests/fixtures/images. inputs.npz holds whole network inputs. Needs Debian 12's python3-opencv (4.6), python3-pil
+or of tests/fixtures/images. orientations.txt is the same for EXIF data, inputs.npz holds whole network inputs. Needs Debian 12's python3-opencv (4.6), python3-pil
 (9.4), python3-numpy and python3-torchvision (0.14). OpenCV must not use Intel's IPP, which differs in bicubic pixels;
 Debian's does not, and for packages that do the variable below switches it off. The result is deterministic.
 
 With a folder of photographs as argument it instead prints how far the interpolations are apart on them, and writes
 photographs.txt, one line a pipeline: INTERPOLATION ROUNDING OFFSET COUNT CRC32, of the crops of every tenth photograph.
 """
+import io
 import os
 import pathlib
+import struct
 import sys
 import zlib
 
@@ -18,7 +20,7 @@ os.environ["OPENCV_IPP"] = "disabled"
 
 import cv2
 import numpy as np
-from PIL import Image
+from PIL import Image, ImageOps
 from torchvision import transforms
 
 FIXTURES = pathlib.Path(__file__).resolve().parents[2] / "tests" / "fixtures"
@@ -110,6 +112,26 @@ def halved_lines():
     return lines
 
 
+def with_orientation(orientation, little_endian):
+    """exif_rotated.jpg with EXIF data of another orientation: one entry, as tests/test_data_orientation.cpp writes it."""
+    order = "<" if little_endian else ">"
+    tiff = (b"II" if little_endian else b"MM") + struct.pack(order + "HI", 42, 8)
+    tiff += struct.pack(order + "HHHIHHI", 1, 0x0112, 3, 1, orientation, 0, 0)
+    jpeg = (FIXTURES / "images" / "exif_rotated.jpg").read_bytes()
+    payload = b"Exif\0\0" + tiff
+    return jpeg[:2] + b"\xff\xe1" + struct.pack(">H", len(payload) + 2) + payload + jpeg[2:]
+
+
+def orientation_lines():
+    lines = []
+    for orientation in range(10):  # 0 and 9 mean nothing
+        for little_endian in (False, True):
+            image = Image.open(io.BytesIO(with_orientation(orientation, little_endian)))
+            turned = ImageOps.exif_transpose(image).convert("RGB")
+            lines.append(golden_line("exif_rotated.jpg", 3, f"orientation {orientation} {int(little_endian)}", turned))
+    return lines
+
+
 def network_inputs(image):
     """(H,W,C) float32, as Megvii's and tensorpack's programs feed their networks, of a small crop."""
     size, crop = 40, 28
@@ -174,6 +196,7 @@ def main():
         image = Image.open(FIXTURES / "images" / name).convert("RGB")
         lines += evaluation_lines(name, 3, image)
     (FOLDER / "goldens.txt").write_text("".join(lines))
+    (FOLDER / "orientations.txt").write_text("".join(orientation_lines()))
     np.savez_compressed(FOLDER / "inputs.npz", **network_inputs(Image.open(FIXTURES / "images" / "landscape.jpg")))
 
 

@@ -179,6 +179,7 @@ EvalTransform read_preprocessing(const Fields& fields) {
   if (fields.has("crop_offset")) {
     transform.crop_offset = read_choice(fields, "crop_offset", find_crop_offset, crop_offset_names());
   }
+  if (fields.has("exif_orientation")) transform.exif_orientation = fields.flag("exif_orientation");
   return transform;
 }
 
@@ -208,7 +209,8 @@ Json to_json(const EvalTransform& preprocessing) {
           {"crop", preprocessing.crop},
           {"interpolation", name_of(preprocessing.interpolation)},
           {"rounding", name_of(preprocessing.rounding)},
-          {"crop_offset", name_of(preprocessing.crop_offset)}};
+          {"crop_offset", name_of(preprocessing.crop_offset)},
+          {"exif_orientation", preprocessing.exif_orientation}};
 }
 
 Json to_json(const CheckpointMetadata& metadata) {

@@ -45,7 +45,7 @@ nlohmann::json to_json(const CheckpointMetadata& metadata);
 // Throws for a missing, ill-typed or out-of-range field, naming `path`, the field and what would be accepted.
 CheckpointMetadata metadata_from_json(const nlohmann::json& json, const std::string& path);
 
-// {"resize", "crop", "interpolation", "rounding", "crop_offset"}, as checkpoints hold it.
+// {"resize", "crop", "interpolation", "rounding", "crop_offset", "exif_orientation"}, as checkpoints hold it.
 nlohmann::json to_json(const EvalTransform& preprocessing);
 
 // "ShuffleNetV2 1.0x (torchvision), 1000 classes" of any checkpoint's metadata; "" where it does not say.
