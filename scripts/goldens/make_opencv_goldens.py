@@ -1,10 +1,11 @@
 #!/usr/bin/env python3
 """Makes tests/fixtures/resize: what OpenCV, Pillow and the published evaluation pipelines make of images.
 
-goldens.txt has one line a result: FILE CHANNELS OPERATION ARGUMENTS | HEIGHT WIDTH CHANNELS CRC32; FILE is of this folder
-or of tests/fixtures/images. orientations.txt is the same for EXIF data, inputs.npz holds whole network inputs. Needs Debian 12's python3-opencv (4.6), python3-pil
-(9.4), python3-numpy and python3-torchvision (0.14). OpenCV must not use Intel's IPP, which differs in bicubic pixels;
-Debian's does not, and for packages that do the variable below switches it off. The result is deterministic.
+goldens.txt has one line a result: FILE CHANNELS OPERATION ARGUMENTS | HEIGHT WIDTH CHANNELS CRC32; FILE is of this
+folder or of tests/fixtures/images. orientations.txt is the same for EXIF data, inputs.npz holds whole network inputs.
+Needs Debian 12's python3-opencv (4.6), python3-pil (9.4), python3-numpy and python3-torchvision (0.14). OpenCV must not
+use Intel's IPP, which differs in bicubic pixels; Debian's does not, and for packages that do the variable below
+switches it off. The result is deterministic.
 
 With a folder of photographs as argument it instead prints how far the interpolations are apart on them, and writes
 photographs.txt, one line a pipeline: INTERPOLATION ROUNDING OFFSET COUNT CRC32, of the crops of every tenth photograph.
@@ -66,7 +67,8 @@ def evaluate(image, size, crop, interpolation, rounding, offset):
 
 def golden_line(name, channels, operation, image):
     pixels = np.asarray(image).reshape(image.height, image.width, -1)
-    return f"{name} {channels} {operation} | {image.height} {image.width} {pixels.shape[2]} {zlib.crc32(pixels.tobytes()):08x}\n"
+    result = f"{image.height} {image.width} {pixels.shape[2]} {zlib.crc32(pixels.tobytes()):08x}"
+    return f"{name} {channels} {operation} | {result}\n"
 
 
 def make_images():
@@ -80,8 +82,9 @@ def make_images():
 
 def resize_lines(name, channels, image):
     height, width = image.height, image.width
-    sizes = [(height * 2, width * 3), (height * 2 + 1, width), (height, width * 2 + 3), (13, 29), (1, 1), (2, 64), (90, 3),
-             (max(1, height // 2), max(1, width // 2)), (max(1, height * 2 // 3), max(1, width * 3 // 4)), (height, width)]
+    sizes = [(height * 2, width * 3), (height * 2 + 1, width), (height, width * 2 + 3), (13, 29), (1, 1), (2, 64),
+             (90, 3), (max(1, height // 2), max(1, width // 2)), (max(1, height * 2 // 3), max(1, width * 3 // 4)),
+             (height, width)]
     sizes += [(RANDOM.randint(1, 120), RANDOM.randint(1, 120)) for _ in range(6)]
     return [golden_line(name, channels, f"resize {interpolation} {h} {w}", resize(image, h, w, interpolation))
             for interpolation in FILTERS for h, w in sizes]
@@ -113,7 +116,7 @@ def halved_lines():
 
 
 def with_orientation(orientation, little_endian):
-    """exif_rotated.jpg with EXIF data of another orientation: one entry, as tests/test_data_orientation.cpp writes it."""
+    """exif_rotated.jpg with EXIF data of another orientation, as tests/test_data_orientation.cpp writes it."""
     order = "<" if little_endian else ">"
     tiff = (b"II" if little_endian else b"MM") + struct.pack(order + "HI", 42, 8)
     tiff += struct.pack(order + "HHHIHHI", 1, 0x0112, 3, 1, orientation, 0, 0)
@@ -175,7 +178,8 @@ def print_differences(paths):
         offsets += int(round(margin / 2)) != margin // 2
     print(f"{len(paths)} images; another size with half-up: {sizes}; another crop offset with floor: {offsets}")
     for name in FILTERS:
-        print(f"{name}: mean {np.mean(means[name]):.2f}, worst image {np.max(means[name]):.2f}, worst pixel {largest[name]}")
+        print(f"{name}: mean {np.mean(means[name]):.2f}, worst image {np.max(means[name]):.2f}, "
+              f"worst pixel {largest[name]}")
 
 
 def main():
