@@ -133,6 +133,9 @@ TEST(ConfigErrors, Bounds) {
                               "augment.flip_probability=1.1",
                               "eval.resize=-1",
                               "eval.crop=0",
+                              "eval.interpolation=bilinear",
+                              "eval.rounding=up",
+                              "eval.crop_offset=ceil",
                               "eval.batch=-1",
                               "eval.every_epochs=0",
                               "optimizer.momentum=-0.1",
@@ -287,6 +290,17 @@ TEST(ConfigErrors, SettingsThatNothingReads) {
     EXPECT_EQ(message.rfind(std::string("x.yaml:2:42: augment.") + std::string(key).substr(0, 9) + " is ", 0), 0u)
         << message;
     EXPECT_NE(message.find("augment.crop is pad_and_crop"), std::string::npos) << message;
+  }
+}
+
+TEST(ConfigErrors, ResizingThatDoesNotHappen) {
+  for (const char* setting : {"interpolation: opencv-bilinear", "rounding: half-up", "crop_offset: floor"}) {
+    const std::string text(setting), key = text.substr(0, text.find(':')), value = text.substr(key.size() + 2);
+    const std::string message = file_error("eval: {resize: 0, " + text + "}\n");
+    EXPECT_EQ(message.rfind(join("x.yaml:1:", 21 + key.size(), ": eval.", key, " is ", value, ", but "), 0), 0u)
+        << message;
+    EXPECT_NE(message.find("eval.resize is 0: images are not resized; expected its default, "), std::string::npos)
+        << message;
   }
 }
 
