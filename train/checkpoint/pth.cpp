@@ -23,7 +23,7 @@ std::string_view view_of(const std::vector<uint8_t>& bytes) {
 
 // Python's modules whose names in a pickle are ordinary; whatever else is named there is worth a note.
 bool is_ordinary(const std::string& global) {
-  for (const char* prefix : {"collections.", "torch.", "torch._utils.", "numpy.", "argparse.", "_codecs."}) {
+  for (const char* prefix : {"collections.", "torch.", "__torch__.", "numpy.", "argparse.", "_codecs.", "__builtin__.set", "builtins.set"}) {
     if (global.rfind(prefix, 0) == 0) return true;
   }
   return false;

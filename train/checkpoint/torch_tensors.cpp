@@ -143,7 +143,7 @@ std::optional<HostTensor> TorchTensors::read(const PickleValue& value, const std
     return std::nullopt;
   }
   View view{v3 ? dtype->dtype : storage->dtype, {}, whole(*fields[1], where, "offset"),
-            wholes(*fields[2], where, "shape"), wholes(*fields[3], where, "strides")};
+            wholes(*fields[2], where, "shape"), wholes(*fields[3], where, "stride")};
   if (view.shape.size() != view.strides.size() || view.shape.size() > kMostAxes)
     fail(where, " has ", view.shape.size(), " extents and ", view.strides.size(), " strides");
   view.storage = storages_(*storage);
