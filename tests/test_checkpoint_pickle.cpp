@@ -43,8 +43,8 @@ TEST(Pickle, Numbers) {
 
 // {'a': [1, 2, (3,)], 'b': None}, the list and the dict being filled after they were made and remembered.
 TEST(Pickle, ContainersAreFilledInPlace) {
-  const std::string text = bytes({0x80, 2, '}', 'q', 0, '(', 'X', 1, 0, 0, 0, 'a', ']', 'q', 1, '(', 'K', 1, 'K', 2, 'K', 3,
-                                  0x85, 'e', 'X', 1, 0, 0, 0, 'b', 'N', 'u', '.', 'x'});
+  const std::string text = bytes({0x80, 2,   '}', 'q', 0, '(',  'X', 1,   0, 0, 0, 'a', ']', 'q', 1,   '(', 'K',
+                                  1,    'K', 2,   'K', 3, 0x85, 'e', 'X', 1, 0, 0, 0,   'b', 'N', 'u', '.', 'x'});
   const Pickle pickle(text, "x");
   EXPECT_EQ(pickle.size(), text.size() - 1);
   ASSERT_EQ(pickle.root().kind, Kind::kDict);
@@ -59,7 +59,13 @@ TEST(Pickle, ContainersAreFilledInPlace) {
 }
 
 TEST(Pickle, CallsAreRememberedAndNotMade) {
-  const std::string text = "\x80\x02" "cos\nsystem\n" "X" + bytes({2, 0, 0, 0}) + "ls" + "\x85" "R.";
+  const std::string text =
+      "\x80\x02"
+      "cos\nsystem\n"
+      "X" +
+      bytes({2, 0, 0, 0}) + "ls" +
+      "\x85"
+      "R.";
   const Pickle pickle(text, "x");
   EXPECT_EQ(pickle.root().kind, Kind::kObject);
   EXPECT_TRUE(pickle.root().callee->is_global("os", "system"));
@@ -97,7 +103,10 @@ TEST(Pickle, RefusesWhatIsMalformed) {
   expect_message(parsing(bytes({0x80, 9, '.'})), {"protocol 9"});
   expect_message(parsing("I1\n."), {"opcode 73"});
   expect_message(parsing("cos"), {"ends within a name"});
-  expect_message(parsing("K\x01" "K\x02" "\x93."), {"name is not text"});
+  expect_message(parsing("K\x01"
+                         "K\x02"
+                         "\x93."),
+                 {"name is not text"});
 }
 
 TEST(Pickle, ClaimsOfSizesAreCheckedFirst) {

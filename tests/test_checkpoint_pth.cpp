@@ -22,8 +22,7 @@ std::vector<uint8_t> bytes_of(const std::string& path) {
 }
 
 TensorMap every_kind() {
-  const std::vector<float> base{0,  1,  2,  3,  4,  5,  6,  7,  8,  9,  10, 11,
-                                12, 13, 14, 15, 16, 17, 18, 19, 20, 21, 22, 23};
+  const std::vector<float> base{0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20, 21, 22, 23};
   std::vector<float> transposed;
   for (size_t column = 0; column < 6; ++column)
     for (size_t row = 0; row < 4; ++row) transposed.push_back(base[row * 6 + column]);
@@ -103,8 +102,8 @@ INSTANTIATE_TEST_SUITE_P(Formats, TorchFile,
 
 const std::vector<std::string>& names_of_module() {
   static const std::vector<std::string> names{
-      "bn.bias",        "bn.num_batches_tracked", "bn.running_mean", "bn.running_var",
-      "bn.weight",      "conv.weight",            "inner.0.bias",    "inner.0.weight"};
+      "bn.bias",     "bn.num_batches_tracked", "bn.running_mean", "bn.running_var", "bn.weight",
+      "conv.weight", "inner.0.bias",           "inner.0.weight"};
   return names;
 }
 
@@ -121,8 +120,9 @@ void expect_module(const TensorFile& file, float added = 0) {
 TEST(TorchState, IsFoundInTrainingCheckpoints) {
   const TensorFile file = read_pth(kFixtures + "checkpoint.pth.tar");
   expect_module(file);
-  for (const char* note : {"weights are those under 'model'", "'model_ema' has weights too", "'epoch': 3", "'arch': 'tiny'",
-                           "'best_acc1': a tensor", "'optimizer': a dict of 2", "prefix 'module.' dropped"})
+  for (const char* note :
+       {"weights are those under 'model'", "'model_ema' has weights too", "'epoch': 3", "'arch': 'tiny'",
+        "'best_acc1': a tensor", "'optimizer': a dict of 2", "prefix 'module.' dropped"})
     EXPECT_TRUE(has_note(file, note)) << note << " is not among:\n" << notes_of(file);
 }
 
@@ -175,17 +175,19 @@ TEST_P(HostileTorchFile, IsAnErrorThatCostsNoMemory) {
   EXPECT_LT(after.ru_maxrss - before.ru_maxrss, 32 * 1024) << "KiB";
 }
 
-INSTANTIATE_TEST_SUITE_P(
-    Files, HostileTorchFile,
-    ::testing::Values(Hostile{"negative_stride.pth", "its stride is -1"}, Hostile{"beyond_storage.pth", "ends at element 2"},
-                      Hostile{"huge_offset.pth", "ends at element 4611686018427387905"},
-                      Hostile{"huge_extent.pth", "is too large"}, Hostile{"exploding_view.pth", "far more than the file"},
-                      Hostile{"short_storage.pth", "should have 100 elements"},
-                      Hostile{"missing_storage.pth", "no storage '7'"}, Hostile{"bomb.pth", "no checkpoint shrinks that far"}),
-    [](const auto& parameter) {
-      const std::string name = parameter.param.file;
-      return name.substr(0, name.find('.'));
-    });
+INSTANTIATE_TEST_SUITE_P(Files, HostileTorchFile,
+                         ::testing::Values(Hostile{"negative_stride.pth", "its stride is -1"},
+                                           Hostile{"beyond_storage.pth", "ends at element 2"},
+                                           Hostile{"huge_offset.pth", "ends at element 4611686018427387905"},
+                                           Hostile{"huge_extent.pth", "is too large"},
+                                           Hostile{"exploding_view.pth", "far more than the file"},
+                                           Hostile{"short_storage.pth", "should have 100 elements"},
+                                           Hostile{"missing_storage.pth", "no storage '7'"},
+                                           Hostile{"bomb.pth", "no checkpoint shrinks that far"}),
+                         [](const auto& parameter) {
+                           const std::string name = parameter.param.file;
+                           return name.substr(0, name.find('.'));
+                         });
 
 TEST(TorchFileOther, FormatsAreNamed) {
   const auto parsing = [](const std::string& text) {
@@ -226,7 +228,8 @@ TEST(TorchWriter, AlignsStorages) {
 // Real weights of torchvision's 0.5x in both formats, where they are.
 TEST(TorchRealFiles, BothFormatsHoldTheSame) {
   const std::string folder = RIFFLE_SOURCE_DIR "/../shared/data/weights/";
-  const std::string zip = folder + "shufflenet_v2_x0_5-imagenet.pth", legacy = folder + "shufflenet_v2_x0_5-imagenet-legacy.pth";
+  const std::string zip = folder + "shufflenet_v2_x0_5-imagenet.pth",
+                    legacy = folder + "shufflenet_v2_x0_5-imagenet-legacy.pth";
   if (!std::filesystem::exists(zip)) GTEST_SKIP() << "no " << zip;
   const TensorFile first = read_pth(zip), second = read_pth(legacy);
   EXPECT_EQ(first.tensors.size(), 338u);

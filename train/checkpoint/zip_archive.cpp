@@ -80,8 +80,8 @@ void ZipArchive::check_claims(size_t size) const {
     total_stored += status.comp_size;
     if (total_stored > size) fail(name_, ": its entries claim more than its ", size, " bytes; the archive is corrupt");
     if (status.size > largest_total || (total += status.size) > largest_total)
-      fail(where, " claims ", status.size, " bytes in an archive of ", size, "; no checkpoint shrinks that far (at most ",
-           kLargestExpansion, " times is accepted)");
+      fail(where, " claims ", status.size, " bytes in an archive of ", size,
+           "; no checkpoint shrinks that far (at most ", kLargestExpansion, " times is accepted)");
   }
 }
 
