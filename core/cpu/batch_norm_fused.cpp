@@ -4,7 +4,6 @@
 
 #include "core/contracts.h"
 #include "core/cpu/cpu_backend.h"
-#include "core/cpu/gemm.h"
 #include "core/cpu/row_geometry.h"
 
 namespace riffle {
@@ -49,17 +48,18 @@ void CpuBackend::pointwise_batch_norm_backward(const Tensor& x, const Tensor& w,
   const Chunks parts{pixels, divide_up(pixels, std::min<int64_t>(16, divide_up(pixels, 64)))};
   const Tensor partial = scratch(parts.count() * inputs * outputs);
   const Tensor gradients = scratch(parallel_.threads() * kRows * outputs);
+  Tensor packed;
+  const PackedProduct product = packed_product({pixels, outputs, inputs, Transpose::kNo, pw, inputs}, packed);
   parallel_(parts.count(), [&](int64_t part, int thread) {
     float* g = gradients.data<float>() + thread * kRows * outputs;
     float* sum = partial.data<float>() + part * inputs * outputs;
     for (int64_t begin = parts[part].begin; begin < parts[part].end; begin += kRows) {
       const int64_t rows = std::min(kRows, parts[part].end - begin);
       norm_backward_rows(y, dz, {begin, begin + rows}, k, gradient, norm.relu, g, outputs);
-      gemm(Transpose::kYes, Transpose::kNo, outputs, inputs, rows, g, outputs, px + begin * x.ld(), x.ld(),
-           begin > parts[part].begin, sum, inputs);
+      transposed_product(simd_, g, outputs, px + begin * x.ld(), x.ld(), rows, outputs, inputs,
+                         begin > parts[part].begin, sum, inputs);
       if (pdx)
-        gemm(Transpose::kNo, Transpose::kNo, rows, inputs, outputs, g, outputs, pw, inputs,
-             write_dx == Write::kAccumulate, pdx + begin * dx.ld(), dx.ld());
+        product(g, outputs, rows, {0, inputs}, write_dx == Write::kAccumulate, pdx + begin * dx.ld(), dx.ld());
     }
   });
   reduce_parts(partial.data<float>(), parts.count(), inputs * outputs, write_params, dw.data<float>());
