@@ -9,7 +9,7 @@
 namespace riffle {
 namespace {
 
-constexpr int64_t kRows = 256;  // of the gradient of y at a time: it stays in the second-level cache
+constexpr int64_t kRows = 240;  // of the gradient of y at a time: it stays in the second-level cache
 // Above this many weights a sum of dw for each part of the pixels costs more than the fusion saves.
 constexpr int64_t kLargestFilter = int64_t{1} << 17;
 
@@ -48,6 +48,10 @@ void CpuBackend::pointwise_batch_norm_backward(const Tensor& x, const Tensor& w,
   const Chunks parts{pixels, divide_up(pixels, std::min<int64_t>(16, divide_up(pixels, 64)))};
   const Tensor partial = scratch(parts.count() * inputs * outputs);
   const Tensor gradients = scratch(parallel_.threads() * kRows * outputs);
+  const auto upcoming = [&](const Tensor& tensor, int64_t begin) {
+    const int64_t rows = std::min(kRows, pixels - begin);
+    return Upcoming{tensor.data<float>() + begin * tensor.ld(), rows * tensor.ld()};
+  };
   Tensor packed;
   const PackedProduct product = packed_product({pixels, outputs, inputs, Transpose::kNo, pw, inputs}, packed);
   parallel_(parts.count(), [&](int64_t part, int thread) {
@@ -57,9 +61,12 @@ void CpuBackend::pointwise_batch_norm_backward(const Tensor& x, const Tensor& w,
       const int64_t rows = std::min(kRows, parts[part].end - begin);
       norm_backward_rows(y, dz, {begin, begin + rows}, k, gradient, norm.relu, g, outputs);
       transposed_product(simd_, g, outputs, px + begin * x.ld(), x.ld(), rows, outputs, inputs,
-                         begin > parts[part].begin, sum, inputs);
+                         begin > parts[part].begin, sum, inputs, upcoming(y, begin + rows));
       if (pdx)
-        product(g, outputs, rows, {0, inputs}, write_dx == Write::kAccumulate, pdx + begin * dx.ld(), dx.ld());
+        for (int64_t half = 0; half < rows; half += kRows / 2)
+          product(g + half * outputs, outputs, std::min(kRows / 2, rows - half), {0, inputs},
+                  write_dx == Write::kAccumulate, pdx + (begin + half) * dx.ld(), dx.ld(),
+                  upcoming(half == 0 ? dz.parts().front() : x, begin + rows));
     }
   });
   reduce_parts(partial.data<float>(), parts.count(), inputs * outputs, write_params, dw.data<float>());

@@ -39,11 +39,11 @@ PackedProduct::PackedProduct(const SimdKernels& simd, Parallel& parallel, const 
 }
 
 void PackedProduct::operator()(const float* a, int64_t lda, int64_t rows, Range columns, bool accumulate, float* c,
-                               int64_t ldc) const {
+                               int64_t ldc, Upcoming upcoming) const {
   const Problem& p = problem_;
   if (packed_) {
     RIFFLE_CHECK(columns.begin % kProductPanel == 0, "a piece begins with column ", columns.begin);
-    simd_.product(a, lda, rows, p.inner, packed_ + columns.begin * p.inner, columns.size(), accumulate, c, ldc);
+    simd_.product(a, lda, rows, p.inner, packed_ + columns.begin * p.inner, columns.size(), accumulate, c, ldc, upcoming);
   } else {
     const float* b = p.b + columns.begin * (p.transpose_b == Transpose::kNo ? 1 : p.ldb);
     gemm(Transpose::kNo, p.transpose_b, rows, columns.size(), p.inner, a, lda, b, p.ldb, accumulate, c, ldc);
@@ -51,9 +51,10 @@ void PackedProduct::operator()(const float* a, int64_t lda, int64_t rows, Range 
 }
 
 void transposed_product(const SimdKernels& simd, const float* a, int64_t lda, const float* b, int64_t ldb,
-                        int64_t inner, int64_t rows, int64_t columns, bool accumulate, float* c, int64_t ldc) {
+                        int64_t inner, int64_t rows, int64_t columns, bool accumulate, float* c, int64_t ldc,
+                        Upcoming upcoming) {
   if (simd.transposed_product) {
-    simd.transposed_product(a, lda, b, ldb, inner, rows, columns, accumulate, c, ldc);
+    simd.transposed_product(a, lda, b, ldb, inner, rows, columns, accumulate, c, ldc, upcoming);
   } else {
     gemm(Transpose::kYes, Transpose::kNo, rows, columns, inner, a, lda, b, ldb, accumulate, c, ldc);
   }

@@ -24,7 +24,7 @@ class PackedProduct {
   // c (rows, columns.size()) = a (rows, inner) * those columns of op(b), or += if accumulate. a and c point to the
   // piece's first element; columns begin at multiples of kProductPanel.
   void operator()(const float* a, int64_t lda, int64_t rows, Range columns, bool accumulate, float* c,
-                  int64_t ldc) const;
+                  int64_t ldc, Upcoming upcoming = {}) const;
 
  private:
   const SimdKernels& simd_;
@@ -34,6 +34,7 @@ class PackedProduct {
 
 // c (rows, columns) = a (inner, rows) transposed * b (inner, columns), or += if accumulate.
 void transposed_product(const SimdKernels& simd, const float* a, int64_t lda, const float* b, int64_t ldb,
-                        int64_t inner, int64_t rows, int64_t columns, bool accumulate, float* c, int64_t ldc);
+                        int64_t inner, int64_t rows, int64_t columns, bool accumulate, float* c, int64_t ldc,
+                        Upcoming upcoming = {});
 
 }  // namespace riffle

@@ -32,7 +32,11 @@ inline void prefetch_next(const float* a, int64_t a_row, int64_t steps, const fl
 // operands' i-th contribution.
 template <int kRows, int kLanes, bool kMaskB>
 inline void tile(const float* a, int64_t a_row, int64_t a_step, const float* b, int64_t b_step, int64_t steps,
-                 __mmask16 mask, bool accumulate, float* c, int64_t ldc) {
+                 __mmask16 mask, bool accumulate, float* c, int64_t ldc, Upcoming& upcoming) {
+  const float* next = upcoming.data;
+  const int64_t next_step = upcoming.floats > 0 ? kLane : 0;
+  upcoming.data += steps * next_step;
+  upcoming.floats -= steps * next_step;
   __m512 sum[kRows][kLanes];
 #pragma GCC unroll 24
   for (int i = 0; i < kRows; ++i)
@@ -42,7 +46,8 @@ inline void tile(const float* a, int64_t a_row, int64_t a_step, const float* b, 
                   : j + 1 < kLanes ? _mm512_loadu_ps(c + i * ldc + j * kLane)
                                    : _mm512_maskz_loadu_ps(mask, c + i * ldc + j * kLane);
   if constexpr (!kMaskB) prefetch_next<kRows, kLanes>(a, a_row, steps, c, ldc);
-  for (int64_t k = 0; k < steps; ++k, a += a_step, b += b_step) {
+  for (int64_t k = 0; k < steps; ++k, a += a_step, b += b_step, next += next_step) {
+    __builtin_prefetch(next, 0, 2);
     __m512 right[kLanes];
 #pragma GCC unroll 4
     for (int j = 0; j < kLanes; ++j)
@@ -70,9 +75,9 @@ inline void tile(const float* a, int64_t a_row, int64_t a_step, const float* b, 
 // `rows` rows in tiles of kRows, then 8, 4, 2, 1 of what is left.
 template <int kRows, int kLanes, bool kMaskB>
 inline void tiles(const float* a, int64_t a_row, int64_t a_step, const float* b, int64_t b_step, int64_t steps,
-                  int64_t rows, __mmask16 mask, bool accumulate, float* c, int64_t ldc) {
+                  int64_t rows, __mmask16 mask, bool accumulate, float* c, int64_t ldc, Upcoming& upcoming) {
   while (rows >= kRows) {
-    tile<kRows, kLanes, kMaskB>(a, a_row, a_step, b, b_step, steps, mask, accumulate, c, ldc);
+    tile<kRows, kLanes, kMaskB>(a, a_row, a_step, b, b_step, steps, mask, accumulate, c, ldc, upcoming);
     rows -= kRows;
     a += kRows * a_row;
     c += kRows * ldc;
@@ -80,40 +85,40 @@ inline void tiles(const float* a, int64_t a_row, int64_t a_step, const float* b,
   if constexpr (kRows > 1) {
     constexpr int kFewer = kRows > 8 ? 8 : kRows > 4 ? 4 : kRows > 2 ? 2 : 1;
     if (rows > 0)
-      tiles<kFewer, kLanes, kMaskB>(a, a_row, a_step, b, b_step, steps, rows, mask, accumulate, c, ldc);
+      tiles<kFewer, kLanes, kMaskB>(a, a_row, a_step, b, b_step, steps, rows, mask, accumulate, c, ldc, upcoming);
   }
 }
 
 // One panel of up to 64 columns. Tiles of 24 accumulators, which leave registers for the operands.
 template <bool kMaskB>
 void panel(const float* a, int64_t a_row, int64_t a_step, const float* b, int64_t b_step, int64_t steps, int64_t rows,
-           int64_t columns, bool accumulate, float* c, int64_t ldc) {
+           int64_t columns, bool accumulate, float* c, int64_t ldc, Upcoming& upcoming) {
   const int64_t lanes = (columns + kLane - 1) / kLane;
   const __mmask16 mask = last_mask(columns, lanes);
   switch (lanes) {
     case 4:
-      return tiles<6, 4, kMaskB>(a, a_row, a_step, b, b_step, steps, rows, mask, accumulate, c, ldc);
+      return tiles<6, 4, kMaskB>(a, a_row, a_step, b, b_step, steps, rows, mask, accumulate, c, ldc, upcoming);
     case 3:
-      return tiles<8, 3, kMaskB>(a, a_row, a_step, b, b_step, steps, rows, mask, accumulate, c, ldc);
+      return tiles<8, 3, kMaskB>(a, a_row, a_step, b, b_step, steps, rows, mask, accumulate, c, ldc, upcoming);
     case 2:
-      return tiles<12, 2, kMaskB>(a, a_row, a_step, b, b_step, steps, rows, mask, accumulate, c, ldc);
+      return tiles<12, 2, kMaskB>(a, a_row, a_step, b, b_step, steps, rows, mask, accumulate, c, ldc, upcoming);
     default:
-      return tiles<16, 1, kMaskB>(a, a_row, a_step, b, b_step, steps, rows, mask, accumulate, c, ldc);
+      return tiles<16, 1, kMaskB>(a, a_row, a_step, b, b_step, steps, rows, mask, accumulate, c, ldc, upcoming);
   }
 }
 
 void product(const float* a, int64_t lda, int64_t rows, int64_t inner, const float* packed_b, int64_t columns,
-             bool accumulate, float* c, int64_t ldc) {
+             bool accumulate, float* c, int64_t ldc, Upcoming upcoming) {
   for (int64_t begin = 0; begin < columns; begin += kPanel, packed_b += inner * kPanel)
     panel<false>(a, lda, 1, packed_b, kPanel, inner, rows, columns - begin < kPanel ? columns - begin : kPanel,
-                 accumulate, c + begin, ldc);
+                 accumulate, c + begin, ldc, upcoming);
 }
 
 void transposed_product(const float* a, int64_t lda, const float* b, int64_t ldb, int64_t inner, int64_t rows,
-                        int64_t columns, bool accumulate, float* c, int64_t ldc) {
+                        int64_t columns, bool accumulate, float* c, int64_t ldc, Upcoming upcoming) {
   for (int64_t begin = 0; begin < columns; begin += kPanel)
     panel<true>(a, 1, lda, b + begin, ldb, inner, rows, columns - begin < kPanel ? columns - begin : kPanel, accumulate,
-                c + begin, ldc);
+                c + begin, ldc, upcoming);
 }
 
 #endif
