@@ -10,6 +10,8 @@ namespace {
 
 constexpr int64_t kFewestRows = 256;  // packing moves each element of b once: about the time of eight rows' products
 
+constexpr int64_t kLargestCopy = int64_t{1} << 17;
+
 // panel (inner, kProductPanel) = columns of op(b), and zeros beyond them.
 void pack_panel(const PackedProduct::Problem& p, Range columns, float* panel) {
   for (int64_t k = 0; k < p.inner; ++k, panel += kProductPanel) {
@@ -26,6 +28,8 @@ void pack_panel(const PackedProduct::Problem& p, Range columns, float* panel) {
 
 int64_t PackedProduct::packed_size(const SimdKernels& simd, const Problem& problem) {
   if (!simd.product || problem.rows < kFewestRows) return 0;
+  // A step needs most memory while the gradients of its largest filter are computed: none is spent on a copy then.
+  if (problem.transpose_b == Transpose::kNo && problem.inner * problem.columns > kLargestCopy) return 0;
   return divide_up(problem.columns, kProductPanel) * kProductPanel * problem.inner;
 }
 
