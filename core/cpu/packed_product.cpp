@@ -37,9 +37,8 @@ PackedProduct::PackedProduct(const SimdKernels& simd, Parallel& parallel, const 
     : simd_(simd), problem_(problem), packed_(memory) {
   if (!memory) return;
   const Chunks panels{problem.columns, kProductPanel};
-  parallel(panels.count(), [&](int64_t i) {
-    pack_panel(problem, panels[i], memory + i * kProductPanel * problem.inner);
-  });
+  parallel(panels.count(),
+           [&](int64_t i) { pack_panel(problem, panels[i], memory + i * kProductPanel * problem.inner); });
 }
 
 void PackedProduct::operator()(const float* a, int64_t lda, int64_t rows, Range columns, bool accumulate, float* c,
@@ -47,7 +46,8 @@ void PackedProduct::operator()(const float* a, int64_t lda, int64_t rows, Range 
   const Problem& p = problem_;
   if (packed_) {
     RIFFLE_CHECK(columns.begin % kProductPanel == 0, "a piece begins with column ", columns.begin);
-    simd_.product(a, lda, rows, p.inner, packed_ + columns.begin * p.inner, columns.size(), accumulate, c, ldc, upcoming);
+    simd_.product(a, lda, rows, p.inner, packed_ + columns.begin * p.inner, columns.size(), accumulate, c, ldc,
+                  upcoming);
   } else {
     const float* b = p.b + columns.begin * (p.transpose_b == Transpose::kNo ? 1 : p.ldb);
     gemm(Transpose::kNo, p.transpose_b, rows, columns.size(), p.inner, a, lda, b, p.ldb, accumulate, c, ldc);

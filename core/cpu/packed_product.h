@@ -23,8 +23,8 @@ class PackedProduct {
 
   // c (rows, columns.size()) = a (rows, inner) * those columns of op(b), or += if accumulate. a and c point to the
   // piece's first element; columns begin at multiples of kProductPanel.
-  void operator()(const float* a, int64_t lda, int64_t rows, Range columns, bool accumulate, float* c,
-                  int64_t ldc, Upcoming upcoming = {}) const;
+  void operator()(const float* a, int64_t lda, int64_t rows, Range columns, bool accumulate, float* c, int64_t ldc,
+                  Upcoming upcoming = {}) const;
 
  private:
   const SimdKernels& simd_;

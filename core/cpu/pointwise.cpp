@@ -1,6 +1,6 @@
-// Pointwise convolutions (1x1) as matrix products. oneDNN's own convolution falls back to a reference loop on channel
-// slices; its sgemm takes any row pitch at full speed. We split the product ourselves, one single-threaded sgemm a
-// piece, because then the pieces, and so the results, depend on the shape only.
+// Pointwise convolutions (1x1) as matrix products on channel slices of any row pitch, at which oneDNN's own convolution
+// falls back to a reference loop. We split the product ourselves into single-threaded pieces, because then the pieces, and
+// so the results, depend on the shape only.
 #include <dnnl.h>
 #include <omp.h>
 

@@ -59,7 +59,8 @@ inline void pool_row(const float* x, int64_t ldx, const RowGeometry& g, int64_t 
       const IndexRange columns = taps_inside(iw0, g.kernel_w, g.width);
       const float* window = x + (ih0 * g.width + iw0) * ldx;  // of tap (0, 0), which may lie outside
       V best{}, tap{};
-      const bool nine = g.kernel_h == 3 && g.kernel_w == 3 && rows.end - rows.begin == 3 && columns.end - columns.begin == 3;
+      const bool nine =
+          g.kernel_h == 3 && g.kernel_w == 3 && rows.end - rows.begin == 3 && columns.end - columns.begin == 3;
       if (!nine || !pool_nine(window, ldx, g.width, value, best, tap)) {
         best = value(window + (rows.begin * g.width + columns.begin) * ldx);
         tap = splat<V>(static_cast<float>(rows.begin * g.kernel_w + columns.begin));
@@ -80,9 +81,8 @@ inline void pool_row(const float* x, int64_t ldx, const RowGeometry& g, int64_t 
 
 void max_pool_row(const float* x, int64_t ldx, const RowGeometry& g, int64_t oh, float* y, int64_t ldy,
                   uint8_t* winner) {
-  pool_row(x, ldx, g, oh, y, ldy, winner, [](auto lane, int64_t c) {
-    return [=](const float* pixel) { return lane.load(pixel + c); };
-  });
+  pool_row(x, ldx, g, oh, y, ldy, winner,
+           [](auto lane, int64_t c) { return [=](const float* pixel) { return lane.load(pixel + c); }; });
 }
 
 void norm_max_pool_row(const float* x, int64_t ldx, const ChannelAffine& a, const RowGeometry& g, int64_t oh, float* y,

@@ -28,8 +28,9 @@ inline void prefetch_next(const float* a, int64_t a_row, int64_t steps, const fl
   }
 }
 
-// A tile of the result, kRows x kLanes vectors: zero, or c's present values; `step(i)` gives the addresses of the
-// operands' i-th contribution.
+// A tile of the result, kRows x kLanes vectors, from zero or from c's present values. Step k multiplies the kRows values
+// of a, a_row apart, with a row of b; from one step to the next a moves by a_step and b by b_step. `upcoming` moves on by
+// what was prefetched.
 template <int kRows, int kLanes, bool kMaskB>
 inline void tile(const float* a, int64_t a_row, int64_t a_step, const float* b, int64_t b_step, int64_t steps,
                  __mmask16 mask, bool accumulate, float* c, int64_t ldc, Upcoming& upcoming) {
@@ -51,7 +52,8 @@ inline void tile(const float* a, int64_t a_row, int64_t a_step, const float* b, 
     __m512 right[kLanes];
 #pragma GCC unroll 4
     for (int j = 0; j < kLanes; ++j)
-      right[j] = kMaskB && j + 1 == kLanes ? _mm512_maskz_loadu_ps(mask, b + j * kLane) : _mm512_loadu_ps(b + j * kLane);
+      right[j] =
+          kMaskB && j + 1 == kLanes ? _mm512_maskz_loadu_ps(mask, b + j * kLane) : _mm512_loadu_ps(b + j * kLane);
 #pragma GCC unroll 24
     for (int i = 0; i < kRows; ++i) {
       const __m512 left = _mm512_set1_ps(a[i * a_row]);
