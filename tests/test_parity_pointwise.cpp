@@ -24,6 +24,7 @@ const std::vector<Problem>& problems() {
       {{2, 7, 7, 29}, 1, kLastPart, kSlice},  {{1, 9, 11, 116}, 116, kFirstPart, kLastPart},
       {{2, 7, 7, 232}, 232, kSlice, kPacked}, {{1, 13, 17, 1}, 24, kPacked, kFirstPart},
       {{3, 2, 2, 464}, 29, kPacked, kPacked}, {{3, 29, 31, 58}, 70, kSlice, kPacked},  // sums of several parts
+      {{2, 13, 11, 24}, 40, kSlice, kSlice},
   };
   return all;
 }

@@ -4,13 +4,12 @@
 
 #include "core/contracts.h"
 #include "core/cpu/cpu_backend.h"
-#include "core/cpu/gemm.h"
 #include "core/cpu/row_geometry.h"
 
 namespace riffle {
 namespace {
 
-constexpr int64_t kRows = 256;  // of the gradient of y at a time: it stays in the second-level cache
+constexpr int64_t kRows = 240;  // of the gradient of y at a time: it stays in the second-level cache
 // Above this many weights a sum of dw for each part of the pixels costs more than the fusion saves.
 constexpr int64_t kLargestFilter = int64_t{1} << 17;
 
@@ -49,17 +48,25 @@ void CpuBackend::pointwise_batch_norm_backward(const Tensor& x, const Tensor& w,
   const Chunks parts{pixels, divide_up(pixels, std::min<int64_t>(16, divide_up(pixels, 64)))};
   const Tensor partial = scratch(parts.count() * inputs * outputs);
   const Tensor gradients = scratch(parallel_.threads() * kRows * outputs);
+  const auto upcoming = [&](const Tensor& tensor, int64_t begin) {
+    const int64_t rows = std::min(kRows, pixels - begin);
+    return Upcoming{tensor.data<float>() + begin * tensor.ld(), rows * tensor.ld()};
+  };
+  Tensor packed;
+  const PackedProduct product = packed_product({pixels, outputs, inputs, Transpose::kNo, pw, inputs}, packed);
   parallel_(parts.count(), [&](int64_t part, int thread) {
     float* g = gradients.data<float>() + thread * kRows * outputs;
     float* sum = partial.data<float>() + part * inputs * outputs;
     for (int64_t begin = parts[part].begin; begin < parts[part].end; begin += kRows) {
       const int64_t rows = std::min(kRows, parts[part].end - begin);
       norm_backward_rows(y, dz, {begin, begin + rows}, k, gradient, norm.relu, g, outputs);
-      gemm_(Transpose::kYes, Transpose::kNo, outputs, inputs, rows, g, outputs, px + begin * x.ld(), x.ld(),
-            begin > parts[part].begin, sum, inputs);
+      transposed_product(products_, g, outputs, px + begin * x.ld(), x.ld(), rows, outputs, inputs,
+                         begin > parts[part].begin, sum, inputs, upcoming(y, begin + rows));
       if (pdx)
-        gemm_(Transpose::kNo, Transpose::kNo, rows, inputs, outputs, g, outputs, pw, inputs,
-              write_dx == Write::kAccumulate, pdx + begin * dx.ld(), dx.ld());
+        for (int64_t half = 0; half < rows; half += kRows / 2)
+          product(g + half * outputs, outputs, std::min(kRows / 2, rows - half), {0, inputs},
+                  write_dx == Write::kAccumulate, pdx + (begin + half) * dx.ld(), dx.ld(),
+                  upcoming(half == 0 ? dz.parts().front() : x, begin + rows));
     }
   });
   reduce_parts(partial.data<float>(), parts.count(), inputs * outputs, write_params, dw.data<float>());

@@ -13,10 +13,10 @@ namespace riffle {
 
 namespace {
 
-GemmFunction gemm_of(Products products) {
-  if (products == Products::kF32) return gemm;
+MatrixProducts products_of(Products products) {
+  if (products == Products::kF32) return {simd_kernels(), gemm};
 #if RIFFLE_HAVE_X86
-  if (cpu_has_bf16()) return gemm_bf16;
+  if (cpu_has_bf16()) return {{}, gemm_bf16};
 #endif
   fail_usage("precision bf16 on the CPU needs AVX512-BF16, which ", cpu_model(), " lacks (or RIFFLE_ISA forbids)");
 }
@@ -28,7 +28,7 @@ CpuBackend::CpuBackend(int threads, bool poison, Products products)
       poison_(poison),
       allocator_(std::make_shared<CachingAllocator>()),
       simd_(simd_kernels()),
-      gemm_(gemm_of(products)) {}
+      products_(products_of(products)) {}
 
 std::unique_ptr<Backend> make_cpu_backend(int threads, bool poison, Products products) {
   return std::make_unique<CpuBackend>(threads, poison, products);
@@ -36,7 +36,7 @@ std::unique_ptr<Backend> make_cpu_backend(int threads, bool poison, Products pro
 
 std::string CpuBackend::description() const {
   return join("CPU: ", cpu_model(), ", ", parallel_.threads(), parallel_.threads() == 1 ? " thread, " : " threads, ",
-              cpu_isa(), gemm_ == gemm ? "" : ", matrix products in bf16", ", oneDNN ", one_dnn_version());
+              cpu_isa(), products_.gemm == gemm ? "" : ", matrix products in bf16", ", oneDNN ", one_dnn_version());
 }
 
 Tensor CpuBackend::empty(Shape shape, DType dtype) {

@@ -9,7 +9,7 @@
 
 #include "core/backend.h"
 #include "core/cpu/allocator.h"
-#include "core/cpu/gemm.h"
+#include "core/cpu/packed_product.h"
 #include "core/cpu/parallel.h"
 #include "core/cpu/simd_kernels.h"
 
@@ -190,13 +190,15 @@ class CpuBackend final : public Backend {
   void merge_moments(const Tensor& partial, const Chunks& pixels, const Tensor& mean, const Tensor& var);
   // total[c] = sum over parts of partial[part][c], in order; overwrites or accumulates.
   void reduce_parts(const float* partial, int64_t parts, int64_t size, Write write, float* total);
+  // Its packed operand lives in `memory`, which must outlive it.
+  PackedProduct packed_product(const PackedProduct::Problem& problem, Tensor& memory);
   Tensor scratch(int64_t floats) { return empty(vector_shape(floats), DType::kF32); }
 
   Parallel parallel_;
   bool poison_;
   std::shared_ptr<CachingAllocator> allocator_;
   const SimdKernels& simd_;
-  const GemmFunction gemm_;
+  const MatrixProducts products_;
 };
 
 }  // namespace riffle

@@ -16,9 +16,10 @@ namespace riffle {
   extern const DepthwiseKernels kDepthwiseKernels; \
   extern const PoolingKernels kPoolingKernels;     \
   extern const NarrowKernels kNarrowKernels;       \
+  extern const ProductKernels kProductKernels;     \
   }
 #define RIFFLE_KERNELS(isa) \
-  { isa::kRowKernels, isa::kDepthwiseKernels, isa::kPoolingKernels, isa::kNarrowKernels }
+  { isa::kRowKernels, isa::kDepthwiseKernels, isa::kPoolingKernels, isa::kNarrowKernels, isa::kProductKernels }
 
 #if RIFFLE_HAVE_X86
 RIFFLE_DECLARE_KERNELS(simd_avx512)

@@ -1,6 +1,6 @@
-// Pointwise convolutions (1x1) as matrix products. oneDNN's own convolution falls back to a reference loop on channel
-// slices; its sgemm takes any row pitch at full speed. We split the product ourselves, one single-threaded sgemm a
-// piece, because then the pieces, and so the results, depend on the shape only.
+// Pointwise convolutions (1x1) as matrix products on channel slices of any row pitch, at which oneDNN's own convolution
+// falls back to a reference loop. We split the product ourselves into single-threaded pieces, because then the pieces, and
+// so the results, depend on the shape only.
 #include <dnnl.h>
 #include <omp.h>
 
@@ -33,11 +33,17 @@ struct Tiles {
 Tiles product_tiles(int64_t rows, int64_t inner, int64_t columns) {
   const int64_t grain = std::clamp<int64_t>(32768 / (inner + columns) / 16 * 16, 64, 512);
   Tiles tiles{{rows, grain}, {columns, columns}};
-  if (tiles.rows.count() < 16) tiles.columns.grain = std::max<int64_t>(64, divide_up(columns, 16));
+  if (tiles.rows.count() < 16) tiles.columns.grain = divide_up(divide_up(columns, 16), kProductPanel) * kProductPanel;
   return tiles;
 }
 
 }  // namespace
+
+PackedProduct CpuBackend::packed_product(const PackedProduct::Problem& problem, Tensor& memory) {
+  const int64_t size = PackedProduct::packed_size(products_, problem);
+  if (size > 0) memory = scratch(size);
+  return PackedProduct(products_, parallel_, problem, size > 0 ? memory.data<float>() : nullptr);
+}
 
 void CpuBackend::pointwise(const Tensor& x, const Tensor& w, const Epilogue& epilogue, const Tensor& y) {
   check_pointwise(x, w, y);
@@ -49,11 +55,12 @@ void CpuBackend::pointwise(const Tensor& x, const Tensor& w, const Epilogue& epi
   float* py = y.data<float>();
   const Tiles tiles = product_tiles(x.pixels(), inputs, outputs);
   const Tensor moments = moments_scratch(epilogue.mean.defined(), tiles.rows.count(), outputs);
+  Tensor packed;
+  const PackedProduct product = packed_product({x.pixels(), inputs, outputs, Transpose::kYes, pw, inputs}, packed);
   parallel_(tiles.count(), [&](int64_t i) {
     const Range rows = tiles.rows[i / tiles.columns.count()], columns = tiles.columns[i % tiles.columns.count()];
     float* out = py + rows.begin * y.ld() + columns.begin;
-    gemm_(Transpose::kNo, Transpose::kYes, rows.size(), columns.size(), inputs, px + rows.begin * x.ld(), x.ld(),
-          pw + columns.begin * inputs, inputs, false, out, y.ld());
+    product(px + rows.begin * x.ld(), x.ld(), rows.size(), columns, false, out, y.ld());
     if (bias || epilogue.relu)
       simd_.bias_relu(out, y.ld(), rows.size(), columns.size(), bias ? bias + columns.begin : nullptr, epilogue.relu);
     if (moments.defined())
@@ -70,10 +77,12 @@ void CpuBackend::pointwise_backward_data(const Tensor& dy, const Tensor& w, Writ
   const float *pdy = dy.data<float>(), *pw = w.data<float>();
   float* pdx = dx.data<float>();
   const Tiles tiles = product_tiles(dx.pixels(), outputs, inputs);
+  Tensor packed;
+  const PackedProduct product = packed_product({dx.pixels(), outputs, inputs, Transpose::kNo, pw, inputs}, packed);
   parallel_(tiles.count(), [&](int64_t i) {
     const Range rows = tiles.rows[i / tiles.columns.count()], columns = tiles.columns[i % tiles.columns.count()];
-    gemm_(Transpose::kNo, Transpose::kNo, rows.size(), columns.size(), outputs, pdy + rows.begin * dy.ld(), dy.ld(),
-          pw + columns.begin, inputs, write == Write::kAccumulate, pdx + rows.begin * dx.ld() + columns.begin, dx.ld());
+    product(pdy + rows.begin * dy.ld(), dy.ld(), rows.size(), columns, write == Write::kAccumulate,
+            pdx + rows.begin * dx.ld() + columns.begin, dx.ld());
   });
 }
 
@@ -96,8 +105,8 @@ void CpuBackend::pointwise_backward_weights(const Tensor& x, const Tensor& dy, W
     for (int64_t begin = part.begin; begin < part.end; begin += 256) {
       const int64_t rows = std::min<int64_t>(256, part.end - begin);
       const bool accumulate = begin > part.begin || (direct && write == Write::kAccumulate);
-      gemm_(Transpose::kYes, Transpose::kNo, slice.size(), inputs, rows, pdy + begin * dy.ld() + slice.begin, dy.ld(),
-            px + begin * x.ld(), x.ld(), accumulate, target + slice.begin * inputs, inputs);
+      transposed_product(products_, pdy + begin * dy.ld() + slice.begin, dy.ld(), px + begin * x.ld(), x.ld(), rows,
+                         slice.size(), inputs, accumulate, target + slice.begin * inputs, inputs);
     }
   });
   if (!direct) reduce_parts(partial.data<float>(), parts.count(), outputs * inputs, write, pdw);

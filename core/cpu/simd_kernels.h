@@ -109,7 +109,26 @@ struct NarrowKernels {
   WeightsRow narrow9_weights_row, narrow3_weights_row;
 };
 
-struct SimdKernels : RowKernels, DepthwiseKernels, PoolingKernels, NarrowKernels {};
+constexpr int64_t kProductPanel = 64;  // columns of a packed right operand
+
+// Memory that will be read soon: it is prefetched between a product's instructions, as far as they suffice. May be empty.
+struct Upcoming {
+  const float* data;
+  int64_t floats;
+};
+
+// Matrix products. Null where the instruction set has none.
+struct ProductKernels {
+  // c (rows, columns) = a (rows, inner) * b, or += if accumulate. packed_b: panels (inner, kProductPanel) of b's columns,
+  // the last filled up with zeros.
+  void (*product)(const float* a, int64_t lda, int64_t rows, int64_t inner, const float* packed_b, int64_t columns,
+                  bool accumulate, float* c, int64_t ldc, Upcoming upcoming);
+  // c (rows, columns) = a (inner, rows) transposed * b (inner, columns), or += if accumulate.
+  void (*transposed_product)(const float* a, int64_t lda, const float* b, int64_t ldb, int64_t inner, int64_t rows,
+                             int64_t columns, bool accumulate, float* c, int64_t ldc, Upcoming upcoming);
+};
+
+struct SimdKernels : RowKernels, DepthwiseKernels, PoolingKernels, NarrowKernels, ProductKernels {};
 
 // The best that this processor can run, chosen once.
 const SimdKernels& simd_kernels();

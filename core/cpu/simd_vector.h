@@ -48,9 +48,14 @@ struct WholeLane {
     const Bytes bytes = __builtin_convertvector(v, Bytes);
     __builtin_memcpy(p, &bytes, sizeof bytes);
   }
-  // p[i] where bytes[i] == byte, otherwise other[i].
-  static V load_where(const uint8_t* bytes, uint8_t byte, const float* p, V other) {
-    return load_bytes(bytes) == splat<V>(byte) ? load(p) : other;
+  static Bytes bytes(const uint8_t* p) {
+    Bytes v;
+    __builtin_memcpy(&v, p, sizeof v);
+    return v;
+  }
+  // p[i] where values[i] == byte, otherwise other[i].
+  static V load_where(Bytes values, uint8_t byte, const float* p, V other) {
+    return __builtin_convertvector(values, V) == splat<V>(byte) ? load(p) : other;
   }
 };
 
@@ -60,15 +65,16 @@ struct SingleLane {
   static void store(float* p, float v) { *p = v; }
   static float load_bytes(const uint8_t* p) { return static_cast<float>(*p); }
   static void store_bytes(uint8_t* p, float v) { *p = static_cast<uint8_t>(v); }
-  static float load_where(const uint8_t* bytes, uint8_t byte, const float* p, float other) {
-    return *bytes == byte ? *p : other;
+  static uint8_t bytes(const uint8_t* p) { return *p; }
+  static float load_where(uint8_t value, uint8_t byte, const float* p, float other) {
+    return value == byte ? *p : other;
   }
 };
 
 #ifdef __AVX512BW__
 template <>
-inline F16 WholeLane<F16, U16>::load_where(const uint8_t* bytes, uint8_t byte, const float* p, F16 other) {
-  const __m128i all = _mm_loadu_si128(reinterpret_cast<const __m128i*>(bytes));
+inline F16 WholeLane<F16, U16>::load_where(U16 values, uint8_t byte, const float* p, F16 other) {
+  const __m128i all = reinterpret_cast<__m128i>(values);
   const __mmask16 equal = _mm_cmpeq_epi8_mask(all, _mm_set1_epi8(static_cast<char>(byte)));
   return reinterpret_cast<F16>(_mm512_mask_loadu_ps(reinterpret_cast<__m512>(other), equal, p));
 }
@@ -86,8 +92,9 @@ struct MaskedLane {
   void store_bytes(uint8_t* p, F16 v) const {
     _mm_mask_storeu_epi8(p, mask, reinterpret_cast<__m128i>(__builtin_convertvector(v, U16)));
   }
-  F16 load_where(const uint8_t* bytes, uint8_t byte, const float* p, F16 other) const {
-    const __m128i all = _mm_maskz_loadu_epi8(mask, bytes);
+  U16 bytes(const uint8_t* p) const { return reinterpret_cast<U16>(_mm_maskz_loadu_epi8(mask, p)); }
+  F16 load_where(U16 values, uint8_t byte, const float* p, F16 other) const {
+    const __m128i all = reinterpret_cast<__m128i>(values);
     const __mmask16 equal = _mm_mask_cmpeq_epi8_mask(mask, all, _mm_set1_epi8(static_cast<char>(byte)));
     return reinterpret_cast<F16>(_mm512_mask_loadu_ps(reinterpret_cast<__m512>(other), equal, p));
   }
