@@ -18,6 +18,8 @@ struct TrainStepOptions {
   double ema_decay = 0;      // 0: no moving average
   uint64_t seed = 0;         // of dropout
   int64_t batch = 1;         // images a forward pass
+  int64_t frozen_parts = 0;     // of ShuffleNetV2::parts()
+  int64_t head_only_steps = 0;  // at first, when all parts are frozen
   bool scale_loss = false;   // dynamically: for f16 gradients. Needs accumulate = 1
   bool cuda_graphs = false;  // where the backend can capture and accumulate = 1
   int64_t steps_between_reads = 1;
@@ -63,6 +65,7 @@ class TrainStep {
     Tensor losses, logits;  // (N,1,1,1), (N,1,1,K)
   };
 
+  void thaw();
   StepResult run_batch(const Variable& x, const Tensor& labels);
   StepResult forward_and_backward(const Variable& x, const Tensor& labels);
   void run_update();
