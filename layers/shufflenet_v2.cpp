@@ -143,8 +143,7 @@ int64_t ShuffleNetV2::part_of(const std::string& parameter) const {
 Variable ShuffleNetV2::forward_part(const Context& context, int64_t part, const Variable& x) {
   const auto stages = static_cast<int64_t>(stages_.size());
   if (part == 0) return forward_stem(context, x);
-  return part > stages ? head_.forward(context, x)
-                       : forward_stage(context, *stages_[static_cast<size_t>(part - 1)], x);
+  return part > stages ? head_.forward(context, x) : forward_stage(context, *stages_[static_cast<size_t>(part - 1)], x);
 }
 
 Variable ShuffleNetV2::forward_stage(const Context& context, Stage& stage, Variable x) {

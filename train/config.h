@@ -74,9 +74,9 @@ struct EvalSection {
 struct OptimizerSection {  // SGD
   double momentum = 0.9;
   bool nesterov = false;
-  double weight_decay = 4e-5;  // on filters and matrices; never on BN and biases
-  double clip_norm = 0;        // 0: no clipping of the global gradient norm
-  int accumulate = 1;          // batches a step
+  double weight_decay = 4e-5;                // on filters and matrices; never on BN and biases
+  double clip_norm = 0;                      // 0: no clipping of the global gradient norm
+  int accumulate = 1;                        // batches a step
   std::vector<LrMultiplier> lr_multipliers;  // the first that matches; no match: 1
 };
 
@@ -96,9 +96,9 @@ struct EmaSection {
 };
 
 struct InitSection {
-  std::string checkpoint;    // weights to begin with; "": random ones
-  std::string weights;       // "raw", "ema" or "": see read_network()
-  bool reset_head = false;   // the classifier begins anew
+  std::string checkpoint;   // weights to begin with; "": random ones
+  std::string weights;      // "raw", "ema" or "": see read_network()
+  bool reset_head = false;  // the classifier begins anew
 };
 
 struct FinetuneSection {
@@ -131,7 +131,7 @@ struct Config {
   TrainSection train;
 
   ShuffleNetV2Config network(int64_t data_classes) const;  // the model section resolved; 0: no data at hand
-  int64_t frozen_parts() const;                              // of ShuffleNetV2::parts()
+  int64_t frozen_parts() const;                            // of ShuffleNetV2::parts()
   Normalisation network_input() const;
   TrainTransform train_transform() const;
   EvalTransform eval_transform() const;

@@ -287,7 +287,8 @@ std::string Constraint::text() const {
 }
 
 std::string Field::accepted() const {
-  const bool is_list = std::visit([](const auto* pointer) { return type_text(*pointer).rfind("a list", 0) == 0; }, value);
+  const bool is_list =
+      std::visit([](const auto* pointer) { return type_text(*pointer).rfind("a list", 0) == 0; }, value);
   if (!constraint.choices.empty()) return (is_list ? "a list, each " : "") + constraint.text();
   std::string type = std::visit([](const auto* pointer) { return type_text(*pointer); }, value);
   const std::string limits = constraint.text();

@@ -101,8 +101,8 @@ bool same_but_for_classes(ShuffleNetV2Config a, const ShuffleNetV2Config& b) {
 void adopt_network(const InitialWeights& initial, SourcedConfig& read, Adoption& adoption) {
   // Before anything is taken: what was set, on top of defaults, must already be the checkpoint's.
   std::vector<std::string> set;
-  const bool shape_is_set =
-      std::any_of(shape_fields().begin(), shape_fields().end(), [&](const auto& path) { return adoption.is_set(path); });
+  const bool shape_is_set = std::any_of(shape_fields().begin(), shape_fields().end(),
+                                        [&](const auto& path) { return adoption.is_set(path); });
   for (const std::string& path : shape_fields()) {
     if (shape_is_set) {
       set.push_back(path);
@@ -121,16 +121,17 @@ void adopt_network(const InitialWeights& initial, SourcedConfig& read, Adoption&
   const ShuffleNetV2Config& theirs = initial.network.metadata.model;
   if (same_but_for_classes(read.config.network(1), theirs)) return;
 
-  std::string ours_text, expected, where;
+  std::string ours_text, expected, where, where_set;  // the place of one that differs, else of one that was set
   for (const std::string& path : set) {
+    std::string& place = adoption.differs(path) ? where : where_set;
+    if (adoption.is_set(path) && place.empty()) place = read.sources.of({path.c_str()});
     if (!adoption.differs(path)) continue;
-    const std::string comma = ours_text.empty() ? "" : ", ";
-    if (where.empty() || adoption.is_set(path)) where = read.sources.of({path.c_str()});
-    ours_text += comma + path + " is " + adoption.our_text(path);
-    expected += (comma.empty() ? "" : " ") + path + "=" + adoption.their_text(path);
+    ours_text += (ours_text.empty() ? "" : ", ") + path + " is " + adoption.our_text(path);
+    expected += (expected.empty() ? "" : " ") + path + "=" + adoption.their_text(path);
   }
-  fail_usage(where, ": ", ours_text, ", but ", initial.path, " holds ", initial.network.architecture, "; expected ",
-             expected, ", or none of the model's keys set: then the checkpoint's network is taken");
+  fail_usage(where.empty() ? where_set : where, ": ", ours_text, ", but ", initial.path, " holds ",
+             initial.network.architecture, "; expected ", expected,
+             ", or none of the model's keys set: then the checkpoint's network is taken");
 }
 
 std::vector<std::string> adopt_input(const InitialWeights& initial, Adoption& adoption) {
@@ -150,14 +151,14 @@ std::vector<std::string> adopt_input(const InitialWeights& initial, Adoption& ad
 // A recipe for fine-tuning that trains from scratch would be a waste that nobody sees.
 void check_needs_checkpoint(const SourcedConfig& read) {
   const Config& config = read.config;
-  const char* path = !config.finetune.freeze.empty()          ? "finetune.freeze"
-                     : config.finetune.head_only.value > 0    ? "finetune.head_only"
-                     : config.init.reset_head                 ? "init.reset_head"
-                     : !config.init.weights.empty()           ? "init.weights"
-                                                              : nullptr;
+  const char* path = !config.finetune.freeze.empty()       ? "finetune.freeze"
+                     : config.finetune.head_only.value > 0 ? "finetune.head_only"
+                     : config.init.reset_head              ? "init.reset_head"
+                     : !config.init.weights.empty()        ? "init.weights"
+                                                           : nullptr;
   if (!path) return;
-  fail_usage(read.sources.of({path}), ": ", path, " is set, but init.checkpoint is not; name the weights to begin with: ",
-             "--init CHECKPOINT");
+  fail_usage(read.sources.of({path}), ": ", path,
+             " is set, but init.checkpoint is not; name the weights to begin with: ", "--init CHECKPOINT");
 }
 
 StoredNetwork read_checkpoint(const InitSection& init) {

@@ -62,15 +62,15 @@ void check_lr_multipliers(const std::vector<LrMultiplier>& rules, const std::vec
     }
     if (used) continue;
     if (matched_by < rules.size()) {
-      fail_usage("optimizer.lr_multipliers: the pattern '", pattern, "' changes nothing, for what it matches belongs to ",
-                 "the earlier pattern '", rules[matched_by].pattern, "'; the first match counts, so put '", pattern,
-                 "' before it");
+      fail_usage("optimizer.lr_multipliers: the pattern '", pattern,
+                 "' changes nothing, for what it matches belongs to ", "the earlier pattern '",
+                 rules[matched_by].pattern, "'; the first match counts, so put '", pattern, "' before it");
     }
     const std::string near = near_pattern(pattern, parameters);
-    fail_usage("optimizer.lr_multipliers: the pattern '", pattern, "' matches no parameter of the network; ",
-               near.empty() ? "expected patterns such as " + module_patterns(parameters)
-                            : "did you mean '" + near + "'?",
-               " ('riffle inspect' lists the layers)");
+    fail_usage(
+        "optimizer.lr_multipliers: the pattern '", pattern, "' matches no parameter of the network; ",
+        near.empty() ? "expected patterns such as " + module_patterns(parameters) : "did you mean '" + near + "'?",
+        " ('riffle inspect' lists the layers)");
   }
 }
 

@@ -9,6 +9,7 @@
 #include <utility>
 
 #include "train/lr_multipliers.h"
+#include "train/text.h"
 
 namespace riffle {
 namespace {
@@ -137,13 +138,33 @@ std::vector<ParameterGroup> Optimizer::groups(const std::function<bool(const std
     const bool has_rule = rule < rules.size();
     const std::string of_rule = has_rule ? rules[rule].pattern + ": " : "";
     const std::string kind = parameter.decay ? has_rule ? "weights" : "weights (filters, matrices)"
-                                             : has_rule ? "norms and biases" : "batch norm and biases";
+                             : has_rule      ? "norms and biases"
+                                             : "batch norm and biases";
     add_to(groups[{false, has_rule ? rule + 1 : 0, !parameter.decay}], parameter,
            {of_rule + kind, has_rule ? rules[rule].multiplier : 1, parameter.decay ? section_.weight_decay : 0});
   });
   std::vector<ParameterGroup> list;
   for (const auto& [key, group] : groups) list.push_back(group);
   return list;
+}
+
+std::vector<std::string> group_table(const std::vector<ParameterGroup>& groups) {
+  std::vector<std::string> lines{
+      "parameters  group                          tensors   parameters  lr multiplier  weight decay  frozen"};
+  for (const ParameterGroup& group : groups) {
+    std::string row = "            " + group.name;
+    const auto align_right = [&row](const std::string& text, size_t column) {
+      row.resize(std::max(row.size() + 1, column - text.size()), ' ');
+      row += text;
+    };
+    align_right(std::to_string(group.tensors), 50);
+    align_right(format_count(group.parameters), 63);
+    align_right(group.frozen ? "-" : format_significant(group.lr_multiplier, 4), 78);
+    align_right(group.frozen ? "-" : format_significant(group.weight_decay, 4), 92);
+    align_right(group.frozen ? "yes" : "no", 100);
+    lines.push_back(row);
+  }
+  return lines;
 }
 
 WeightAverage::WeightAverage(Backend& backend, ShuffleNetV2& network, double decay)

@@ -20,6 +20,9 @@ struct ParameterGroup {
   int64_t tensors = 0, parameters = 0;
 };
 
+// A table for people, as lines.
+std::vector<std::string> group_table(const std::vector<ParameterGroup>& groups);
+
 class Optimizer {
  public:
   // The module must outlive the optimizer.

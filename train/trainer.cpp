@@ -79,30 +79,11 @@ int64_t count_head_only_steps(const Duration& duration, int64_t steps_per_epoch,
   const int64_t steps = duration.steps(steps_per_epoch);
   if (steps >= total_steps) {
     fail_usage("finetune.head_only is ", duration.text(), ", ", steps, steps == 1 ? " step" : " steps",
-               ", and the whole run has ", total_steps, ", so that only the classifier would ever train; shorten it, or ",
+               ", and the whole run has ", total_steps,
+               ", so that only the classifier would ever train; shorten it, or ",
                "say so: finetune.freeze=[stem, stage2, stage3, stage4, conv5]");
   }
   return steps;
-}
-
-// The table of parameter groups, as lines.
-std::vector<std::string> group_table(const std::vector<ParameterGroup>& groups) {
-  std::vector<std::string> lines{
-      "parameters  group                          tensors   parameters  lr multiplier  weight decay  frozen"};
-  for (const ParameterGroup& group : groups) {
-    std::string row = "            " + group.name;
-    const auto align_right = [&row](const std::string& text, size_t column) {
-      row.resize(std::max(row.size() + 1, column - text.size()), ' ');
-      row += text;
-    };
-    align_right(std::to_string(group.tensors), 50);
-    align_right(format_count(group.parameters), 63);
-    align_right(group.frozen ? "-" : format_significant(group.lr_multiplier, 4), 78);
-    align_right(group.frozen ? "-" : format_significant(group.weight_decay, 4), 92);
-    align_right(group.frozen ? "yes" : "no", 100);
-    lines.push_back(row);
-  }
-  return lines;
 }
 
 CheckpointMetadata make_metadata(const Config& config, const ShuffleNetV2& network,
@@ -185,8 +166,8 @@ std::vector<std::string> Trainer::plan() const {
 // Where the classifier trains alone at first: how long, and the groups after that.
 std::vector<std::string> Trainer::describe_groups() const {
   const int64_t frozen = config_.frozen_parts();
-  std::vector<std::string> lines = group_table(train_step_.optimizer().groups(
-      [&](const std::string& name) { return network_.part_of(name) < frozen; }));
+  std::vector<std::string> lines = group_table(
+      train_step_.optimizer().groups([&](const std::string& name) { return network_.part_of(name) < frozen; }));
   if (head_only_steps_ > 0) {
     lines.insert(lines.begin(), join("head only   for ", config_.finetune.head_only.text(), " (",
                                      format_count(head_only_steps_), head_only_steps_ == 1 ? " step" : " steps",

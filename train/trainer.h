@@ -80,7 +80,7 @@ class Trainer {
   const TrainData& data_;
   Progress& progress_;
   ShuffleNetV2 network_;
-  std::string weights_note_;  // what it began with
+  std::string weights_note_;                // what it began with
   std::unique_ptr<ShuffleNetV2> averaged_;  // receives the moving averages; null without them
   Loader loader_;
   int64_t steps_per_epoch_, total_steps_, head_only_steps_;
