@@ -39,7 +39,7 @@ TEST(ConfigErrors, UnknownKeys) {
   EXPECT_EQ(file_error("ema:\n  halflife: 3\n"), "x.yaml:2:3: unknown key 'ema.halflife'; the keys of ema are decay");
   EXPECT_EQ(file_error("include: base.yaml\n"),
             "x.yaml:1:1: unknown key 'include'; the sections are model, data, normalisation, augment, eval, optimizer, "
-            "schedule, ema, train");
+            "schedule, ema, init, finetune, train");
 }
 
 TEST(ConfigErrors, KeysInTheWrongSection) {
@@ -165,7 +165,7 @@ TEST(ConfigErrors, Bounds) {
 
 TEST(ConfigErrors, DocumentsOfTheWrongShape) {
   const std::string sections =
-      "; expected sections: model, data, normalisation, augment, eval, optimizer, schedule, ema, train";
+      "; expected sections: model, data, normalisation, augment, eval, optimizer, schedule, ema, init, finetune, train";
   EXPECT_EQ(file_error("42\n"), "x.yaml:1:1: the configuration is '42'" + sections);
   EXPECT_EQ(file_error("- model\n"), "x.yaml:1:1: the configuration is a list" + sections);
   EXPECT_EQ(file_error("ema: 0.9\n"), "x.yaml:1:6: ema is '0.9'; expected its keys: decay");
@@ -301,7 +301,7 @@ TEST(ConfigErrors, FrozenPartsAreTheFirstOnes) {
   EXPECT_EQ(file_error("finetune: {freeze: stem}\n"),
             "x.yaml:1:20: finetune.freeze is 'stem'; expected a list of strings such as [cat, dog]");
   EXPECT_NE(file_error("finetune: {freeze: [stem, stage2, stage3, stage4, conv5], head_only: 1ep}\n")
-                .find("x.yaml:1:69: finetune.head_only is 1ep, but finetune.freeze has all parts"),
+                .find("x.yaml:1:70: finetune.head_only is 1ep, but finetune.freeze has all parts"),
             std::string::npos);
 }
 

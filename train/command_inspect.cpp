@@ -54,7 +54,7 @@ Subject from_checkpoint(const std::string& path) {
 
 Subject from_config(const std::string& path, const std::vector<std::string>& overrides) {
   SourcedConfig read = read_sourced_config(path, overrides);
-  const Config config = read.config.init.checkpoint.empty() ? read.config : resolve_run(std::move(read)).config;
+  const Config config = read.config.init.checkpoint.empty() ? checked(read) : resolve_run(std::move(read)).config;
   auto classes = static_cast<int64_t>(config.data.class_names.size());
   if (config.model.classes == 0 && classes == 0) {
     if (config.data.source.empty())

@@ -198,10 +198,7 @@ class Reader {
   }
 
   const Config& unchecked() const { return config_; }
-  SourcedConfig finish() const {
-    check_config(config_, sources_);
-    return {config_, sources_};
-  }
+  SourcedConfig finish() const { return {config_, sources_}; }
 
  private:
   void read_keys(const YAML::Node& map, const std::string& prefix, const Origin& origin) {
@@ -295,6 +292,11 @@ std::string read_text(const std::string& path) {
 
 }  // namespace
 
+Config checked(const SourcedConfig& read) {
+  check_config(read.config, read.sources);
+  return read.config;
+}
+
 SourcedConfig parse_sourced_config(const std::string& text, const std::string& name,
                                    const std::vector<std::string>& overrides) {
   Reader reader(name);
@@ -304,7 +306,7 @@ SourcedConfig parse_sourced_config(const std::string& text, const std::string& n
 }
 
 Config parse_config(const std::string& text, const std::string& name, const std::vector<std::string>& overrides) {
-  return parse_sourced_config(text, name, overrides).config;
+  return checked(parse_sourced_config(text, name, overrides));
 }
 
 DataSection parse_data_section(const std::string& text, const std::string& name) {
@@ -314,7 +316,7 @@ DataSection parse_data_section(const std::string& text, const std::string& name)
 }
 
 Config read_config(const std::string& path, const std::vector<std::string>& overrides) {
-  return read_sourced_config(path, overrides).config;
+  return checked(read_sourced_config(path, overrides));
 }
 
 SourcedConfig read_sourced_config(const std::string& path, const std::vector<std::string>& overrides) {

@@ -10,10 +10,13 @@
 
 namespace riffle {
 
+// Fields that are right one by one. Whether they go together is checked when all are known: a checkpoint may give some.
 struct SourcedConfig {
   Config config;
   ConfigSources sources;  // which fields were set, and where
 };
+// Throws Error(kUsage) where fields do not go together.
+Config checked(const SourcedConfig& read);
 
 // `overrides`: "schedule.lr=0.1", "model.stage_channels=[48,96,192]"; applied in order, errors name the override.
 Config read_config(const std::string& path, const std::vector<std::string>& overrides);

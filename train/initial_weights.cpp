@@ -7,7 +7,6 @@
 #include <utility>
 
 #include "train/checkpoint/checkpoint.h"
-#include "train/config_checks.h"
 #include "train/config_fields.h"
 #include "train/label_map.h"
 #include "train/text.h"
@@ -201,14 +200,13 @@ void reorder_rows(HostTensor& tensor, const std::vector<size_t>& rows) {
 RunConfig resolve_run(SourcedConfig read) {
   if (read.config.init.checkpoint.empty()) {
     check_needs_checkpoint(read);
-    return {read.config, std::nullopt, {}};
+    return {checked(read), std::nullopt, {}};
   }
   const InitialWeights initial{read.config.init.checkpoint, read_checkpoint(read.config.init)};
   Adoption adoption(read, config_of(initial.network.metadata), initial.path);
   adopt_network(initial, read, adoption);
   std::vector<std::string> warnings = adopt_input(initial, adoption);
-  check_config(read.config, read.sources);
-  return {read.config, initial, std::move(warnings)};
+  return {checked(read), initial, std::move(warnings)};
 }
 
 std::string load_initial_weights(Backend& backend, const InitialWeights& initial, bool reset_head,
