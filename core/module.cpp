@@ -19,6 +19,16 @@ bool records(const Context& context, const Variable& x, std::initializer_list<co
   return wanted;
 }
 
+void Parameter::freeze(Backend& backend, bool freeze_it) {
+  if (freeze_it) {
+    grad = Tensor{};
+  } else if (!grad.defined()) {
+    grad = backend.empty_parameter(value.shape());
+  }
+  grad_written = false;
+  frozen = freeze_it;
+}
+
 Parameter& Module::add_parameter(Backend& backend, std::string name, ParameterKind kind, Shape shape, bool decay) {
   for (const auto& other : parameters_) RIFFLE_CHECK(other->name != name, "two parameters are called ", name);
   auto parameter = std::make_unique<Parameter>();
@@ -34,7 +44,7 @@ Parameter& Module::add_parameter(Backend& backend, std::string name, ParameterKi
 }
 
 Buffer& Module::add_buffer(Backend& backend, std::string name, int64_t size, double value) {
-  auto buffer = std::make_unique<Buffer>(Buffer{std::move(name), backend.empty_parameter(vector_shape(size)), {}});
+  auto buffer = std::make_unique<Buffer>(Buffer{std::move(name), backend.empty_parameter(vector_shape(size))});
   backend.fill(value, buffer->value);
   buffers_.push_back(std::move(buffer));
   return *buffers_.back();

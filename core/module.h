@@ -30,7 +30,10 @@ struct Parameter {
   Tensor compute_value;       // what operations on activations read: value in the backend's dtype(), or value itself
   StoredOrder order{};        // of all three; set before values are
   bool grad_written = false;  // false: the next gradient overwrites; true: it accumulates
-  bool frozen = false;        // no gradient is computed and no update applied
+  bool frozen = false;        // no gradient is computed and no update applied; see freeze()
+
+  // A frozen parameter keeps no memory for its gradient; a thawed one has it again, not written.
+  void freeze(Backend& backend, bool freeze_it);
 
   // To be called when something other than sgd_step has written `value`.
   void value_changed(Backend& backend) {
@@ -51,6 +54,7 @@ struct Buffer {
   std::string name;
   Tensor value;  // (1,1,1,C), packed
   StoredOrder order{};
+  bool frozen = false;  // never updated
 };
 
 class Module {

@@ -42,14 +42,19 @@ BatchNorm2d::BatchNorm2d(Backend& backend, int64_t channels)
   backend.fill(0, bias_->value);
 }
 
+void BatchNorm2d::freeze_statistics(bool frozen) {
+  running_mean_->frozen = frozen;
+  running_var_->frozen = frozen;
+}
+
 BatchStatistics BatchNorm2d::batch_statistics(const Context& context) const {
-  if (!context.training || frozen_statistics_) return {};
+  if (!context.training || running_mean_->frozen) return {};
   const Shape& shape = weight_->value.shape();
   return {context.backend.empty_parameter(shape), context.backend.empty_parameter(shape)};
 }
 
 bool BatchNorm2d::trains(const Context& context) const {
-  return context.tape && context.training && !frozen_statistics_ && !weight_->frozen && !bias_->frozen;
+  return context.tape && context.training && !running_mean_->frozen && !weight_->frozen && !bias_->frozen;
 }
 
 void BatchNorm2d::update_running(Backend& backend, const Tensor& mean, const Tensor& var, int64_t pixels) {
@@ -61,7 +66,7 @@ BatchNormState BatchNorm2d::state(const Tensor& mean, const Tensor& var, bool re
 }
 
 BatchNorm2d::Statistics BatchNorm2d::statistics(const Context& context, const Tensor& x, const BatchStatistics& known) {
-  if (!context.training || frozen_statistics_) return {running_mean_->value, running_var_->value, false};
+  if (!context.training || running_mean_->frozen) return {running_mean_->value, running_var_->value, false};
   Backend& backend = context.backend;
   const BatchStatistics batch = known.wanted() ? known : batch_statistics(context);
   if (!known.wanted()) backend.batch_norm_statistics(x, batch.mean, batch.var);

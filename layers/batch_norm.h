@@ -38,7 +38,8 @@ class BatchNorm2d : public Module {
 
   Parameter& weight() { return *weight_; }
   Parameter& bias() { return *bias_; }
-  void freeze_statistics(bool frozen) { frozen_statistics_ = frozen; }
+  // Frozen: the running statistics are used and stay as they are, in training too.
+  void freeze_statistics(bool frozen);
 
  private:
   // The mean and variance to normalise with; in training the batch's, and the running ones are updated.
@@ -52,7 +53,6 @@ class BatchNorm2d : public Module {
   Parameter* bias_;
   Buffer* running_mean_;
   Buffer* running_var_;
-  bool frozen_statistics_ = false;
 };
 
 }  // namespace riffle

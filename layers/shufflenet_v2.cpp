@@ -1,6 +1,8 @@
 // ShuffleNetV2: construction and forward pass.
 #include "layers/shufflenet_v2.h"
 
+#include <algorithm>
+
 #include "layers/dropout.h"
 #include "layers/initialise.h"
 #include "layers/pooling.h"
@@ -96,7 +98,7 @@ ShuffleNetV2::ShuffleNetV2(Backend& backend, const ShuffleNetV2Config& config, u
   add_module("conv5", head_);
   classifier_ =
       std::make_unique<Linear>(backend, config.head_channels, config.classes, config.dialect != Dialect::kMegvii);
-  add_module("fc", *classifier_);
+  add_module(kClassifier, *classifier_);
   name_tree();
   if (execution == ShuffleExecution::kRouted) route_stages();
   initialise(backend, seed);
@@ -114,18 +116,40 @@ void ShuffleNetV2::route_stages() {
 Variable ShuffleNetV2::forward(const Context& context, const Variable& input) {
   RIFFLE_CHECK(input.shape().c == config_.input_channels, "the network reads ", config_.input_channels,
                " channels, the input is ", input.shape());
-  Variable x = forward_stem(context, input);
-  for (auto& stage : stages_) {
-    if (stage->routed) {
-      x = stage->routed->forward(context, stage->path(), x);
-    } else {
-      for (auto& unit : stage->units) x = unit->forward(context, x);
-    }
-  }
-  x = head_.forward(context, x);
+  const Context inference{context.backend};
+  const auto count = static_cast<int64_t>(parts().size());
+  Variable x = input;
+  for (int64_t part = 0; part < count; ++part) x = forward_part(part < frozen_parts_ ? inference : context, part, x);
   x = global_avg_pool(context, "globalpool", x);
   x = dropout(context, "dropout", x, config_.dropout, kHeadDropout);
   return classifier_->forward(context, x);
+}
+
+std::vector<std::string> ShuffleNetV2::parts() const {
+  std::vector<std::string> names{"stem"};
+  for (const auto& stage : stages_) names.push_back(stage->path());
+  names.emplace_back("conv5");
+  return names;
+}
+
+int64_t ShuffleNetV2::part_of(const std::string& parameter) const {
+  std::vector<std::string> modules{stem_.path()};
+  for (const auto& stage : stages_) modules.push_back(stage->path());
+  modules.push_back(head_.path());
+  const auto found = std::find(modules.begin(), modules.end(), parameter.substr(0, parameter.find('.')));
+  return found - modules.begin();
+}
+
+Variable ShuffleNetV2::forward_part(const Context& context, int64_t part, const Variable& x) {
+  const auto stages = static_cast<int64_t>(stages_.size());
+  if (part == 0) return forward_stem(context, x);
+  return part > stages ? head_.forward(context, x) : forward_stage(context, *stages_[static_cast<size_t>(part - 1)], x);
+}
+
+Variable ShuffleNetV2::forward_stage(const Context& context, Stage& stage, Variable x) {
+  if (stage.routed) return stage.routed->forward(context, stage.path(), x);
+  for (auto& unit : stage.units) x = unit->forward(context, x);
+  return x;
 }
 
 Variable ShuffleNetV2::forward_stem(const Context& context, const Variable& input) {
@@ -135,16 +159,34 @@ Variable ShuffleNetV2::forward_stem(const Context& context, const Variable& inpu
   return stem.forward_max_pool(context, input, dialect_window(config_.dialect, 3, 2, shape.h, shape.w));
 }
 
-void ShuffleNetV2::for_each_block(const std::function<void(ConvBn&)>& visit) {
-  for (auto& block : stem_.blocks()) visit(*block);
-  for (auto& stage : stages_) {
-    for (auto& unit : stage->units) {
-      if (unit->projection())
-        for (auto& block : unit->projection()->blocks()) visit(*block);
-      for (auto& block : unit->main().blocks()) visit(*block);
-    }
+void ShuffleNetV2::for_each_block(const VisitBlock& visit) {
+  for (size_t part = 0; part < stages_.size() + 2; ++part) for_each_block_of_part(static_cast<int64_t>(part), visit);
+}
+
+void ShuffleNetV2::for_each_block_of_part(int64_t part, const VisitBlock& visit) {
+  const auto visit_all = [&](ConvBnSequence& sequence) {
+    for (auto& block : sequence.blocks()) visit(*block);
+  };
+  if (part == 0) return visit_all(stem_);
+  if (part > static_cast<int64_t>(stages_.size())) return visit_all(head_);
+  for (auto& unit : stages_[static_cast<size_t>(part - 1)]->units) {
+    if (unit->projection()) visit_all(*unit->projection());
+    visit_all(unit->main());
   }
-  for (auto& block : head_.blocks()) visit(*block);
+}
+
+void ShuffleNetV2::freeze_parts(Backend& backend, int64_t count) {
+  const auto all = static_cast<int64_t>(parts().size());
+  RIFFLE_CHECK(count >= 0 && count <= all, "cannot freeze ", count, " of ", all, " parts");
+  for (int64_t part = 0; part < all; ++part) {
+    const bool frozen = part < count;
+    for_each_block_of_part(part, [&](ConvBn& block) {
+      for (Parameter* parameter : {&block.conv().weight(), &block.norm().weight(), &block.norm().bias()})
+        parameter->freeze(backend, frozen);
+      block.norm().freeze_statistics(frozen);
+    });
+  }
+  frozen_parts_ = count;
 }
 
 void ShuffleNetV2::fold_batch_norm(Backend& backend) {

@@ -57,6 +57,17 @@ class ShuffleNetV2 : public Module {
   // x (N,H,W,input_channels), normalised; H, W >= 32 (any size that leaves one pixel) -> logits (N,1,1,classes).
   Variable forward(const Context& context, const Variable& x);
 
+  // What can be frozen, in the order of the forward pass: "stem", "stage2", ..., "conv5". Only the classifier, whose
+  // parameters begin with kClassifier, cannot.
+  static constexpr const char* kClassifier = "fc";
+  std::vector<std::string> parts() const;
+  // Which of them a parameter belongs to, by its full name; their number for the classifier's.
+  int64_t part_of(const std::string& parameter) const;
+  // Freezes the first `count` parts and thaws the others: forward() then runs those as inference, with running
+  // statistics and without a tape, whatever the context says.
+  void freeze_parts(Backend& backend, int64_t count);
+  int64_t frozen_parts() const { return frozen_parts_; }
+
   // Folds every batch norm into its convolution (inference only; forward then refuses to train). Idempotent.
   void fold_batch_norm(Backend& backend);
 
@@ -70,8 +81,12 @@ class ShuffleNetV2 : public Module {
     std::vector<std::unique_ptr<ShuffleUnit>> units;
     std::unique_ptr<RoutedStage> routed;  // null: plain
   };
+  Variable forward_part(const Context& context, int64_t part, const Variable& x);
   Variable forward_stem(const Context& context, const Variable& input);
-  void for_each_block(const std::function<void(ConvBn&)>& visit);
+  Variable forward_stage(const Context& context, Stage& stage, Variable x);
+  using VisitBlock = std::function<void(ConvBn&)>;
+  void for_each_block(const VisitBlock& visit);
+  void for_each_block_of_part(int64_t part, const VisitBlock& visit);
   void route_stages();
   void initialise(Backend& backend, uint64_t seed);
 
@@ -80,6 +95,7 @@ class ShuffleNetV2 : public Module {
   std::vector<std::unique_ptr<Stage>> stages_;
   ConvBnSequence head_;  // published as conv5
   std::unique_ptr<Linear> classifier_;
+  int64_t frozen_parts_ = 0;
 };
 
 }  // namespace riffle

@@ -152,9 +152,12 @@ data:
 normalisation: {scale: 1, mean: [0.1], std: [0.2]}
 augment: {size: 28, crop: pad_and_crop, pad: 2, flip_probability: 0.25}
 eval: {resize: 0, crop: 28, batch: 10, every_epochs: 2}
-optimizer: {momentum: 0.8, nesterov: true, weight_decay: 1e-4, clip_norm: 5, accumulate: 2}
+optimizer: {momentum: 0.8, nesterov: true, weight_decay: 1e-4, clip_norm: 5, accumulate: 2,
+            lr_multipliers: [{pattern: "fc.*", multiplier: 10}, {multiplier: 0.5, pattern: stage4.*}]}
 schedule: {kind: step, lr: 0.3, warmup: 100it, warmup_factor: 0.1, milestones: [10, 20.5ep, 5e4it], gamma: 0.2}
 ema: {decay: 0.999}
+init: {checkpoint: "some where/#1.safetensors", weights: ema, reset_head: true}
+finetune: {freeze: [stage2, stem], head_only: 20it}
 train: {duration: 30ep, batch: 64, label_smoothing: 0.1, seed: 18446744073709551615, log_every_steps: 5,
         precision: bf16, deterministic: true, cuda_graphs: false}
 )";
@@ -186,6 +189,11 @@ TEST(ConfigReader, FieldsReachTheirMembers) {
   EXPECT_EQ(config.schedule.milestones.at(1).text(), "20.5ep");
   EXPECT_EQ(config.schedule.milestones.at(2).text(), "50000it");
   EXPECT_EQ(config.train.seed, std::numeric_limits<uint64_t>::max());
+  ASSERT_EQ(config.optimizer.lr_multipliers.size(), 2u);
+  EXPECT_EQ(config.optimizer.lr_multipliers[0].pattern, "fc.*");
+  EXPECT_EQ(config.optimizer.lr_multipliers[1].multiplier, 0.5);
+  EXPECT_EQ(config.finetune.head_only.text(), "20it");
+  EXPECT_EQ(config.frozen_parts(), 2);
 }
 
 // As a checkpoint of a later version might have it.

@@ -39,7 +39,7 @@ TEST(ConfigErrors, UnknownKeys) {
   EXPECT_EQ(file_error("ema:\n  halflife: 3\n"), "x.yaml:2:3: unknown key 'ema.halflife'; the keys of ema are decay");
   EXPECT_EQ(file_error("include: base.yaml\n"),
             "x.yaml:1:1: unknown key 'include'; the sections are model, data, normalisation, augment, eval, optimizer, "
-            "schedule, ema, train");
+            "schedule, ema, init, finetune, train");
 }
 
 TEST(ConfigErrors, KeysInTheWrongSection) {
@@ -168,7 +168,7 @@ TEST(ConfigErrors, Bounds) {
 
 TEST(ConfigErrors, DocumentsOfTheWrongShape) {
   const std::string sections =
-      "; expected sections: model, data, normalisation, augment, eval, optimizer, schedule, ema, train";
+      "; expected sections: model, data, normalisation, augment, eval, optimizer, schedule, ema, init, finetune, train";
   EXPECT_EQ(file_error("42\n"), "x.yaml:1:1: the configuration is '42'" + sections);
   EXPECT_EQ(file_error("- model\n"), "x.yaml:1:1: the configuration is a list" + sections);
   EXPECT_EQ(file_error("ema: 0.9\n"), "x.yaml:1:6: ema is '0.9'; expected its keys: decay");
@@ -302,6 +302,40 @@ TEST(ConfigErrors, ResizingThatDoesNotHappen) {
     EXPECT_NE(message.find("eval.resize is 0: images are not resized; expected its default, "), std::string::npos)
         << message;
   }
+}
+
+TEST(ConfigErrors, FrozenPartsAreTheFirstOnes) {
+  const std::string message = file_error("finetune:\n  freeze: [stem, stage3]\n");
+  EXPECT_EQ(message.rfind("x.yaml:2:11: finetune.freeze has stage3, but not stage2, which comes before it", 0), 0u)
+      << message;
+  EXPECT_EQ(file_error("finetune: {freeze: [stem, stem]}\n"), "x.yaml:1:20: finetune.freeze has stem twice");
+  EXPECT_EQ(file_error("finetune: {freeze: [stem, stage1]}\n"),
+            "x.yaml:1:27: finetune.freeze is 'stage1'; expected one of stem, stage2, stage3, stage4, conv5; did you "
+            "mean 'stage2'?");
+  EXPECT_EQ(file_error("finetune: {freeze: stem}\n"),
+            "x.yaml:1:20: finetune.freeze is 'stem'; expected a list of strings such as [cat, dog]");
+  EXPECT_NE(file_error("finetune: {freeze: [stem, stage2, stage3, stage4, conv5], head_only: 1ep}\n")
+                .find("x.yaml:1:70: finetune.head_only is 1ep, but finetune.freeze has all parts"),
+            std::string::npos);
+}
+
+TEST(ConfigErrors, RatesByPattern) {
+  const auto error = [](const std::string& rules) {
+    return file_error("optimizer: {lr_multipliers: " + rules + "}\n");
+  };
+  const std::string expected = "; expected {pattern: \"fc.*\", multiplier: 10}";
+  EXPECT_EQ(error("{fc.*: 10}"),
+            "x.yaml:1:29: optimizer.lr_multipliers is a mapping; expected a list such as "
+            "[{pattern: \"fc.*\", multiplier: 10}]");
+  EXPECT_EQ(error("[10]"), "x.yaml:1:30: an element of optimizer.lr_multipliers is '10'" + expected);
+  EXPECT_EQ(error("[{pattern: a}]"),
+            "x.yaml:1:30: an element of optimizer.lr_multipliers has no multiplier" + expected);
+  EXPECT_EQ(error("[{multiplier: 1}]"),
+            "x.yaml:1:30: an element of optimizer.lr_multipliers has no pattern" + expected);
+  EXPECT_EQ(error("[{pattern: a, lr: 1}]"), "x.yaml:1:43: unknown key 'lr' in optimizer.lr_multipliers" + expected);
+  EXPECT_EQ(error("[{pattern: a, pattern: b}]"), "x.yaml:1:43: duplicate key 'pattern' in optimizer.lr_multipliers");
+  EXPECT_EQ(error("[{pattern: a, multiplier: -1}]"),
+            "x.yaml:1:55: optimizer.lr_multipliers.multiplier is -1; expected a number >= 0");
 }
 
 TEST(ConfigErrors, FilesThatAreNoText) {

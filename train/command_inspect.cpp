@@ -10,6 +10,7 @@
 #include "train/checkpoint/checkpoint.h"
 #include "train/commands.h"
 #include "train/config_reader.h"
+#include "train/initial_weights.h"
 #include "train/text.h"
 #include "train/train_data.h"
 
@@ -52,7 +53,8 @@ Subject from_checkpoint(const std::string& path) {
 }
 
 Subject from_config(const std::string& path, const std::vector<std::string>& overrides) {
-  const Config config = read_config(path, overrides);
+  SourcedConfig read = read_sourced_config(path, overrides);
+  const Config config = read.config.init.checkpoint.empty() ? checked(read) : resolve_run(std::move(read)).config;
   auto classes = static_cast<int64_t>(config.data.class_names.size());
   if (config.model.classes == 0 && classes == 0) {
     if (config.data.source.empty())

@@ -9,6 +9,8 @@
 
 #include "train/commands.h"
 #include "train/config_reader.h"
+#include "train/config_values.h"
+#include "train/initial_weights.h"
 #include "train/text.h"
 #include "train/trainer.h"
 
@@ -24,6 +26,7 @@ const char* const kFooter =
     "Examples:\n"
     "  riffle train configs/fashion_mnist.yaml\n"
     "  riffle train configs/imagenet.yaml -o runs/a data.source=folder:/data/imagenet train.batch=128 schedule.lr=0.1\n"
+    "  riffle train configs/finetune_imagefolder.yaml --init best.safetensors --reset-head data.source=folder:photos\n"
     "  riffle train configs/imagenet.yaml --dry-run        checks everything, takes two steps, writes nothing";
 
 struct TrainOptions {
@@ -31,6 +34,8 @@ struct TrainOptions {
   std::vector<std::string> overrides;
   std::string output;
   std::string seed;
+  std::string init, init_weights;
+  bool reset_head = false;
   bool dry_run = false;
   bool overwrite = false;
   DeviceOptions device;
@@ -46,7 +51,7 @@ void print_config(const std::string& yaml) {
   }
 }
 
-Config resolve_config(const TrainOptions& options) {
+RunConfig resolve_config(const TrainOptions& options) {
   std::vector<std::string> overrides = options.overrides;
   for (const std::string& word : overrides) {
     if (word.find('=') == std::string::npos) {
@@ -54,7 +59,10 @@ Config resolve_config(const TrainOptions& options) {
     }
   }
   if (!options.seed.empty()) overrides.push_back("train.seed=" + options.seed);
-  return read_config(options.config, overrides);
+  if (!options.init.empty()) overrides.push_back("init.checkpoint=" + value_text(options.init));
+  if (!options.init_weights.empty()) overrides.push_back("init.weights=" + options.init_weights);
+  if (options.reset_head) overrides.emplace_back("init.reset_head=true");
+  return resolve_run(read_sourced_config(options.config, overrides));
 }
 
 void dry_run(Trainer& trainer, const std::string& output) {
@@ -68,7 +76,8 @@ void dry_run(Trainer& trainer, const std::string& output) {
 }
 
 void run_train(const TrainOptions& options) {
-  const Config config = resolve_config(options);
+  const RunConfig run = resolve_config(options);
+  const Config& config = run.config;
   DeviceOptions device_options = options.device;
   device_options.request.precision = config.train.precision;
   device_options.request.deterministic = config.train.deterministic;
@@ -79,8 +88,9 @@ void run_train(const TrainOptions& options) {
   const DeviceChoice device = device_options.open(std::cout);
   const TrainData data = open_train_data(config);
   Progress progress = Progress::for_standard_output();
-  Trainer trainer(*device.backend, config, data, device.threads, progress);
+  Trainer trainer(*device.backend, config, data, device.threads, progress, run.initial ? &*run.initial : nullptr);
   for (const std::string& line : trainer.plan()) progress.line(line);
+  for (const std::string& warning : run.warnings) progress.line("warning: " + warning);
   if (options.dry_run) {
     dry_run(trainer, output);
     return;
@@ -103,6 +113,15 @@ void add_train_command(CLI::App& app) {
   command->add_option("OVERRIDES", options->overrides, "key.path=value: replaces a value of the configuration");
   command->add_option("-o,--output", options->output, "The run folder; runs/<configuration>-<time> by default")
       ->type_name("RUN_DIR");
+  command
+      ->add_option("--init", options->init,
+                   "Begin with the weights of a checkpoint (init.checkpoint); what the configuration leaves open, the "
+                   "network among it, is the checkpoint's")
+      ->type_name("CHECKPOINT");
+  command->add_option("--init-weights", options->init_weights, "raw or ema: which of its weights (init.weights)")
+      ->type_name("KIND")
+      ->check(CLI::IsMember({"raw", "ema"}));
+  command->add_flag("--reset-head", options->reset_head, "With a new classifier, for other classes (init.reset_head)");
   command->add_option("--seed", options->seed, "The same as train.seed=N")->type_name("N");
   command->add_flag("--dry-run", options->dry_run, "Check everything and take two steps, but write nothing");
   command->add_flag("--overwrite", options->overwrite, "Replace an earlier run in RUN_DIR");

@@ -46,6 +46,10 @@ ShuffleNetV2Config Config::network(int64_t data_classes) const {
   return network;
 }
 
+int64_t Config::frozen_parts() const {
+  return static_cast<int64_t>(finetune.freeze.size());  // check_config(): each is followed by the next
+}
+
 Normalisation Config::network_input() const {
   Normalisation input;
   input.scale = normalisation.scale;

@@ -20,6 +20,12 @@ struct Duration {
   std::string text() const;                      // "240ep"
 };
 
+// A rule for the parameters whose full names match.
+struct LrMultiplier {
+  std::string pattern;    // "fc.*": a glob, as in a shell
+  double multiplier = 1;  // of the schedule's learning rate
+};
+
 struct ModelSection {
   std::string width = "1.0x";  // a published width, or "custom" with stage_channels given
   std::string dialect = "torchvision";
@@ -72,9 +78,10 @@ struct EvalSection {
 struct OptimizerSection {  // SGD
   double momentum = 0.9;
   bool nesterov = false;
-  double weight_decay = 4e-5;  // on filters and matrices; never on BN and biases
-  double clip_norm = 0;        // 0: no clipping of the global gradient norm
-  int accumulate = 1;          // batches a step
+  double weight_decay = 4e-5;                // on filters and matrices; never on BN and biases
+  double clip_norm = 0;                      // 0: no clipping of the global gradient norm
+  int accumulate = 1;                        // batches a step
+  std::vector<LrMultiplier> lr_multipliers;  // the first that matches; no match: 1
 };
 
 struct ScheduleSection {
@@ -90,6 +97,17 @@ struct ScheduleSection {
 
 struct EmaSection {
   double decay = 0;  // 0: off
+};
+
+struct InitSection {
+  std::string checkpoint;   // weights to begin with; "": random ones
+  std::string weights;      // "raw", "ema" or "": see read_network()
+  bool reset_head = false;  // the classifier begins anew
+};
+
+struct FinetuneSection {
+  std::vector<std::string> freeze;  // parts of ShuffleNetV2::parts(), from the stem on
+  Duration head_only;               // at first, only the classifier trains
 };
 
 struct TrainSection {
@@ -112,9 +130,12 @@ struct Config {
   OptimizerSection optimizer;
   ScheduleSection schedule;
   EmaSection ema;
+  InitSection init;
+  FinetuneSection finetune;
   TrainSection train;
 
   ShuffleNetV2Config network(int64_t data_classes) const;  // the model section resolved; 0: no data at hand
+  int64_t frozen_parts() const;                            // of ShuffleNetV2::parts()
   Normalisation network_input() const;
   TrainTransform train_transform() const;
   EvalTransform eval_transform() const;

@@ -1,6 +1,7 @@
 // Rules that span fields: see config_checks.h.
 #include "train/config_checks.h"
 
+#include <algorithm>
 #include <set>
 #include <utility>
 
@@ -109,6 +110,29 @@ void check_optimizer(const Config& config, const ConfigSources& sources) {
   }
 }
 
+// Frozen parts run without a tape, as inference. What follows a trained part cannot: gradients pass through it.
+void check_finetune(const Config& config, const ConfigSources& sources) {
+  const std::vector<std::string> parts{"stem", "stage2", "stage3", "stage4", "conv5"};
+  const std::vector<std::string>& freeze = config.finetune.freeze;
+  const std::string where = sources.of({"finetune.freeze"});
+  for (size_t i = 0; i < freeze.size(); ++i) {
+    if (std::count(freeze.begin(), freeze.end(), freeze[i]) > 1)
+      fail_usage(where, ": finetune.freeze has ", freeze[i], " twice");
+    const auto last = std::find(parts.begin(), parts.end(), freeze[i]);
+    for (auto part = parts.begin(); part != last; ++part) {
+      if (std::find(freeze.begin(), freeze.end(), *part) != freeze.end()) continue;
+      fail_usage(where, ": finetune.freeze has ", freeze[i], ", but not ", *part, ", which comes before it; expected ",
+                 "the first parts of stem, stage2, stage3, stage4, conv5: to train ", *part,
+                 ", gradients must pass through all that follows");
+    }
+  }
+  if (freeze.size() == parts.size() && config.finetune.head_only.value > 0) {
+    fail_usage(sources.of({"finetune.head_only", "finetune.freeze"}), ": finetune.head_only is ",
+               config.finetune.head_only.text(), ", but finetune.freeze has all parts, so that only the classifier ",
+               "ever trains; expected one of the two");
+  }
+}
+
 // A setting that nothing reads is a mistake that nobody notices, so it is an error; its default is none, for resolved
 // configurations spell every default out.
 template <class Value>
@@ -200,6 +224,7 @@ void check_config(const Config& config, const ConfigSources& sources) {
   check_images(config, sources);
   check_optimizer(config, sources);
   check_schedule(config, sources);
+  check_finetune(config, sources);
   check_unused_augmentation(config, sources);
   check_unused_resizing(config, sources);
   check_unused_schedule(config, sources);

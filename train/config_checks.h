@@ -16,6 +16,7 @@ class ConfigSources {
   void set(const std::string& path, const std::string& where);
   // Of the first of `paths` that was set; the file where all have their defaults.
   std::string of(std::initializer_list<const char*> paths) const;
+  bool has(const std::string& path) const { return where_.count(path) > 0; }
 
  private:
   std::string file_name_;

@@ -162,7 +162,7 @@ void add_eval(EvalSection& section, std::vector<Field>& fields) {
 }
 
 void add_optimizer(OptimizerSection& section, std::vector<Field>& fields) {
-  auto& [momentum, nesterov, weight_decay, clip_norm, accumulate] = section;
+  auto& [momentum, nesterov, weight_decay, clip_norm, accumulate, lr_multipliers] = section;
   SectionTable table("optimizer", fields);
   table.add("momentum", momentum, from_below(0, 1), "SGD: `v = momentum * v + g; w -= lr * v`.");
   table.add("nesterov", nesterov, anything(), "Nesterov's update, `w -= lr * (g + momentum * v)`.");
@@ -171,6 +171,9 @@ void add_optimizer(OptimizerSection& section, std::vector<Field>& fields) {
   table.add("clip_norm", clip_norm, at_least(0), "Largest norm of the whole gradient. 0: no clipping.");
   table.add("accumulate", accumulate, at_least(1),
             "Batches whose gradients are averaged into one step; a step sees `train.batch * accumulate` images.");
+  table.add("lr_multipliers", lr_multipliers, at_least(0),
+            "By which the schedule's rate is multiplied for parameters whose name matches a pattern with `*` and `?`, "
+            "such as `{pattern: \"fc.*\", multiplier: 10}`; the first that matches counts.");
 }
 
 void add_schedule(ScheduleSection& section, std::vector<Field>& fields) {
@@ -193,6 +196,27 @@ void add_ema(EmaSection& section, std::vector<Field>& fields) {
   SectionTable table("ema", fields);
   table.add("decay", decay, from_below(0, 1),
             "Exponential moving average of the weights, evaluated and saved beside them. 0: off.");
+}
+
+void add_init(InitSection& section, std::vector<Field>& fields) {
+  auto& [checkpoint, weights, reset_head] = section;
+  SectionTable table("init", fields);
+  table.add("checkpoint", checkpoint, anything(),
+            "A Riffle checkpoint whose weights the network begins with, as `--init`. Empty: random weights.");
+  table.add("weights", weights, choice({"", "raw", "ema"}),
+            "Those as trained, or their moving averages. Empty: what the checkpoint holds under the network's names.");
+  table.add("reset_head", reset_head, anything(),
+            "Begin with a new classifier, as `--reset-head`: for other classes than the checkpoint's.");
+}
+
+void add_finetune(FinetuneSection& section, std::vector<Field>& fields) {
+  auto& [freeze, head_only] = section;
+  SectionTable table("finetune", fields);
+  table.add("freeze", freeze, choice({"stem", "stage2", "stage3", "stage4", "conv5"}),
+            "Parts that do not train, from the stem on: `[stem]`, `[stem, stage2]`, ... Their batch norms use the "
+            "running statistics and keep them.");
+  table.add("head_only", head_only, anything(),
+            "How long only the classifier trains at first, everything before it being frozen; then all but `freeze`.");
 }
 
 void add_train(TrainSection& section, std::vector<Field>& fields) {
@@ -258,7 +282,11 @@ bool Constraint::admits(const std::string& value) const {
 }
 
 std::string Constraint::text() const {
-  if (!choices.empty()) return "one of " + joined(choices, ", ");
+  if (!choices.empty()) {
+    std::vector<std::string> shown;
+    for (const std::string& choice : choices) shown.push_back(choice.empty() ? "\"\"" : choice);
+    return "one of " + joined(shown, ", ");
+  }
   std::vector<std::string> values, bounds;
   for (double value : also) values.push_back(value_text(value));
   if (min > max) return joined(values, " or ");
@@ -270,7 +298,9 @@ std::string Constraint::text() const {
 }
 
 std::string Field::accepted() const {
-  if (!constraint.choices.empty()) return constraint.text();
+  const bool is_list =
+      std::visit([](const auto* pointer) { return type_text(*pointer).rfind("a list", 0) == 0; }, value);
+  if (!constraint.choices.empty()) return (is_list ? "a list, each " : "") + constraint.text();
   std::string type = std::visit([](const auto* pointer) { return type_text(*pointer); }, value);
   const std::string limits = constraint.text();
   if (limits.empty()) return type;
@@ -282,7 +312,7 @@ std::string Field::value_text() const {
 }
 
 std::vector<Field> fields_of(Config& config) {
-  auto& [model, data, normalisation, augment, eval, optimizer, schedule, ema, train] = config;
+  auto& [model, data, normalisation, augment, eval, optimizer, schedule, ema, init, finetune, train] = config;
   std::vector<Field> fields;
   add_model(model, fields);
   add_data(data, fields);
@@ -292,6 +322,8 @@ std::vector<Field> fields_of(Config& config) {
   add_optimizer(optimizer, fields);
   add_schedule(schedule, fields);
   add_ema(ema, fields);
+  add_init(init, fields);
+  add_finetune(finetune, fields);
   add_train(train, fields);
   return fields;
 }

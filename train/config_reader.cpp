@@ -116,6 +116,45 @@ void read_value(const YAML::Node& node, const std::string& where, const Origin& 
   values = std::move(read);
 }
 
+// One {pattern: ..., multiplier: ...}.
+LrMultiplier read_lr_multiplier(const YAML::Node& node, const std::string& where, const Origin& origin,
+                                const Field& field) {
+  const std::string expected = join("; expected ", kind_of(LrMultiplier{}).example);
+  if (!node.IsMap()) fail_usage(where, ": an element of ", field.path, " is ", shown(node), expected);
+  LrMultiplier rule;
+  bool has_pattern = false, has_multiplier = false;
+  for (const auto& entry : node) {
+    const std::string key = entry.first.IsScalar() ? entry.first.Scalar() : "";
+    const std::string at = origin.at(entry.second.Mark());
+    bool* const has = key == "pattern" ? &has_pattern : key == "multiplier" ? &has_multiplier : nullptr;
+    if (!has) fail_usage(origin.at(entry.first.Mark()), ": unknown key '", key, "' in ", field.path, expected);
+    if (*has) fail_usage(origin.at(entry.first.Mark()), ": duplicate key '", key, "' in ", field.path);
+    *has = true;
+    if (key == "pattern") {
+      rule.pattern = read_scalar<std::string>(entry.second, at, {field.path + ".pattern", &rule.pattern, {}, ""});
+    } else {
+      rule.multiplier =
+          read_scalar<double>(entry.second, at, {field.path + ".multiplier", &rule.multiplier, field.constraint, ""});
+    }
+  }
+  if (rule.pattern.empty() || !has_multiplier)
+    fail_usage(where, ": an element of ", field.path, " has no ", rule.pattern.empty() ? "pattern" : "multiplier",
+               expected);
+  return rule;
+}
+
+void read_value(const YAML::Node& node, const std::string& where, const Origin& origin, const Field& field,
+                std::vector<LrMultiplier>& rules) {
+  if (!node.IsSequence()) {
+    fail_usage(where, ": ", field.path, " is ", shown(node), "; expected a list such as ",
+               kind_of(LrMultiplier{}).list_example);
+  }
+  std::vector<LrMultiplier> read;
+  for (const YAML::Node& element : node)
+    read.push_back(read_lr_multiplier(element, origin.at(element.Mark()), origin, field));
+  rules = std::move(read);
+}
+
 class Reader {
  public:
   explicit Reader(const std::string& file_name) : sources_(file_name), fields_(fields_of(config_)) {
@@ -159,10 +198,7 @@ class Reader {
   }
 
   const Config& unchecked() const { return config_; }
-  Config finish() const {
-    check_config(config_, sources_);
-    return config_;
-  }
+  SourcedConfig finish() const { return {config_, sources_}; }
 
  private:
   void read_keys(const YAML::Node& map, const std::string& prefix, const Origin& origin) {
@@ -256,11 +292,21 @@ std::string read_text(const std::string& path) {
 
 }  // namespace
 
-Config parse_config(const std::string& text, const std::string& name, const std::vector<std::string>& overrides) {
+Config checked(const SourcedConfig& read) {
+  check_config(read.config, read.sources);
+  return read.config;
+}
+
+SourcedConfig parse_sourced_config(const std::string& text, const std::string& name,
+                                   const std::vector<std::string>& overrides) {
   Reader reader(name);
   reader.read_document(text, name);
   for (const std::string& argument : overrides) reader.apply_override(argument);
   return reader.finish();
+}
+
+Config parse_config(const std::string& text, const std::string& name, const std::vector<std::string>& overrides) {
+  return checked(parse_sourced_config(text, name, overrides));
 }
 
 DataSection parse_data_section(const std::string& text, const std::string& name) {
@@ -270,7 +316,11 @@ DataSection parse_data_section(const std::string& text, const std::string& name)
 }
 
 Config read_config(const std::string& path, const std::vector<std::string>& overrides) {
-  return parse_config(read_text(path), path, overrides);
+  return checked(read_sourced_config(path, overrides));
+}
+
+SourcedConfig read_sourced_config(const std::string& path, const std::vector<std::string>& overrides) {
+  return parse_sourced_config(read_text(path), path, overrides);
 }
 
 std::string to_yaml(const Config& config) {

@@ -6,13 +6,25 @@
 #include <vector>
 
 #include "train/config.h"
+#include "train/config_checks.h"
 
 namespace riffle {
 
+// Fields that are right one by one. Whether they go together is checked when all are known: a checkpoint may give some.
+struct SourcedConfig {
+  Config config;
+  ConfigSources sources;  // which fields were set, and where
+};
+// Throws Error(kUsage) where fields do not go together.
+Config checked(const SourcedConfig& read);
+
 // `overrides`: "schedule.lr=0.1", "model.stage_channels=[48,96,192]"; applied in order, errors name the override.
 Config read_config(const std::string& path, const std::vector<std::string>& overrides);
+SourcedConfig read_sourced_config(const std::string& path, const std::vector<std::string>& overrides);
 // The same from text; `name` stands for the file in messages.
 Config parse_config(const std::string& text, const std::string& name, const std::vector<std::string>& overrides);
+SourcedConfig parse_sourced_config(const std::string& text, const std::string& name,
+                                   const std::vector<std::string>& overrides);
 // Only the data section, from a checkpoint of any version: keys that this version does not know are passed over.
 DataSection parse_data_section(const std::string& text, const std::string& name);
 // The whole configuration as YAML that parse_config() reads back to the same Config.

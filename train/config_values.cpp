@@ -151,6 +151,10 @@ std::string value_text(const Duration& value) {
   return value.text();
 }
 
+std::string value_text(const LrMultiplier& value) {
+  return "{pattern: " + value_text(value.pattern) + ", multiplier: " + value_text(value.multiplier) + "}";
+}
+
 ValueKind kind_of(const bool&) {
   return {"true or false", "flags", "true", "[true, false]"};
 }
@@ -171,6 +175,11 @@ ValueKind kind_of(const std::string&) {
 }
 ValueKind kind_of(const Duration&) {
   return {"a duration", "durations", "240ep or 300000it", "[30ep, 60ep]"};
+}
+ValueKind kind_of(const LrMultiplier&) {
+  const char* const kExample = "{pattern: \"fc.*\", multiplier: 10}";
+  return {"a pattern with its multiplier", "patterns with their multipliers", kExample,
+          "[{pattern: \"fc.*\", multiplier: 10}]"};
 }
 
 }  // namespace riffle

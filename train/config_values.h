@@ -26,6 +26,7 @@ std::string value_text(uint64_t value);
 std::string value_text(double value);
 std::string value_text(const std::string& value);
 std::string value_text(const Duration& value);
+std::string value_text(const LrMultiplier& value);  // {pattern: "fc.*", multiplier: 10}
 
 // How messages and the documentation speak of a type.
 struct ValueKind {
@@ -41,5 +42,6 @@ ValueKind kind_of(const uint64_t&);
 ValueKind kind_of(const double&);
 ValueKind kind_of(const std::string&);
 ValueKind kind_of(const Duration&);
+ValueKind kind_of(const LrMultiplier&);
 
 }  // namespace riffle

@@ -1,6 +1,8 @@
 // Loading for inference.
 #include "train/loaded_model.h"
 
+#include <utility>
+
 #include "train/checkpoint/checkpoint.h"
 
 namespace riffle {
@@ -18,21 +20,26 @@ TensorMap averages_of(const TensorMap& tensors) {
 
 }  // namespace
 
-LoadedModel load_for_inference(Backend& backend, const std::string& path, const std::string& weights) {
-  const CheckpointFile file = read_safetensors(path);
-  LoadedModel model;
-  model.path = path;
-  model.metadata = metadata_from_json(file.metadata, path);
-  model.network = std::make_unique<ShuffleNetV2>(backend, model.metadata.model, /*seed=*/0);
+StoredNetwork read_network(const std::string& path, const std::string& weights) {
+  CheckpointFile file = read_safetensors(path);
+  StoredNetwork stored{metadata_from_json(file.metadata, path), {}, describe_architecture(file.metadata)};
   const bool want_averages = weights == "ema";
-  const bool beside = !weights.empty() && want_averages != model.metadata.averaged;
+  const bool beside = !weights.empty() && want_averages != stored.metadata.averaged;
   const TensorMap averages = beside && want_averages ? averages_of(file.tensors) : TensorMap{};
   if (beside && averages.empty()) {
     fail(path, " has no ", want_averages ? "averaged" : "raw", " weights, only ",
          want_averages ? "raw ones; train with ema.decay to get them" : "averaged ones; last.safetensors has both");
   }
-  if (beside) model.metadata.averaged = true;
-  import_module(backend, *model.network, beside ? averages : file.tensors, path, describe_architecture(file.metadata));
+  if (beside) stored.metadata.averaged = true;
+  stored.tensors = beside ? averages : std::move(file.tensors);
+  return stored;
+}
+
+LoadedModel load_for_inference(Backend& backend, const std::string& path, const std::string& weights) {
+  const StoredNetwork stored = read_network(path, weights);
+  LoadedModel model{path, stored.metadata, nullptr};
+  model.network = std::make_unique<ShuffleNetV2>(backend, model.metadata.model, /*seed=*/0);
+  import_module(backend, *model.network, stored.tensors, path, stored.architecture);
   model.network->fold_batch_norm(backend);
   return model;
 }

@@ -3,20 +3,40 @@
 
 #include <algorithm>
 #include <cmath>
+#include <map>
+#include <set>
+#include <tuple>
+#include <utility>
+
+#include "train/lr_multipliers.h"
+#include "train/text.h"
 
 namespace riffle {
 namespace {
 
+// Parameters, then buffers.
+void for_each_value(Module& module, const std::function<void(const Tensor& value, bool frozen)>& visit) {
+  module.for_each_parameter(
+      [&](const std::string&, Parameter& parameter) { visit(parameter.value, parameter.frozen); });
+  module.for_each_buffer([&](const std::string&, Buffer& buffer) { visit(buffer.value, buffer.frozen); });
+}
+
 std::vector<Tensor> parameters_and_buffers(Module& module) {
   std::vector<Tensor> values;
-  module.for_each_parameter([&](const std::string&, Parameter& parameter) { values.push_back(parameter.value); });
-  module.for_each_buffer([&](const std::string&, Buffer& buffer) { values.push_back(buffer.value); });
+  for_each_value(module, [&](const Tensor& value, bool) { values.push_back(value); });
   return values;
 }
 
 void copy_all(Backend& backend, const std::vector<Tensor>& from, const std::vector<Tensor>& to) {
   RIFFLE_CHECK(from.size() == to.size(), "networks of ", from.size(), " and ", to.size(), " tensors");
   for (size_t i = 0; i < from.size(); ++i) backend.copy(from[i], Write::kOverwrite, to[i]);
+}
+
+// Counts the parameter in; `like` is what a new group is.
+void add_to(ParameterGroup& group, const Parameter& parameter, const ParameterGroup& like) {
+  if (group.tensors == 0) group = like;
+  ++group.tensors;
+  group.parameters += parameter.value.elements();
 }
 
 }  // namespace
@@ -28,18 +48,38 @@ Optimizer::Optimizer(Backend& backend, Module& module, const OptimizerSection& s
       skip_not_finite_(skip_not_finite),
       scalars_(backend.empty_parameter(vector_shape(kStepScalars))),
       squared_norm_(backend.empty(vector_shape(1), DType::kF64)) {
-  module.for_each_parameter([&](const std::string&, Parameter& parameter) {
+  std::vector<std::string> names;
+  module.for_each_parameter([&](const std::string& name, Parameter&) { names.push_back(name); });
+  check_lr_multipliers(section.lr_multipliers, names);
+  frozen_changed();
+}
+
+void Optimizer::frozen_changed() {
+  const std::vector<ParameterUpdate> before = std::move(updates_);
+  updates_.clear();
+  grads_.clear();
+  module_.for_each_parameter([&](const std::string& name, Parameter& parameter) {
     if (parameter.frozen) return;
     ParameterUpdate update;
     update.weight = parameter.value;
     update.grad = parameter.grad;
-    update.momentum = backend.empty_parameter(parameter.value.shape());
+    update.momentum = momentum_of(before, parameter);
     if (parameter.compute_value.raw() != parameter.value.raw()) update.compute_value = parameter.compute_value;
-    backend.fill(0, update.momentum);
-    update.weight_decay = parameter.decay ? section.weight_decay : 0;
+    update.weight_decay = parameter.decay ? section_.weight_decay : 0;
+    const size_t rule = find_lr_multiplier(section_.lr_multipliers, name);
+    if (rule < section_.lr_multipliers.size()) update.lr_multiplier = section_.lr_multipliers[rule].multiplier;
     updates_.push_back(update);
     grads_.push_back(parameter.grad);
   });
+}
+
+// Kept from `before`, or zeros.
+Tensor Optimizer::momentum_of(const std::vector<ParameterUpdate>& before, const Parameter& parameter) const {
+  for (const ParameterUpdate& update : before)
+    if (update.weight.raw() == parameter.value.raw()) return update.momentum;
+  const Tensor momentum = backend_.empty_parameter(parameter.value.shape());
+  backend_.fill(0, momentum);
+  return momentum;
 }
 
 void Optimizer::begin(int64_t step, double lr, double ema_decay, double loss_scale) {
@@ -79,27 +119,75 @@ double Optimizer::read_scalar(StepScalar which) const {
 }
 
 std::vector<ParameterGroup> Optimizer::groups() const {
-  ParameterGroup decayed{"weights (filters, matrices)", section_.weight_decay};
-  ParameterGroup undecayed{"batch norm and biases", 0};
-  ParameterGroup frozen{"frozen", 0};
-  module_.for_each_parameter([&](const std::string&, Parameter& parameter) {
-    ParameterGroup& group = parameter.frozen ? frozen : parameter.decay ? decayed : undecayed;
-    ++group.tensors;
-    group.parameters += parameter.value.elements();
+  std::set<std::string> frozen;
+  module_.for_each_parameter([&](const std::string& name, Parameter& parameter) {
+    if (parameter.frozen) frozen.insert(name);
   });
-  std::vector<ParameterGroup> groups;
-  for (const ParameterGroup& group : {decayed, undecayed, frozen}) {
-    if (group.tensors > 0) groups.push_back(group);
+  return groups([&](const std::string& name) { return frozen.count(name) > 0; });
+}
+
+std::vector<ParameterGroup> Optimizer::groups(const std::function<bool(const std::string&)>& frozen) const {
+  const std::vector<LrMultiplier>& rules = section_.lr_multipliers;
+  // Keys in the order of the groups: frozen, 0 or the rule's number, undecayed.
+  std::map<std::tuple<bool, size_t, bool>, ParameterGroup> groups;
+  module_.for_each_parameter([&](const std::string& name, Parameter& parameter) {
+    if (frozen(name)) {
+      add_to(groups[{true, 0, false}], parameter, {"frozen", 0, 0, true});
+      return;
+    }
+    const size_t rule = find_lr_multiplier(rules, name);
+    const bool has_rule = rule < rules.size();
+    const std::string of_rule = has_rule ? rules[rule].pattern + ": " : "";
+    const std::string kind = parameter.decay ? has_rule ? "weights" : "weights (filters, matrices)"
+                             : has_rule      ? "norms and biases"
+                                             : "batch norm and biases";
+    add_to(groups[{false, has_rule ? rule + 1 : 0, !parameter.decay}], parameter,
+           {of_rule + kind, has_rule ? rules[rule].multiplier : 1, parameter.decay ? section_.weight_decay : 0});
+  });
+  std::vector<ParameterGroup> list;
+  for (const auto& [key, group] : groups) list.push_back(group);
+  return list;
+}
+
+std::vector<std::string> group_table(const std::vector<ParameterGroup>& groups) {
+  std::vector<std::string> lines{
+      "parameters  group                          tensors   parameters  lr multiplier  weight decay  frozen"};
+  for (const ParameterGroup& group : groups) {
+    std::string row = "            " + group.name;
+    const auto align_right = [&row](const std::string& text, size_t column) {
+      row.resize(std::max(row.size() + 1, column - text.size()), ' ');
+      row += text;
+    };
+    align_right(std::to_string(group.tensors), 50);
+    align_right(format_count(group.parameters), 63);
+    align_right(group.frozen ? "-" : format_significant(group.lr_multiplier, 4), 78);
+    align_right(group.frozen ? "-" : format_significant(group.weight_decay, 4), 92);
+    align_right(group.frozen ? "yes" : "no", 100);
+    lines.push_back(row);
   }
-  return groups;
+  return lines;
 }
 
 WeightAverage::WeightAverage(Backend& backend, ShuffleNetV2& network, double decay)
-    : backend_(backend), decay_(decay), values_(parameters_and_buffers(network)) {
+    : backend_(backend), network_(network), decay_(decay), values_(parameters_and_buffers(network)) {
   for (const Tensor& value : values_) {
     averages_.push_back(backend.empty_parameter(value.shape()));
     backend.copy(value, Write::kOverwrite, averages_.back());
   }
+  frozen_changed();
+}
+
+void WeightAverage::frozen_changed() {
+  trained_averages_.clear();
+  trained_values_.clear();
+  size_t i = 0;
+  for_each_value(network_, [&](const Tensor& value, bool frozen) {
+    if (!frozen) {
+      trained_averages_.push_back(averages_[i]);
+      trained_values_.push_back(value);
+    }
+    ++i;
+  });
 }
 
 double WeightAverage::decay_at(int64_t step) const {
@@ -108,7 +196,7 @@ double WeightAverage::decay_at(int64_t step) const {
 }
 
 void WeightAverage::update(const Tensor& scalars) {
-  backend_.ema_update(averages_, values_, scalars);
+  backend_.ema_update(trained_averages_, trained_values_, scalars);
 }
 
 void WeightAverage::copy_to(ShuffleNetV2& target) {

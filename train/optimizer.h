@@ -1,7 +1,8 @@
-// SGD over all parameters of a network in one call, with weight decay by group and clipping of the global gradient
-// norm; and the exponential moving average of the parameters.
+// SGD over all parameters of a network in one call, with weight decay and learning rate by group and clipping of the
+// global gradient norm; and the exponential moving average of the parameters. Frozen parameters take no part.
 #pragma once
 
+#include <functional>
 #include <string>
 #include <vector>
 
@@ -11,17 +12,26 @@
 
 namespace riffle {
 
+// Parameters that are treated alike.
 struct ParameterGroup {
-  std::string name;  // "weights: filters and matrices"
-  double weight_decay = 0;
+  std::string name;  // "weights (filters, matrices)", "fc.*: weights", "frozen"
+  double lr_multiplier = 1, weight_decay = 0;
+  bool frozen = false;
   int64_t tensors = 0, parameters = 0;
 };
+
+// A table for people, as lines.
+std::vector<std::string> group_table(const std::vector<ParameterGroup>& groups);
 
 class Optimizer {
  public:
   // The module must outlive the optimizer.
   // skip_not_finite: a step whose gradients are not finite changes nothing; read_applied() tells.
   Optimizer(Backend& backend, Module& module, const OptimizerSection& section, bool skip_not_finite = false);
+
+  // After parameters were frozen or thawed, between steps. Those that go on training keep their momentum, those that
+  // begin to start with none.
+  void frozen_changed();
 
   // Puts the numbers of step `step`, from 0, where the device reads them. Before the step's first forward pass.
   void begin(int64_t step, double lr, double ema_decay, double loss_scale = 1);
@@ -35,11 +45,15 @@ class Optimizer {
 
   const Tensor& scalars() const { return scalars_; }  // see StepScalar
 
-  // Decayed, undecayed and frozen parameters, in this order; groups without parameters are left out.
+  // Parameters without a rule of lr_multipliers, those of each rule, and frozen ones, in this order; each but the last
+  // decayed and undecayed. Groups without parameters are left out.
   std::vector<ParameterGroup> groups() const;
+  // The same if those were frozen that `frozen` says, by their names.
+  std::vector<ParameterGroup> groups(const std::function<bool(const std::string& name)>& frozen) const;
 
  private:
   double read_scalar(StepScalar which) const;
+  Tensor momentum_of(const std::vector<ParameterUpdate>& before, const Parameter& parameter) const;
 
   Backend& backend_;
   Module& module_;
@@ -61,13 +75,17 @@ class WeightAverage {
   double decay_at(int64_t step) const;  // d of step 1, 2, ...
   // Reads scalars[kEmaDecay].
   void update(const Tensor& scalars);
+  // After parameters were frozen or thawed: frozen ones equal their average, and no rounding may change that.
+  void frozen_changed();
   // Copies the averages into `target`, of the same architecture.
   void copy_to(ShuffleNetV2& target);
 
  private:
   Backend& backend_;
+  ShuffleNetV2& network_;
   double decay_;
-  std::vector<Tensor> averages_, values_;  // of parameters, then buffers
+  std::vector<Tensor> averages_, values_;                  // of parameters, then buffers
+  std::vector<Tensor> trained_averages_, trained_values_;  // of those that are not frozen
 };
 
 // target = source: parameters and buffers of two networks of one architecture.

@@ -14,11 +14,17 @@ constexpr int64_t kStepsToGrow = 2000;
 constexpr int64_t kStepsBeforeCapture = 2;
 constexpr int kCaptureAttempts = 3;
 
+ShuffleNetV2& frozen_for_first_step(Backend& backend, ShuffleNetV2& network, const TrainStepOptions& options) {
+  const auto all = static_cast<int64_t>(network.parts().size());
+  network.freeze_parts(backend, options.head_only_steps > 0 ? all : options.frozen_parts);
+  return network;
+}
+
 }  // namespace
 
 TrainStep::TrainStep(Backend& backend, ShuffleNetV2& network, const TrainStepOptions& options)
     : backend_(backend),
-      network_(network),
+      network_(frozen_for_first_step(backend, network, options)),
       options_(options),
       optimizer_(backend, network, options.optimizer, /*skip_not_finite=*/options.scale_loss),
       average_(options.ema_decay > 0 ? std::make_unique<WeightAverage>(backend, network, options.ema_decay) : nullptr),
@@ -31,6 +37,7 @@ TrainStep::TrainStep(Backend& backend, ShuffleNetV2& network, const TrainStepOpt
 
 void TrainStep::begin(double lr) {
   RIFFLE_CHECK(!begun_, "the step before was not finished");
+  if (options_.head_only_steps > 0 && finished_steps_ == options_.head_only_steps) thaw();
   lr_ = lr;
   write_scalars();
   begun_ = true;
@@ -38,6 +45,17 @@ void TrainStep::begin(double lr) {
 
 void TrainStep::write_scalars() {
   optimizer_.begin(finished_steps_, lr_, average_ ? average_->decay_at(finished_steps_ + 1) : 0, loss_scale_.value);
+}
+
+// The classifier has trained alone for long enough.
+void TrainStep::thaw() {
+  release_graph();  // of another step
+  const int64_t bytes_before = backend_.memory().bytes_in_use;
+  network_.freeze_parts(backend_, options_.frozen_parts);
+  optimizer_.frozen_changed();
+  if (average_) average_->frozen_changed();
+  network_.zero_grad();
+  fixed_bytes_ += backend_.memory().bytes_in_use - bytes_before;
 }
 
 void TrainStep::forward_backward(const Variable& x, const Tensor& labels) {

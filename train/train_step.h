@@ -16,11 +16,13 @@ namespace riffle {
 struct TrainStepOptions {
   OptimizerSection optimizer;
   double label_smoothing = 0;
-  double ema_decay = 0;      // 0: no moving average
-  uint64_t seed = 0;         // of dropout
-  int64_t batch = 1;         // images a forward pass
-  bool scale_loss = false;   // dynamically: for f16 gradients
-  bool cuda_graphs = false;  // where the backend can capture and accumulate = 1
+  double ema_decay = 0;         // 0: no moving average
+  uint64_t seed = 0;            // of dropout
+  int64_t batch = 1;            // images a forward pass
+  int64_t frozen_parts = 0;     // of ShuffleNetV2::parts()
+  int64_t head_only_steps = 0;  // at first, when all parts are frozen
+  bool scale_loss = false;      // dynamically: for f16 gradients
+  bool cuda_graphs = false;     // where the backend can capture and accumulate = 1
   int64_t steps_between_reads = 1;
 };
 
@@ -69,6 +71,7 @@ class TrainStep {
   };
 
   void write_scalars();
+  void thaw();
   BatchResult run_batch(size_t index);
   BatchResult forward_and_backward(size_t index);
   void run_update();

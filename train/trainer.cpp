@@ -36,13 +36,15 @@ EvaluatorOptions evaluator_options(const Config& config, int threads) {
   return options;
 }
 
-TrainStepOptions train_step_options(const Config& config, int64_t steps_per_epoch) {
+TrainStepOptions train_step_options(const Config& config, int64_t steps_per_epoch, int64_t head_only_steps) {
   TrainStepOptions options;
   options.optimizer = config.optimizer;
   options.label_smoothing = config.train.label_smoothing;
   options.ema_decay = config.ema.decay;
   options.seed = config.train.seed;
   options.batch = config.train.batch;
+  options.frozen_parts = config.frozen_parts();
+  options.head_only_steps = head_only_steps;
   options.scale_loss = config.train.precision == "fp16";
   options.cuda_graphs = config.train.cuda_graphs;
   options.steps_between_reads =
@@ -69,6 +71,17 @@ int64_t count_total_steps(const Duration& duration, int64_t steps_per_epoch) {
   if (steps < 1) {
     fail_usage("train.duration is ", duration.text(), ", which is no step at all; an epoch has ", steps_per_epoch,
                " steps");
+  }
+  return steps;
+}
+
+int64_t count_head_only_steps(const Duration& duration, int64_t steps_per_epoch, int64_t total_steps) {
+  const int64_t steps = duration.steps(steps_per_epoch);
+  if (steps >= total_steps) {
+    fail_usage("finetune.head_only is ", duration.text(), ", ", steps, steps == 1 ? " step" : " steps",
+               ", and the whole run has ", total_steps,
+               ", so that only the classifier would ever train; shorten it, or ",
+               "say so: finetune.freeze=[stem, stage2, stage3, stage4, conv5]");
   }
   return steps;
 }
@@ -104,19 +117,23 @@ int64_t count_evaluations(int64_t epoch, int64_t epochs, int64_t every_epochs) {
   return epochs / every_epochs - (epoch - 1) / every_epochs + (epochs % every_epochs != 0 ? 1 : 0);
 }
 
-Trainer::Trainer(Backend& backend, const Config& config, const TrainData& data, int cpu_threads, Progress& progress)
+Trainer::Trainer(Backend& backend, const Config& config, const TrainData& data, int cpu_threads, Progress& progress,
+                 const InitialWeights* initial)
     : backend_(backend),
       config_(config),
       data_(data),
       progress_(progress),
       network_(backend, config.network(static_cast<int64_t>(data.train->classes().size())), config.train.seed),
+      weights_note_(initial ? load_initial_weights(backend, *initial, config.init.reset_head, data.classes, network_)
+                            : ""),
       averaged_(config.ema.decay > 0 ? std::make_unique<ShuffleNetV2>(backend, network_.config(), config.train.seed)
                                      : nullptr),
       loader_(*data.train, train_loader_options(config, loader_threads(config, cpu_threads))),
       steps_per_epoch_(count_steps_per_epoch(loader_, config.optimizer.accumulate)),
       total_steps_(count_total_steps(config.train.duration, steps_per_epoch_)),
+      head_only_steps_(count_head_only_steps(config.finetune.head_only, steps_per_epoch_, total_steps_)),
       learning_rate_(config.schedule, total_steps_, steps_per_epoch_),
-      train_step_(backend, network_, train_step_options(config, steps_per_epoch_)),
+      train_step_(backend, network_, train_step_options(config, steps_per_epoch_, head_only_steps_)),
       input_(backend, config.network_input(),
              {config.train.batch, config.augment.size, config.augment.size, config.model.input_channels},
              config.train.precision == "fp16" ? config.optimizer.accumulate : 1),  // a step may be computed again
@@ -140,20 +157,23 @@ std::vector<std::string> Trainer::plan() const {
   if (!data_.val_labels.identity()) lines.push_back("            " + data_.val_labels.note);
   lines.push_back(join("duration    ", config_.train.duration.text(), ": ", format_count(total_steps_), " steps of ",
                        images_per_step(), " images, ", format_count(steps_per_epoch_), " an epoch"));
-  lines.push_back("parameters  group                          tensors   parameters  weight decay");
-  for (const ParameterGroup& group : train_step_.optimizer().groups()) {
-    std::string row = "            " + group.name;
-    const auto align_right = [&row](const std::string& text, size_t column) {
-      row.resize(std::max(row.size(), column - text.size()), ' ');
-      row += text;
-    };
-    align_right(std::to_string(group.tensors), 50);
-    align_right(format_count(group.parameters), 63);
-    align_right(format_significant(group.weight_decay, 4), 77);
-    lines.push_back(row);
-  }
+  if (!weights_note_.empty()) lines.push_back("weights     " + weights_note_);
+  for (const std::string& line : describe_groups()) lines.push_back(line);
   for (const std::string& warning : learning_rate_.warnings()) lines.push_back("warning: " + warning);
   for (const std::string& warning : data_.warnings) lines.push_back("warning: " + warning);
+  return lines;
+}
+
+// Where the classifier trains alone at first: how long, and the groups after that.
+std::vector<std::string> Trainer::describe_groups() const {
+  const int64_t frozen = config_.frozen_parts();
+  std::vector<std::string> lines = group_table(
+      train_step_.optimizer().groups([&](const std::string& name) { return network_.part_of(name) < frozen; }));
+  if (head_only_steps_ > 0) {
+    lines.insert(lines.begin(), join("head only   for ", config_.finetune.head_only.text(), " (",
+                                     format_count(head_only_steps_), head_only_steps_ == 1 ? " step" : " steps",
+                                     ") only the classifier trains; after that, by these groups:"));
+  }
   return lines;
 }
 
@@ -161,6 +181,8 @@ void Trainer::take_step() {
   if (step() % steps_per_epoch_ == 0) loader_.start_epoch(step() / steps_per_epoch_);
   const std::string execution = train_step_.execution();
   train_step_.begin(learning_rate_.at(step()));
+  if (head_only_steps_ > 0 && step() == head_only_steps_)
+    progress_.line(join("thawed      from step ", step() + 1, " on all but the frozen parts trains"));
   for (int i = 0; i < config_.optimizer.accumulate; ++i) {
     Batch batch;
     const bool delivered = loader_.next(batch);

@@ -12,6 +12,7 @@
 #include "train/config.h"
 #include "train/curves.h"
 #include "train/evaluator.h"
+#include "train/initial_weights.h"
 #include "train/progress.h"
 #include "train/run_folder.h"
 #include "train/schedule.h"
@@ -27,8 +28,10 @@ int64_t count_evaluations(int64_t epoch, int64_t epochs, int64_t every_epochs);
 
 class Trainer {
  public:
-  // `data` must outlive the trainer. cpu_threads sizes the loader where the configuration does not.
-  Trainer(Backend& backend, const Config& config, const TrainData& data, int cpu_threads, Progress& progress);
+  // `data` must outlive the trainer. cpu_threads sizes the loader where the configuration does not. `initial`: what the
+  // network begins with; null: random weights.
+  Trainer(Backend& backend, const Config& config, const TrainData& data, int cpu_threads, Progress& progress,
+          const InitialWeights* initial = nullptr);
 
   // Network, data, parameter groups and duration, as lines for people.
   std::vector<std::string> plan() const;
@@ -52,6 +55,7 @@ class Trainer {
     std::string description;  // "EMA weights of epoch 3"
   };
 
+  std::vector<std::string> describe_groups() const;
   void take_step();
   void report(const RunFolder& folder);
   void log(const RunFolder& folder, TrainProgress& progress);
@@ -76,9 +80,10 @@ class Trainer {
   const TrainData& data_;
   Progress& progress_;
   ShuffleNetV2 network_;
+  std::string weights_note_;                // what it began with
   std::unique_ptr<ShuffleNetV2> averaged_;  // receives the moving averages; null without them
   Loader loader_;
-  int64_t steps_per_epoch_, total_steps_;
+  int64_t steps_per_epoch_, total_steps_, head_only_steps_;
   LearningRate learning_rate_;
   TrainStep train_step_;
   NetworkInput input_;

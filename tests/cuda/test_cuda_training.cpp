@@ -308,6 +308,35 @@ TEST_F(CudaTraining, ASmallerBatchDoesNotUseTheGraph) {
   EXPECT_EQ(weights[0], weights[1]);
 }
 
+// With frozen parts, too, and after the classifier's head start the graph is of another step.
+TEST_F(CudaTraining, FineTuningFollowsTheCpuAndIsRecordedAgain) {
+  TrainStepOptions options = options_of_run();
+  options.frozen_parts = 2;
+  options.head_only_steps = 4;
+  options.optimizer.lr_multipliers = {{"fc.*", 3}};
+  const auto cpu = make_cpu_backend(2);
+  const std::vector<double> expected = TinyRun(*cpu, options).losses(9, 0.02);
+  for (const DType dtype : {DType::kF32, DType::kBF16, DType::kF16}) {
+    SCOPED_TRACE(name_of(dtype));
+    std::vector<std::vector<double>> losses;
+    std::vector<std::vector<float>> weights;
+    options.scale_loss = dtype == DType::kF16;
+    for (const bool graphs : {false, true}) {
+      const auto gpu = cuda(dtype);
+      options.cuda_graphs = graphs;
+      TinyRun run(*gpu, options);
+      losses.push_back(run.losses(9, 0.02));
+      weights.push_back(run.parameters());
+      EXPECT_EQ(run.step().execution(), graphs ? "one CUDA graph a step" : "");
+    }
+    EXPECT_EQ(losses[0], losses[1]);
+    EXPECT_EQ(weights[0], weights[1]);
+    const double tolerance = dtype == DType::kF32 ? 1e-5 : 0.05;
+    for (size_t i = 0; i < expected.size(); ++i)
+      EXPECT_NEAR(losses[0][i], expected[i], tolerance * expected[i]) << "step " << i;
+  }
+}
+
 // The program, on the emulated device: trains, evaluates there and on the CPU, with equal results.
 TEST(EmulatedProgram, TrainsAndItsCheckpointAgreesWithTheCpu) {
   const TemporaryFolder folder;
