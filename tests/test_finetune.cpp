@@ -172,7 +172,7 @@ TEST(HeadOnly, KeepsTheClassifiersMomentum) {
       backend->fill(gradient, parameter.grad);
       parameter.grad_written = true;
     });
-    optimizer.begin(/*lr=*/1, /*ema_decay=*/0);
+    optimizer.begin(/*step=*/0, /*lr=*/1, /*ema_decay=*/0);
     optimizer.step();
   };
   take_step(1);
