@@ -317,12 +317,6 @@ TEST(ConfigErrors, FilesThatAreNoText) {
   }
 }
 
-TEST(ConfigErrors, Fp16RepeatsOneBatchOnly) {
-  EXPECT_EQ(file_error("train: {precision: fp16}\noptimizer: {accumulate: 2}\n"),
-            "x.yaml:1:20: train.precision is fp16 and optimizer.accumulate 2; a batch whose gradients overflow is "
-            "repeated, and only one can be: expected optimizer.accumulate=1, or train.precision=bf16");
-}
-
 TEST(ConfigErrors, CheckedTogetherBlameTheOverride) {
   EXPECT_EQ(override_error("schedule.final_lr=0.4"),
             "override 'schedule.final_lr=0.4': schedule.final_lr is 0.4; expected at most schedule.lr, 0.3");

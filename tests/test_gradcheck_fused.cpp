@@ -62,7 +62,8 @@ class Recording {
  public:
   explicit Recording(const Context& context)
       : context_{context.backend, context.tape ? context.tape : &unused_, context.training, context.seed,
-                 context.step} {}
+                 context.batch,
+                 context.scalars} {}
   const Context& context() const { return context_; }
 
  private:

@@ -103,11 +103,6 @@ void check_images(const Config& config, const ConfigSources& sources) {
 }
 
 void check_optimizer(const Config& config, const ConfigSources& sources) {
-  if (config.train.precision == "fp16" && config.optimizer.accumulate > 1) {
-    fail_usage(sources.of({"train.precision", "optimizer.accumulate"}), ": train.precision is fp16 and ",
-               "optimizer.accumulate ", config.optimizer.accumulate, "; a batch whose gradients overflow is repeated, ",
-               "and only one can be: expected optimizer.accumulate=1, or train.precision=bf16");
-  }
   if (config.optimizer.nesterov && config.optimizer.momentum == 0) {
     fail_usage(sources.of({"optimizer.momentum"}), ": optimizer.nesterov is true, but optimizer.momentum is 0; ",
                "expected a momentum such as 0.9");

@@ -207,9 +207,9 @@ void add_train(TrainSection& section, std::vector<Field>& fields) {
   table.add("log_every_steps", log_every_steps, at_least(1), "Steps between two progress lines.");
   table.add(
       "precision", precision, choice({"fp32", "tf32", "bf16", "fp16"}),
-      "What the network computes in; all but fp32 need a GPU. tf32: fp32 whose matrix products round their inputs. "
-      "bf16, fp16: activations of that type; parameters, sums and batch norm stay in fp32, and fp16 scales the "
-      "loss.");
+      "What the network computes in. tf32: fp32 whose matrix products round their inputs. bf16, fp16: activations of "
+      "that type; parameters, sums and batch norm stay in fp32, and fp16 scales the loss. tf32 and fp16 need a GPU; on "
+      "a CPU, which must have AVX512-BF16, bf16 rounds the inputs of matrix products only.");
   table.add("deterministic", deterministic, anything(),
             "On a GPU: the same bits in every run, perhaps slower. The CPU always gives the same bits.");
   table.add("cuda_graphs", cuda_graphs, anything(),
