@@ -62,11 +62,19 @@ TrainTransform Config::train_transform() const {
   transform.random_resized_crop = {augment.scale_min, augment.scale_max, augment.ratio_min, augment.ratio_max};
   transform.pad = augment.pad;
   transform.flip_probability = augment.flip_probability;
+  transform.exif_orientation = data.exif_orientation;
   return transform;
 }
 
 EvalTransform Config::eval_transform() const {
-  return {eval.resize, eval.crop};
+  EvalTransform transform;
+  transform.resize = eval.resize;
+  transform.crop = eval.crop;
+  transform.interpolation = find_interpolation(eval.interpolation).value();  // one of its names: config_fields.cpp
+  transform.rounding = find_rounding(eval.rounding).value();
+  transform.crop_offset = find_crop_offset(eval.crop_offset).value();
+  transform.exif_orientation = data.exif_orientation;
+  return transform;
 }
 
 }  // namespace riffle

@@ -99,7 +99,8 @@ void add_model(ModelSection& section, std::vector<Field>& fields) {
 }
 
 void add_data(DataSection& section, std::vector<Field>& fields) {
-  auto& [source, train_split, val_split, class_names, loader_threads, prefetch, max_bad_images] = section;
+  auto& [source, train_split, val_split, class_names, loader_threads, prefetch, max_bad_images, exif_orientation] =
+      section;
   const std::vector<std::string> splits{"train", "val", "test"};
   SectionTable table("data", fields);
   table.add("source", source, anything(),
@@ -113,6 +114,10 @@ void add_data(DataSection& section, std::vector<Field>& fields) {
   table.add("prefetch", prefetch, between(1, 1024), "Batches prepared ahead. Changes no result.");
   table.add("max_bad_images", max_bad_images, at_least(0),
             "Unreadable images that an epoch of training skips, and names, before it gives up.");
+  table.add(
+      "exif_orientation", exif_orientation, anything(),
+      "Turn photographs upright as their EXIF data says, in training, evaluation and prediction. Off for ImageNet, "
+      "by convention; on for photographs from phones.");
 }
 
 void add_normalisation(NormalisationSection& section, std::vector<Field>& fields) {
@@ -141,11 +146,17 @@ void add_augment(AugmentSection& section, std::vector<Field>& fields) {
 }
 
 void add_eval(EvalSection& section, std::vector<Field>& fields) {
-  auto& [resize, crop, batch, every_epochs] = section;
+  auto& [resize, crop, interpolation, rounding, crop_offset, batch, every_epochs] = section;
   SectionTable table("eval", fields);
   table.add("resize", resize, between(0, kMaxPixels),
             "Length of the short edge after resizing, in pixels. 0: no resizing.");
   table.add("crop", crop, between(1, kMaxPixels), "Height and width of the centre crop, in pixels.");
+  table.add("interpolation", interpolation, choice(interpolation_names()),
+            "Whose resizing, with which filter: Pillow's (antialiased) or OpenCV's (not).");
+  table.add("rounding", rounding, choice(rounding_names()),
+            "Of the long edge after resizing: `truncate` (torchvision) or `half-up` (Megvii, tensorpack).");
+  table.add("crop_offset", crop_offset, choice(crop_offset_names()),
+            "Of half the margin that the crop leaves: `half-to-even` (torchvision, Megvii) or `floor` (tensorpack).");
   table.add("batch", batch, between(0, kMaxBatch), "Images a forward pass. 0: `train.batch`. Changes no result.");
   table.add("every_epochs", every_epochs, at_least(1), "Evaluate every so many epochs, and after the last.");
 }
@@ -196,9 +207,9 @@ void add_train(TrainSection& section, std::vector<Field>& fields) {
   table.add("log_every_steps", log_every_steps, at_least(1), "Steps between two progress lines.");
   table.add(
       "precision", precision, choice({"fp32", "tf32", "bf16", "fp16"}),
-      "What the network computes in; all but fp32 need a GPU. tf32: fp32 whose matrix products round their inputs. "
-      "bf16, fp16: activations of that type; parameters, sums and batch norm stay in fp32, and fp16 scales the "
-      "loss.");
+      "What the network computes in. tf32: fp32 whose matrix products round their inputs. bf16, fp16: activations of "
+      "that type; parameters, sums and batch norm stay in fp32, and fp16 scales the loss. tf32 and fp16 need a GPU; on "
+      "a CPU, which must have AVX512-BF16, bf16 rounds the inputs of matrix products only.");
   table.add("deterministic", deterministic, anything(),
             "On a GPU: the same bits in every run, perhaps slower. The CPU always gives the same bits.");
   table.add("cuda_graphs", cuda_graphs, anything(),

@@ -17,7 +17,7 @@ void DeviceOptions::add_to(CLI::App& command) {
 void DeviceOptions::add_precision_to(CLI::App& command) {
   command
       .add_option("--precision", request.precision,
-                  "fp32; on a GPU also tf32, bf16 and fp16: what the network computes in")
+                  "fp32; on a GPU also tf32, bf16 and fp16, on a CPU with AVX512-BF16 also bf16: the arithmetic")
       ->capture_default_str();
 }
 

@@ -117,11 +117,12 @@ DeviceChoice make_backend(const DeviceRequest& request) {
 #endif
     return choice;
   }
-  if (request.precision != "fp32")
-    fail_usage("precision ", request.precision, " needs a GPU; the CPU computes in fp32",
+  const bool bf16 = request.precision == "bf16";
+  if (request.precision != "fp32" && !bf16)
+    fail_usage("precision ", request.precision, " needs a GPU; the CPU computes in fp32 or bf16",
                why_not.empty() ? "" : " (" + why_not + ")");
   if (request.cudnn_depthwise) fail_usage("--cudnn-depthwise needs a GPU", why_not.empty() ? "" : " (" + why_not + ")");
-  choice.backend = make_cpu_backend(choice.threads);
+  choice.backend = make_cpu_backend(choice.threads, /*poison=*/false, bf16 ? Products::kBF16 : Products::kF32);
   return choice;
 }
 

@@ -17,7 +17,7 @@ struct DeviceRequest {
 };
 
 // fp32; tf32: fp32 whose convolutions and matrix products round their inputs to 10 bits; bf16 and fp16: activations of
-// that type, sums and parameters in fp32.
+// that type, sums and parameters in fp32. The CPU has fp32 and, with AVX512-BF16, bf16: see Products in cpu_backend.h.
 const std::vector<std::string>& precisions();
 
 struct DeviceChoice {

@@ -11,19 +11,32 @@
 
 namespace riffle {
 
-CpuBackend::CpuBackend(int threads, bool poison)
+namespace {
+
+GemmFunction gemm_of(Products products) {
+  if (products == Products::kF32) return gemm;
+#if RIFFLE_HAVE_X86
+  if (cpu_has_bf16()) return gemm_bf16;
+#endif
+  fail_usage("precision bf16 on the CPU needs AVX512-BF16, which ", cpu_model(), " lacks (or RIFFLE_ISA forbids)");
+}
+
+}  // namespace
+
+CpuBackend::CpuBackend(int threads, bool poison, Products products)
     : parallel_(threads > 0 ? threads : default_cpu_threads()),
       poison_(poison),
       allocator_(std::make_shared<CachingAllocator>()),
-      simd_(simd_kernels()) {}
+      simd_(simd_kernels()),
+      gemm_(gemm_of(products)) {}
 
-std::unique_ptr<Backend> make_cpu_backend(int threads, bool poison) {
-  return std::make_unique<CpuBackend>(threads, poison);
+std::unique_ptr<Backend> make_cpu_backend(int threads, bool poison, Products products) {
+  return std::make_unique<CpuBackend>(threads, poison, products);
 }
 
 std::string CpuBackend::description() const {
   return join("CPU: ", cpu_model(), ", ", parallel_.threads(), parallel_.threads() == 1 ? " thread, " : " threads, ",
-              cpu_isa(), ", oneDNN ", one_dnn_version());
+              cpu_isa(), gemm_ == gemm ? "" : ", matrix products in bf16", ", oneDNN ", one_dnn_version());
 }
 
 Tensor CpuBackend::empty(Shape shape, DType dtype) {

@@ -1,4 +1,4 @@
-// CpuBackend: f32 on host memory. Pointwise convolutions are oneDNN matrix products on row pitches, dense convolutions
+// CpuBackend: f32 on host memory (matrix products of bf16 on request). Pointwise convolutions are oneDNN matrix products on row pitches, dense convolutions
 // the same on gathered rows, everything else loops over rows (simd_kernels.h) split into chunks (parallel.h).
 #pragma once
 
@@ -9,14 +9,22 @@
 
 #include "core/backend.h"
 #include "core/cpu/allocator.h"
+#include "core/cpu/gemm.h"
 #include "core/cpu/parallel.h"
 #include "core/cpu/simd_kernels.h"
 
 namespace riffle {
 
+// What the inputs of matrix products (pointwise convolutions, the classifier, dense convolutions but the stem's) are
+// rounded to. Tensors and sums are f32 either way: on a CPU the products are the cost, and half of a training step.
+enum class Products { kF32, kBF16 };
+
 // threads: 0 means as many as OpenMP would use (OMP_NUM_THREADS, else the processors available). Results do not depend
 // on it. poison: empty() fills with NaN (0xCD bytes for integers), so that reading what nobody wrote shows in tests.
-std::unique_ptr<Backend> make_cpu_backend(int threads, bool poison = false);
+// products: kBF16 throws where cpu_has_bf16() is false.
+std::unique_ptr<Backend> make_cpu_backend(int threads, bool poison = false, Products products = Products::kF32);
+
+bool cpu_has_bf16();  // AVX512-BF16, and RIFFLE_ISA does not choose less
 
 // "AVX-512", "AVX2" or "baseline": what the inner loops use here. Setting the environment variable RIFFLE_ISA to
 // avx512, avx2 or baseline chooses a lesser one (for tests); one that the processor lacks is an error.
@@ -27,7 +35,7 @@ int default_cpu_threads();
 
 class CpuBackend final : public Backend {
  public:
-  CpuBackend(int threads, bool poison);
+  CpuBackend(int threads, bool poison, Products products);
 
   Device device() const override { return {DeviceKind::kCpu, 0}; }
   DType dtype() const override { return DType::kF32; }
@@ -113,7 +121,7 @@ class CpuBackend final : public Backend {
 
   void relu(const Tensor& x, const Tensor& y) override;
   void relu_backward(const Tensor& y, const Tensor& dy, const Tensor& dx) override;
-  void dropout(const Tensor& x, PhiloxKey key, double rate, const Tensor& y) override;
+  void dropout(const Tensor& x, PhiloxKey key, double rate, const Tensor& scalars, const Tensor& y) override;
   void max_pool(const Tensor& x, const Window& window, const Tensor& y, const Tensor& winner) override;
   void max_pool_backward(const Tensor& dy, const Tensor& winner, const Window& window, const Tensor& dx) override;
   void global_average_pool(const Tensor& x, const Tensor& y) override;
@@ -188,6 +196,7 @@ class CpuBackend final : public Backend {
   bool poison_;
   std::shared_ptr<CachingAllocator> allocator_;
   const SimdKernels& simd_;
+  const GemmFunction gemm_;
 };
 
 }  // namespace riffle

@@ -75,6 +75,14 @@ std::string cpu_isa() {
   return isa().name;
 }
 
+bool cpu_has_bf16() {
+#if RIFFLE_HAVE_X86
+  return std::strcmp(isa().option, "avx512") == 0 && __builtin_cpu_supports("avx512bf16");
+#else
+  return false;
+#endif
+}
+
 std::string cpu_model() {
   std::ifstream info("/proc/cpuinfo");
   for (std::string line; std::getline(info, line);) {
