@@ -32,10 +32,10 @@ Image resize_bilinear(const Image& image, const CropBox& box, int height, int wi
 
 ImageSize short_edge_size(int height, int width, int size, ResizeRounding rounding) {
   const auto long_edge = [&](int longer, int shorter) {
+    const int64_t truncated = int64_t{size} * longer / shorter;
     // The order of the double operations is the original programs'; it decides where the exact result is a half.
-    const double edge = rounding == ResizeRounding::kHalfUp
-                            ? std::floor(static_cast<double>(size) / shorter * longer + 0.5)
-                            : static_cast<double>(int64_t{size} * longer / shorter);
+    const double half_up = std::floor(static_cast<double>(size) / shorter * longer + 0.5);
+    const double edge = rounding == ResizeRounding::kHalfUp ? half_up : static_cast<double>(truncated);
     if (edge > std::numeric_limits<int>::max())
       fail("the image is ", height, "x", width, ", too narrow: with a short edge of ", size, " its long edge would be ",
            static_cast<int64_t>(edge), " pixels");

@@ -18,10 +18,10 @@ class Preprocessing : public testing::Test {
     write_image_folder(path("data/train"), 16, 40, 1);
     write_image_folder(path("data/val"), 8, 40, 2);
     std::ofstream(path("tiny.yaml")) << tiny_config(path("data"), 3);
+    const std::string evaluation =
+        "eval={resize: 36, crop: 32, interpolation: opencv-bicubic, rounding: half-up, crop_offset: floor}";
     training_ = run_riffle({"train", path("tiny.yaml"), "-o", path("run"), "train.duration=1ep",
-                            "augment={size: 32, crop: random_resized_crop, pad: 4}",
-                            "eval={resize: 36, crop: 32, interpolation: opencv-bicubic, rounding: half-up, "
-                            "crop_offset: floor}"});
+                            "augment={size: 32, crop: random_resized_crop, pad: 4}", evaluation});
   }
   static void TearDownTestSuite() { delete folder_; }
   void SetUp() override { ASSERT_EQ(training_.exit_code, 0) << training_.out << training_.err; }

@@ -30,7 +30,8 @@ Bytes tiff(uint32_t orientation, bool little_endian, uint32_t type = 3) {
   append(bytes, type, 2, little_endian);
   append(bytes, 1, 4, little_endian);
   append(bytes, orientation, 2, little_endian);
-  append(bytes, 0, 6, little_endian);
+  append(bytes, 0, 2, little_endian);  // fills the value
+  append(bytes, 0, 4, little_endian);  // no next directory
   return bytes;
 }
 

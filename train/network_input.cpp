@@ -4,9 +4,7 @@
 namespace riffle {
 
 NetworkInput::NetworkInput(Backend& backend, const Normalisation& normalisation, Shape images, int batches)
-    : backend_(backend),
-      normalisation_(normalisation),
-      pixels_(backend.empty(images, DType::kU8)) {
+    : backend_(backend), normalisation_(normalisation), pixels_(backend.empty(images, DType::kU8)) {
   for (int i = 0; i < batches; ++i) {
     normalised_.push_back(backend.empty(images));
     labels_.push_back(backend.empty({images.n, 1, 1, 1}, DType::kI32));

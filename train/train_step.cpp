@@ -67,9 +67,8 @@ TrainStep::BatchResult TrainStep::forward_and_backward(size_t index) {
   const Batch& batch = batches_[index];
   const Context context{backend_, &tape_, /*training=*/true, options_.seed, index, optimizer_.scalars()};
   const Variable logits = network_.forward(context, batch.x);
-  const Tensor losses =
-      softmax_cross_entropy(context, logits, batch.labels, options_.label_smoothing,
-                            /*grad_scale=*/1.0 / options_.optimizer.accumulate, optimizer_.scalars());
+  const Tensor losses = softmax_cross_entropy(context, logits, batch.labels, options_.label_smoothing,
+                                              /*grad_scale=*/1.0 / options_.optimizer.accumulate, optimizer_.scalars());
   std::unique_ptr<ProfileRange> range;  // of the node that runs
   tape_.backward([&](const std::string& name, const Tensor&) {
     range.reset();

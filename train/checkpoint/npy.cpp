@@ -20,10 +20,10 @@ struct StoredType {
   FileDType dtype;
 };
 
-constexpr StoredType kStoredTypes[] = {
-    {"f4", FileDType::kF32}, {"f8", FileDType::kF64}, {"f2", FileDType::kF16}, {"i1", FileDType::kI8},
-    {"i2", FileDType::kI16}, {"i4", FileDType::kI32}, {"i8", FileDType::kI64}, {"u1", FileDType::kU8},
-    {"u2", FileDType::kU16}, {"u4", FileDType::kU32}, {"u8", FileDType::kU64}, {"b1", FileDType::kBool}};
+constexpr StoredType kStoredTypes[] = {{"f4", FileDType::kF32}, {"f8", FileDType::kF64}, {"f2", FileDType::kF16},
+                                       {"i1", FileDType::kI8},  {"i2", FileDType::kI16}, {"i4", FileDType::kI32},
+                                       {"i8", FileDType::kI64}, {"u1", FileDType::kU8},  {"u2", FileDType::kU16},
+                                       {"u4", FileDType::kU32}, {"u8", FileDType::kU64}, {"b1", FileDType::kBool}};
 constexpr const char* kAccepted = "f2, f4, f8, i1, i2, i4, i8, u1, u2, u4, u8, b1";
 
 struct ArrayHeader {

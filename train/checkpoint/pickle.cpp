@@ -25,15 +25,58 @@ namespace {
 constexpr size_t kMostValues = 1000000;  // ShuffleNetV2's largest training checkpoints have some ten thousand
 
 enum Opcode : uint8_t {
-  kMark = '(', kStop = '.', kPop = '0', kPopMark = '1', kDup = '2',
-  kBinInt = 'J', kBinInt1 = 'K', kBinInt2 = 'M', kNone = 'N', kBinPersId = 'Q', kReduce = 'R',
-  kBinString = 'T', kShortBinString = 'U', kBinUnicode = 'X', kAppend = 'a', kBuild = 'b', kGlobal = 'c', kDict = 'd',
-  kEmptyDict = '}', kAppends = 'e', kBinGet = 'h', kLongBinGet = 'j', kList = 'l', kEmptyList = ']',
-  kBinPut = 'q', kLongBinPut = 'r', kSetItem = 's', kTuple = 't', kEmptyTuple = ')', kSetItems = 'u', kBinFloat = 'G',
-  kBinBytes = 'B', kShortBinBytes = 'C',
-  kProto = 0x80, kNewObj = 0x81, kTuple1 = 0x85, kTuple2 = 0x86, kTuple3 = 0x87, kNewTrue = 0x88, kNewFalse = 0x89,
-  kLong1 = 0x8a, kLong4 = 0x8b, kShortBinUnicode = 0x8c, kBinUnicode8 = 0x8d, kBinBytes8 = 0x8e, kEmptySet = 0x8f,
-  kAddItems = 0x90, kFrozenSet = 0x91, kNewObjEx = 0x92, kStackGlobal = 0x93, kMemoize = 0x94, kFrame = 0x95,
+  kMark = '(',
+  kStop = '.',
+  kPop = '0',
+  kPopMark = '1',
+  kDup = '2',
+  kBinInt = 'J',
+  kBinInt1 = 'K',
+  kBinInt2 = 'M',
+  kNone = 'N',
+  kBinPersId = 'Q',
+  kReduce = 'R',
+  kBinString = 'T',
+  kShortBinString = 'U',
+  kBinUnicode = 'X',
+  kAppend = 'a',
+  kBuild = 'b',
+  kGlobal = 'c',
+  kDict = 'd',
+  kEmptyDict = '}',
+  kAppends = 'e',
+  kBinGet = 'h',
+  kLongBinGet = 'j',
+  kList = 'l',
+  kEmptyList = ']',
+  kBinPut = 'q',
+  kLongBinPut = 'r',
+  kSetItem = 's',
+  kTuple = 't',
+  kEmptyTuple = ')',
+  kSetItems = 'u',
+  kBinFloat = 'G',
+  kBinBytes = 'B',
+  kShortBinBytes = 'C',
+  kProto = 0x80,
+  kNewObj = 0x81,
+  kTuple1 = 0x85,
+  kTuple2 = 0x86,
+  kTuple3 = 0x87,
+  kNewTrue = 0x88,
+  kNewFalse = 0x89,
+  kLong1 = 0x8a,
+  kLong4 = 0x8b,
+  kShortBinUnicode = 0x8c,
+  kBinUnicode8 = 0x8d,
+  kBinBytes8 = 0x8e,
+  kEmptySet = 0x8f,
+  kAddItems = 0x90,
+  kFrozenSet = 0x91,
+  kNewObjEx = 0x92,
+  kStackGlobal = 0x93,
+  kMemoize = 0x94,
+  kFrame = 0x95,
   kByteArray8 = 0x96
 };
 
@@ -49,7 +92,8 @@ class PickleReader {
       opcode_position_ = position_;
       const auto opcode = static_cast<uint8_t>(take(1)[0]);
       if (opcode == kStop) break;
-      if (!run_number(opcode) && !run_text(opcode) && !run_container(opcode) && !run_object(opcode) && !run_stack(opcode))
+      if (!run_number(opcode) && !run_text(opcode) && !run_container(opcode) && !run_object(opcode) &&
+          !run_stack(opcode))
         invalid(join("opcode ", static_cast<int>(opcode), " has no place in a checkpoint"));
     }
     pickle_.root_ = pop();
@@ -320,8 +364,8 @@ class PickleReader {
 
   std::string_view take(uint64_t count) {
     if (count > bytes_.size() - position_) {
-      fail(name_, ": the pickle ends early: at its byte ", opcode_position_, " it claims ", count, " bytes more, of which ",
-           bytes_.size() - position_, " are there; was the file truncated?");
+      fail(name_, ": the pickle ends early: at its byte ", opcode_position_, " it claims ", count,
+           " bytes more, of which ", bytes_.size() - position_, " are there; was the file truncated?");
     }
     const std::string_view taken = bytes_.substr(position_, count);
     position_ += count;

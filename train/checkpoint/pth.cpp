@@ -23,7 +23,8 @@ std::string_view view_of(const std::vector<uint8_t>& bytes) {
 
 // Python's modules whose names in a pickle are ordinary; whatever else is named there is worth a note.
 bool is_ordinary(const std::string& global) {
-  for (const char* prefix : {"collections.", "torch.", "torch._utils.", "numpy.", "argparse.", "_codecs."}) {
+  for (const char* prefix :
+       {"collections.", "torch.", "__torch__.", "numpy.", "argparse.", "_codecs.", "__builtin__.set", "builtins.set"}) {
     if (global.rfind(prefix, 0) == 0) return true;
   }
   return false;
@@ -87,8 +88,8 @@ TensorFile parse_zip(const std::vector<uint8_t>& bytes, const std::string& name,
     }
     const auto needed = static_cast<uint64_t>(storage.elements);
     if (needed > current.size() / size_of(storage.dtype))
-      fail(name, ": storage '", storage.key, "' should have ", needed, " elements of ", storage.dtype, ", but has only ",
-           current.size(), " bytes");
+      fail(name, ": storage '", storage.key, "' should have ", needed, " elements of ", storage.dtype,
+           ", but has only ", current.size(), " bytes");
     return view_of(current).substr(0, needed * size_of(storage.dtype));
   };
   return interpret(pickle, script ? "TorchScript" : "PyTorch (zip)", storages, bytes.size(), name, entry);
@@ -127,8 +128,8 @@ std::map<std::string, std::string_view> read_storages(std::string_view rest, con
   for (const PickleValue* key_value : keys.items) {
     const std::string key(key_value->text);
     if (unsupported.count(key) != 0)
-      fail(name, ": storage '", key, "' is a ", unsupported[key], ", whose size riffle does not know; save the file again ",
-           "with a newer PyTorch");
+      fail(name, ": storage '", key, "' is a ", unsupported[key],
+           ", whose size riffle does not know; save the file again ", "with a newer PyTorch");
     const auto storage = wanted.find(key);
     if (storage == wanted.end()) fail(name, ": storage '", key, "' belongs to no tensor");
     int64_t elements = 0;
@@ -136,7 +137,8 @@ std::map<std::string, std::string_view> read_storages(std::string_view rest, con
     std::memcpy(&elements, rest.data(), sizeof elements);
     rest.remove_prefix(sizeof elements);
     if (elements != storage->second.elements)
-      fail(name, ": storage '", key, "' has ", elements, " elements, but its tensors expect ", storage->second.elements);
+      fail(name, ": storage '", key, "' has ", elements, " elements, but its tensors expect ",
+           storage->second.elements);
     const size_t item = size_of(storage->second.dtype);
     if (elements < 0 || static_cast<uint64_t>(elements) > rest.size() / item)
       fail(name, ": storage '", key, "' claims ", elements, " elements, but only ", rest.size(),
@@ -157,7 +159,8 @@ TensorFile parse_legacy(const std::vector<uint8_t>& bytes, const std::string& na
   };
   const Pickle magic = next("magic number"), protocol = next("protocol"), system = next("system");
   if (protocol.root().integer != kLegacyProtocol)
-    fail(name, ": PyTorch's serialization protocol ", protocol.root().integer, " is unknown; expected ", kLegacyProtocol);
+    fail(name, ": PyTorch's serialization protocol ", protocol.root().integer, " is unknown; expected ",
+         kLegacyProtocol);
   const PickleValue* little_endian = system.root().find("little_endian");
   if (little_endian == nullptr || little_endian->integer != 1)
     fail(name, " was written on a big-endian machine; save it again on a little-endian one");
@@ -192,7 +195,8 @@ TensorFile parse_pth(const std::vector<uint8_t>& bytes, const std::string& name,
   if (bytes.size() > 4 && std::memcmp(bytes.data(), "PK", 2) == 0) return parse_zip(bytes, name, entry);
   if (is_legacy(bytes)) return parse_legacy(bytes, name, entry);
   if (is_tar(bytes))
-    fail(name, " is a tar archive, as PyTorch wrote before version 0.1.10; load and save it with a PyTorch of before 2.0");
+    fail(name,
+         " is a tar archive, as PyTorch wrote before version 0.1.10; load and save it with a PyTorch of before 2.0");
   if (bytes.size() > 1 && bytes[0] == 0x80)
     fail(name, " is a plain Python pickle, not a file of torch.save; expected a .pth file");
   fail(name, " is not a PyTorch file: it begins neither as a zip archive nor as a pickle");

@@ -14,8 +14,9 @@ using Kind = PickleValue::Kind;
 constexpr int kDeepestModule = 32;
 constexpr size_t kMostTensors = 100000, kMostModules = 100000;
 // The weights as trained come first; averages only where there is nothing else, or on request.
-constexpr const char* kEntries[] = {"state_dict", "model",          "model_state_dict", "net", "network", "module",
-                                    "weights",    "state_dict_ema", "model_ema",        "ema", "ema_state_dict"};
+constexpr const char* kEntries[] = {"state_dict", "model",  "model_state_dict", "net",
+                                    "network",    "module", "weights",          "state_dict_ema",
+                                    "model_ema",  "ema",    "ema_state_dict"};
 
 bool is_mapping(const PickleValue& value) {
   return value.kind == Kind::kDict ||
@@ -45,7 +46,8 @@ std::string describe(const PickleValue& value) {
     case Kind::kFloat:
       return join(value.number);
     case Kind::kText:
-      return value.text.size() <= 40 ? join("'", value.text, "'") : join("a text of ", value.text.size(), " characters");
+      return value.text.size() <= 40 ? join("'", value.text, "'")
+                                     : join("a text of ", value.text.size(), " characters");
     case Kind::kList:
       return join("a list of ", value.items.size());
     case Kind::kTuple:
@@ -184,7 +186,8 @@ std::vector<FoundTensor> find_torch_state(const Pickle& pickle, const std::strin
       if (value == chosen || key->kind != Kind::kText) continue;
       const bool told = std::any_of(std::begin(kEntries), std::end(kEntries),
                                     [&, name = key->text](const char* known) { return name == known; });
-      if (!told || tensors_of(*value, file).empty()) notes.push_back(join("'", key->text, "': ", describe(*value), ", skipped"));
+      if (!told || tensors_of(*value, file).empty())
+        notes.push_back(join("'", key->text, "': ", describe(*value), ", skipped"));
     }
   } else if (is_mapping(*chosen)) {
     for (const auto& [key, value] : chosen->pairs) {

@@ -15,20 +15,28 @@ struct StorageType {
   FileDType dtype;
 };
 
-constexpr StorageType kStorageTypes[] = {
-    {"FloatStorage", FileDType::kF32},     {"DoubleStorage", FileDType::kF64},
-    {"HalfStorage", FileDType::kF16},      {"BFloat16Storage", FileDType::kBF16},
-    {"LongStorage", FileDType::kI64},      {"IntStorage", FileDType::kI32},
-    {"ShortStorage", FileDType::kI16},     {"CharStorage", FileDType::kI8},
-    {"ByteStorage", FileDType::kU8},       {"BoolStorage", FileDType::kBool},
-    {"Float8_e4m3fnStorage", FileDType::kF8E4M3}, {"Float8_e5m2Storage", FileDType::kF8E5M2}};
+constexpr StorageType kStorageTypes[] = {{"FloatStorage", FileDType::kF32},
+                                         {"DoubleStorage", FileDType::kF64},
+                                         {"HalfStorage", FileDType::kF16},
+                                         {"BFloat16Storage", FileDType::kBF16},
+                                         {"LongStorage", FileDType::kI64},
+                                         {"IntStorage", FileDType::kI32},
+                                         {"ShortStorage", FileDType::kI16},
+                                         {"CharStorage", FileDType::kI8},
+                                         {"ByteStorage", FileDType::kU8},
+                                         {"BoolStorage", FileDType::kBool},
+                                         {"Float8_e4m3fnStorage", FileDType::kF8E4M3},
+                                         {"Float8_e5m2Storage", FileDType::kF8E5M2}};
 
 constexpr StorageType kDTypes[] = {  // of _rebuild_tensor_v3, on untyped storages
-    {"float32", FileDType::kF32},       {"float64", FileDType::kF64},      {"float16", FileDType::kF16},
-    {"bfloat16", FileDType::kBF16},     {"int64", FileDType::kI64},        {"int32", FileDType::kI32},
-    {"int16", FileDType::kI16},         {"int8", FileDType::kI8},          {"uint64", FileDType::kU64},
-    {"uint32", FileDType::kU32},        {"uint16", FileDType::kU16},       {"uint8", FileDType::kU8},
-    {"bool", FileDType::kBool},         {"float8_e4m3fn", FileDType::kF8E4M3}, {"float8_e5m2", FileDType::kF8E5M2}};
+    {"float32", FileDType::kF32},       {"float64", FileDType::kF64},
+    {"float16", FileDType::kF16},       {"bfloat16", FileDType::kBF16},
+    {"int64", FileDType::kI64},         {"int32", FileDType::kI32},
+    {"int16", FileDType::kI16},         {"int8", FileDType::kI8},
+    {"uint64", FileDType::kU64},        {"uint32", FileDType::kU32},
+    {"uint16", FileDType::kU16},        {"uint8", FileDType::kU8},
+    {"bool", FileDType::kBool},         {"float8_e4m3fn", FileDType::kF8E4M3},
+    {"float8_e5m2", FileDType::kF8E5M2}};
 
 template <size_t kCount>
 const StorageType* find_type(const StorageType (&types)[kCount], std::string_view name) {
@@ -142,8 +150,11 @@ std::optional<HostTensor> TorchTensors::read(const PickleValue& value, const std
     why_not = "of type " + type_name(v3 ? *fields[6] : *fields[0]->argument->items[1]);
     return std::nullopt;
   }
-  View view{v3 ? dtype->dtype : storage->dtype, {}, whole(*fields[1], where, "offset"),
-            wholes(*fields[2], where, "shape"), wholes(*fields[3], where, "strides")};
+  View view{v3 ? dtype->dtype : storage->dtype,
+            {},
+            whole(*fields[1], where, "offset"),
+            wholes(*fields[2], where, "shape"),
+            wholes(*fields[3], where, "stride")};
   if (view.shape.size() != view.strides.size() || view.shape.size() > kMostAxes)
     fail(where, " has ", view.shape.size(), " extents and ", view.strides.size(), " strides");
   view.storage = storages_(*storage);

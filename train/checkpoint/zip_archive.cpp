@@ -25,6 +25,8 @@ std::string message_of(zip_error_t& error) {
 }  // namespace
 
 ZipArchive::ZipArchive(const uint8_t* bytes, size_t size, const std::string& name) : name_(name) {
+  // libzip takes nothing at all for an archive without entries.
+  if (size == 0) fail("cannot read ", name, " as a zip archive: it is empty; was it truncated?");
   zip_error_t error;
   zip_error_init(&error);
   zip_source_t* source = zip_source_buffer_create(bytes, size, /*freep=*/0, &error);
@@ -78,8 +80,8 @@ void ZipArchive::check_claims(size_t size) const {
     total_stored += status.comp_size;
     if (total_stored > size) fail(name_, ": its entries claim more than its ", size, " bytes; the archive is corrupt");
     if (status.size > largest_total || (total += status.size) > largest_total)
-      fail(where, " claims ", status.size, " bytes in an archive of ", size, "; no checkpoint shrinks that far (at most ",
-           kLargestExpansion, " times is accepted)");
+      fail(where, " claims ", status.size, " bytes in an archive of ", size,
+           "; no checkpoint shrinks that far (at most ", kLargestExpansion, " times is accepted)");
   }
 }
 
