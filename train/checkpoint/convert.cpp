@@ -5,6 +5,7 @@
 #include <set>
 
 #include "data/imagenet_classes.h"
+#include "train/checkpoint/keras_names.h"
 #include "train/checkpoint/module_io.h"
 #include "train/checkpoint/published_preprocessing.h"
 #include "train/version.h"
@@ -262,7 +263,7 @@ ConvertedModel convert(const TensorFile& file, const ConvertOptions& options, co
     if (options.averages)
       fail_usage(path, " is not a Riffle checkpoint; --entry ema is for those and for PyTorch's files");
     TensorFile plain = file;
-    plain.tensors = without_output_numbers(file.tensors, path);
+    plain.tensors = with_keras_paths(without_output_numbers(file.tensors, path), path);
     const InferredModel inferred = infer_model(plain, options.claims, path);
     result.naming = inferred.naming;
     result.metadata.model = inferred.model;

@@ -257,7 +257,8 @@ HostTensor to_file_layout(const HostTensor& tensor, FileLayout layout, const std
 std::string reason_to_ignore(const std::string& name) {
   if (ends_with(name, "num_batches_tracked")) return "batch counters";
   static const std::regex kSlots(R"(.*/(Momentum|Adam|Adam_1|RMSProp|RMSProp_1|Adagrad|AccumGrad)(:0)?)");
-  static const std::regex kOptimizer(R"((optimizer|optim|momentum_buffer)[./].*|.*[./]momentum_buffer)");
+  static const std::regex kOptimizer(
+      R"((optimizer|optim|momentum_buffer)[./].*|.*[./]momentum_buffer|.*\.OPTIMIZER_SLOT.*)");
   if (std::regex_match(name, kSlots) || std::regex_match(name, kOptimizer)) return "optimizer state";
   static const std::regex kCounters(
       R"((.*/)?(global_step|learning_rate|beta[12]_power|save_counter|iterations?)(:0)?)");

@@ -119,7 +119,7 @@ TensorFile read_tensor_file(const std::string& path, const std::string& entry) {
   // A pickle, or the tar archive of PyTorch's first versions, which its reader refuses by name.
   if (bytes[0] == 0x80 || starts_with(bytes, "ustar", 257)) return parse_pth(bytes, path, entry);
   if (is_safetensors(bytes, path)) {
-    CheckpointFile file = read_safetensors(path);
+    CheckpointFile file = parse_safetensors(bytes, path);
     return {"safetensors", std::move(file.tensors), std::move(file.metadata), {}};
   }
   fail(path, " is in no format that is known. ", kFormats);
