@@ -52,4 +52,12 @@ uint32_t masked_crc32c(uint32_t crc) {
   return ((crc >> 15) | (crc << 17)) + 0xa282ead8u;
 }
 
+bool checksum_matches(uint32_t crc, uint32_t stored) {
+#ifdef FUZZING_BUILD_MODE_UNSAFE_FOR_PRODUCTION
+  return static_cast<void>(crc), static_cast<void>(stored), true;
+#else
+  return masked_crc32c(crc) == stored;
+#endif
+}
+
 }  // namespace riffle

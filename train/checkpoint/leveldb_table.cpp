@@ -75,7 +75,7 @@ class TableParser {
            bytes_.size(), " bytes");
     const std::string_view with_type = bytes_.substr(handle.offset, handle.size + 1);
     const auto stored = little_endian<uint32_t>(with_type.data() + with_type.size());
-    if (masked_crc32c(crc32c(with_type)) != stored)
+    if (!checksum_matches(crc32c(with_type), stored))
       fail(name_, ": the checksum of the block at byte ", handle.offset, " does not match; the file is damaged");
     const int type = static_cast<uint8_t>(with_type.back());
     if (type == 1)

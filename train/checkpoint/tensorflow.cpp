@@ -74,7 +74,7 @@ std::string_view view_of(const std::vector<uint8_t>& bytes) {
 }
 
 void verify_checksum(uint32_t crc, uint32_t stored_masked, const std::string& what) {
-  if (masked_crc32c(crc) != stored_masked) fail(what, ": its checksum does not match; the data file is damaged");
+  if (!checksum_matches(crc, stored_masked)) fail(what, ": its checksum does not match; the data file is damaged");
 }
 
 // The texts of a tensor of `count` of them: their lengths as varints, the masked checksum of those lengths (as 32-bit
