@@ -164,7 +164,7 @@ Json read_header(const Input& input, uint64_t& length) {
   std::memcpy(&length, head, kLengthBytes);
   const uint64_t rest = input.size_bytes - kLengthBytes;
   if (const std::string format = other_format(head); !format.empty())
-    fail(path, " is ", format, "; expected a safetensors file, as riffle train writes them");
+    fail(path, " is ", format, "; expected a safetensors file; riffle convert makes one of what others write");
   if (length > kMaxHeaderBytes || length < 2)
     fail(path, " is not a safetensors file: its first 8 bytes give a header of ", length, " bytes; expected 2 to ",
          kMaxHeaderBytes);
