@@ -88,10 +88,22 @@ INSTANTIATE_TEST_SUITE_P(Dialects, ConvertDialect,
                                          Published{"tensorpack", "tensorpack.npz"}),
                          [](const auto& info) { return std::string(info.param.dialect); });
 
+// A checkpoint of TensorFlow's, given as its prefix and as its index.
+TEST_F(Convert, TheKerasTutorialsModel) {
+  const ProcessResult result = run_riffle({"convert", fixture("keras/model.ckpt"), path("a.safetensors")});
+  expect_success(result);
+  expect_contains(result.out,
+                  {"TensorFlow checkpoint", "the Keras tutorial's", "tensorpack", "147 tensors matched", "RGB"});
+  const std::vector<float> expected = Golden(fixture("keras/logits.npz")).values<float>("keras");
+  EXPECT_LE(relative_difference_of(logits(path("a.safetensors"), fixture("images.npz")), expected), 1e-5);
+  EXPECT_EQ(file_bytes(converted(fixture("keras/model.ckpt.index"), "b.safetensors")),
+            file_bytes(path("a.safetensors")));
+}
+
 TEST_F(Convert, ReportsWhatBecameOfEveryTensor) {
   const ProcessResult text = run_riffle({"convert", fixture("tensorpack.npz"), path("a.safetensors")});
   expect_success(text);
-  expect_contains(text.out, {"tensorpack", "ShuffleNetV2 custom (tensorpack), 7 classes", "132 tensors matched",
+  expect_contains(text.out, {"tensorpack", "ShuffleNetV2 custom (tensorpack), 7 classes", "147 tensors matched",
                              "none missing or unexpected, all values finite", "ignored: 1 tensor of optimizer state",
                              "ignored: 2 tensors of counters", "\"0\" to \"6\"", "BGR"});
   const ProcessResult json = run_riffle({"convert", fixture("megvii.pth.tar"), path("b.safetensors"), "--json", "-"});
@@ -99,7 +111,7 @@ TEST_F(Convert, ReportsWhatBecameOfEveryTensor) {
   const nlohmann::json report = nlohmann::json::parse(json.out);
   EXPECT_EQ(report.at("dialect"), "megvii");
   EXPECT_EQ(report.at("width"), "custom");
-  EXPECT_EQ(report.at("matched"), 131);
+  EXPECT_EQ(report.at("matched"), 146);
   EXPECT_TRUE(report.at("missing").empty() && report.at("unexpected").empty() && report.at("mismatched").empty());
   EXPECT_EQ(report.at("preprocessing").at("interpolation"), "opencv-bilinear");
   EXPECT_EQ(report.at("normalisation").at("channel_order"), "bgr");
@@ -162,6 +174,16 @@ TEST_F(Convert, ClassNamesComeFromAFile) {
   expect_failure(
       run_riffle({"convert", fixture("torchvision.pth"), path("b.safetensors"), "--classes", path("names.txt")}), 1,
       {"has 7 classes, but 2 names"});
+}
+
+TEST_F(Convert, InspectShowsAnybodysCheckpoint) {
+  const ProcessResult text = run_riffle({"inspect", fixture("megvii.pth.tar")});
+  expect_success(text);
+  expect_contains(text.out,
+                  {"custom (megvii), 7 classes", "PyTorch (legacy)", "146 tensors matched", "stage2.0.branch_proj"});
+  const ProcessResult json = run_riffle({"inspect", fixture("keras/model.ckpt"), "--json"});
+  expect_success(json);
+  EXPECT_EQ(nlohmann::json::parse(json.out).at("tensors").at("matched"), 147);
 }
 
 TEST_F(Convert, OtherFormatsAreRefusedByName) {
