@@ -8,6 +8,9 @@
 #include "train/checkpoint/checkpoint.h"
 #include "train/checkpoint/pth.h"
 #include "train/checkpoint/read_tensor_file.h"
+#include "train/loaded_model.h"
+#include "train/make_backend.h"
+#include "train/predictor.h"
 
 namespace riffle {
 namespace {
@@ -223,6 +226,33 @@ INSTANTIATE_TEST_SUITE_P(Goldens, ConvertShared,
                                          Published{"megvii-0.5x", "megvii-0.5x.pth.tar"},
                                          Published{"tensorpack-0.5x", "tensorpack-0.5x.npz"}),
                          [](const auto& info) { return "Golden" + std::to_string(info.index); });
+
+// PyTorch's own logits of every image, its five largest.
+TEST_F(Convert, RealWeightsGivePyTorchsLogits) {
+  RIFFLE_NEED_SHARED_DATA("weights");
+  RIFFLE_NEED_SHARED_DATA("imagenet-samples");
+  const std::string checkpoint = converted(shared_data("weights/shufflenet_v2_x0_5-imagenet.pth"), "a.safetensors");
+  const nlohmann::json expected =
+      nlohmann::json::parse(text_of(shared_data("weights/expected-x0_5-imagenet-samples.json"))).at("predictions");
+  ASSERT_EQ(expected.size(), 400U);
+  const DeviceChoice device = make_backend({"cpu"});
+  const LoadedModel model = load_for_inference(*device.backend, checkpoint, "");
+  NetworkInput input(*device.backend, model.metadata.normalisation, {1, 224, 224, 3});
+  double worst = 0;
+  for (const nlohmann::json& each : expected) {
+    const std::string file = shared_data("imagenet-samples/val/" + each.at("file").get<std::string>());
+    const std::vector<uint8_t> bytes = read_file(file);
+    const Image image = model.metadata.preprocessing.apply(decode_image(bytes.data(), bytes.size(), file, 3));
+    const std::vector<float> logits =
+        compute_logits(*device.backend, *model.network, input, image.pixels.data(), /*count=*/1);
+    for (size_t i = 0; i < 5; ++i) {
+      const double logit = logits.at(each.at("top5").at(i).get<size_t>());
+      worst = std::max(worst, std::fabs(logit - each.at("top5_logits").at(i).get<double>()));
+    }
+  }
+  RecordProperty("worst_difference", std::to_string(worst));
+  EXPECT_LE(worst, 1e-2);
+}
 
 TEST_F(Convert, RealWeightsClassifyRealImages) {
   RIFFLE_NEED_SHARED_DATA("weights");

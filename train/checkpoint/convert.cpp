@@ -14,7 +14,8 @@ namespace riffle {
 namespace {
 
 bool is_own(const TensorFile& file) {
-  return file.metadata.is_object() && file.metadata.contains("model");
+  const auto model = file.metadata.find("model");
+  return model != file.metadata.end() && model->is_object() && model->contains("architecture");
 }
 
 // TensorFlow's graphs number the outputs of operations: "conv1/W:0".
