@@ -40,7 +40,7 @@ const char* const kFooter =
     "  riffle convert runs/a/checkpoints/best.safetensors best.pth";
 
 struct ConvertCommand {
-  std::string input, output, dialect = "auto", width = "auto", classes, to, entry, json, stem_max_pool;
+  std::string input, output, dialect = "auto", width = "auto", classes, to, entry, json, stem_max_pool, channel_order;
   int64_t stem_stride = 0;  // 0: not given
   bool force = false, allow_unexpected = false, allow_nonfinite = false;
 };
@@ -102,6 +102,7 @@ ConvertOptions read_options(const ConvertCommand& command) {
   }
   if (command.stem_stride != 0) options.claims.stem_stride = command.stem_stride;
   if (!command.stem_max_pool.empty()) options.claims.stem_max_pool = command.stem_max_pool == "true";
+  if (!command.channel_order.empty()) options.bgr = command.channel_order == "bgr";
   if (!command.classes.empty()) options.classes = read_classes(command.classes);
   return options;
 }
@@ -212,9 +213,11 @@ void run_convert(const ConvertCommand& command) {
     check_dialect_of_format(output_format(command.output), to, command.output);
     const double difference = check_logits(converted, command.to, command.input);
     if (!command.to.empty()) {
-      print_lines(log, "converted",
-                  join("to ", command.to, ": logits of test images differ by ", format_significant(difference, 2),
-                       " of the largest; preprocessing stays that of the weights"));
+      print_lines(
+          log, "converted",
+          join("to ", command.to, ": logits of test images ",
+               difference == 0 ? "are the same" : "differ by " + format_significant(difference, 2) + " of the largest",
+               "; preprocessing stays that of the weights"));
     }
     write(converted, command.output);
   } catch (const Error&) {
@@ -222,7 +225,7 @@ void run_convert(const ConvertCommand& command) {
     throw;
   }
   const bool native = output_format(command.output) == OutputFormat::kSafetensors;
-  print_lines(log, "input of it", describe(converted.metadata.preprocessing));
+  print_lines(log, "images", describe(converted.metadata.preprocessing));
   print_lines(log, "", describe_normalisation(converted.metadata.normalisation));
   if (!native)
     print_lines(log, "note",
@@ -264,6 +267,11 @@ void add_convert_command(CLI::App& app) {
   command->add_option("--stem-max-pool", options->stem_max_pool, "Whether max-pooling follows it; default true")
       ->check(CLI::IsMember({"true", "false"}))
       ->type_name("BOOL");
+  command
+      ->add_option("--channel-order", options->channel_order,
+                   "rgb or bgr, where weights read colours in another order than their dialect's")
+      ->check(CLI::IsMember({"rgb", "bgr"}))
+      ->type_name("ORDER");
   command->add_flag("--allow-unexpected", options->allow_unexpected, "Leave out tensors that are not the network's");
   command->add_flag("--allow-nonfinite", options->allow_nonfinite, "Convert weights that are NaN or infinite");
   command->add_flag("--force", options->force, "Replace OUT if it exists");

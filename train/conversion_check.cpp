@@ -12,7 +12,8 @@ namespace riffle {
 
 std::vector<float> probe_logits(Backend& backend, const CheckpointMetadata& metadata, const TensorMap& tensors,
                                 const std::string& path) {
-  ShuffleNetV2 network(backend, metadata.model, /*seed=*/0);
+  // The definition of the dialect, which shares nothing with the routing that dialects are converted by.
+  ShuffleNetV2 network(backend, metadata.model, /*seed=*/0, ShuffleExecution::kPlain);
   import_module(backend, network, tensors, path);
   network.fold_batch_norm(backend);
   const int64_t size = metadata.preprocessing.crop, channels = metadata.model.input_channels, images = 2;

@@ -1,6 +1,7 @@
 // Mapping, accounting and metadata.
 #include "train/checkpoint/convert.h"
 
+#include <algorithm>
 #include <cstring>
 #include <set>
 
@@ -134,7 +135,7 @@ class Mapping {
       const auto found = file_.find(pair.file);
       if (found == file_.end() || found->second.dtype != FileDType::kI64 || found->second.elements() != 1) continue;
       known_.insert(pair.file);
-      ++result_.reconciliation.ignored["batch counters, which are kept"];
+      ++result_.reconciliation.counters;
       result_.tensors.emplace(pair.native, found->second);
     }
   }
@@ -176,7 +177,7 @@ class Mapping {
   std::map<FileDType, int64_t> converted_;
 };
 
-void add_preprocessing(ConvertedModel& result, const std::string& path) {
+void add_preprocessing(ConvertedModel& result, std::optional<bool> bgr, const std::string& path) {
   CheckpointMetadata& metadata = result.metadata;
   if (metadata.model.input_channels != 3) {
     fail(path, " reads gray images; no published weights do, so that its preprocessing is not known");
@@ -189,6 +190,13 @@ void add_preprocessing(ConvertedModel& result, const std::string& path) {
         "the tutorial feeds RGB with torchvision's mean and std, and squashes images to 224x224 with the nearest "
         "pixel; "
         "stored is the same normalisation with torchvision's resizing, which keeps the aspect");
+  }
+  if (bgr && *bgr != published.normalisation.reverse_channels) {
+    published.normalisation.reverse_channels = *bgr;
+    std::reverse(published.normalisation.mean.begin(), published.normalisation.mean.end());
+    std::reverse(published.normalisation.std.begin(), published.normalisation.std.end());
+    result.notes.push_back(
+        join("colours are stored as ", *bgr ? "BGR" : "RGB", ", as asked, which is not the dialect's order"));
   }
   metadata.preprocessing = published.transform;
   metadata.normalisation = published.normalisation;
@@ -258,6 +266,8 @@ ConvertedModel convert(const TensorFile& file, const ConvertOptions& options, co
   ConvertedModel result;
   result.notes = file.notes;
   if (is_own(file)) {
+    if (options.bgr)
+      fail_usage(path, " says in which order it reads colours; --channel-order is for files that do not");
     read_own(file, options, path, result);
     Mapping(own_weights(file, result, options.averages, path), result, path).run();
   } else {
@@ -270,7 +280,7 @@ ConvertedModel convert(const TensorFile& file, const ConvertOptions& options, co
     result.metadata.model = inferred.model;
     result.metadata.riffle_version = kVersion;
     Mapping(plain.tensors, result, path).run();
-    add_preprocessing(result, path);
+    add_preprocessing(result, options.bgr, path);
   }
   add_classes(result, options.classes, path);
   return result;

@@ -56,6 +56,7 @@ std::string Reconciliation::text() const {
   append_names(text, "missing", missing);
   append_names(text, "unexpected", unexpected);
   append_names(text, "of another shape", mismatched);
+  if (counters > 0) text += join("\n  kept: ", plural(counters, "batch counter"));
   for (const auto& [reason, tensors] : ignored)
     text += join("\n  ignored: ", plural(tensors, "tensor"), " of ", reason);
   constexpr size_t kShown = 10;
@@ -75,8 +76,8 @@ nlohmann::json Reconciliation::to_json() const {
   for (const OddValues& o : odd) {
     values.push_back({{"name", o.name}, {"nan", o.nans}, {"infinite", o.infinities}, {"denormal", o.denormals}});
   }
-  return {{"matched", matched},       {"missing", missing}, {"unexpected", unexpected},
-          {"mismatched", mismatched}, {"ignored", ignored}, {"odd_values", values}};
+  return {{"matched", matched},       {"batch_counters", counters}, {"missing", missing},  {"unexpected", unexpected},
+          {"mismatched", mismatched}, {"ignored", ignored},         {"odd_values", values}};
 }
 
 }  // namespace riffle

@@ -22,6 +22,7 @@ OddValues count_odd_values(const std::string& name, const HostTensor& tensor);
 
 struct Reconciliation {
   int64_t matched = 0;
+  int64_t counters = 0;  // batch counters of PyTorch's norms: not the network's, kept for the way back
   std::vector<std::string> missing, unexpected, mismatched;  // the last with both shapes
   std::map<std::string, int64_t> ignored;                    // reason -> tensors
   std::vector<OddValues> odd;                                // tensors with NaN, infinity or denormals
