@@ -26,10 +26,11 @@ for target in "${targets[@]}"; do
   known=tests/fixtures/fuzz_regressions/$target
   mkdir -p "$build/corpus/$target" "$build/findings/$target"
   echo "== fuzz $target, $seconds s"
-  # An archive may unpack to 64 MiB, and a few copies of that are alive at once.
-  "$program" -max_total_time="$seconds" -max_len=32768 -timeout=20 -malloc_limit_mb=256 -rss_limit_mb=2048 \
-    -dict="tests/fuzz/$target.dict" -artifact_prefix="$build/findings/$target/" -print_final_stats=1 -verbosity=0 \
-    "$build/corpus/$target" "$build/seeds/$target" $([ ! -d "$known" ] || echo "$known") ||
+  # An archive may unpack to 64 MiB, and a few copies of that are alive at once. Inputs take a millisecond; the timeout is
+  # long because it counts what a busy machine keeps the process waiting.
+  "$program" -max_total_time="$seconds" -max_len=32768 -timeout=60 -report_slow_units=60 -malloc_limit_mb=256 \
+    -rss_limit_mb=2048 -dict="tests/fuzz/$target.dict" -artifact_prefix="$build/findings/$target/" \
+    -print_final_stats=1 -verbosity=0 "$build/corpus/$target" "$build/seeds/$target" $([ ! -d "$known" ] || echo "$known") ||
     failed+=("$target")
 done
 [ ${#failed[@]} -eq 0 ] || { echo "error: findings in ${failed[*]}, see above and $build/findings" >&2; exit 1; }

@@ -174,10 +174,11 @@ TEST(DialectConversion, LogitsStayWhereShapesAgree) {
 
   // A plain rename fits as well, and is another function.
   TensorMap renamed;
-  for (auto [name, tensor] : tensors) {
-    if (const size_t at = name.find("branch_proj"); at != std::string::npos) name.replace(at, 11, "branch1");
-    if (const size_t at = name.find("branch_main"); at != std::string::npos) name.replace(at, 11, "branch2");
-    renamed[name] = tensor;
+  for (const auto& [name, tensor] : tensors) {
+    std::string other = name;
+    if (const size_t at = other.find("branch_proj"); at != std::string::npos) other.replace(at, 11, "branch1");
+    if (const size_t at = other.find("branch_main"); at != std::string::npos) other.replace(at, 11, "branch2");
+    renamed[other] = tensor;
   }
   renamed["fc.bias"] = f32_tensor({5}, std::vector<float>(5));
   EXPECT_GE(relative_difference(logits_of(model, tensors), logits_of(there.model, renamed)), 1e-3);

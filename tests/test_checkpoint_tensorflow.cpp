@@ -5,11 +5,13 @@
 #include <algorithm>
 #include <filesystem>
 #include <map>
+#include <random>
 #include <string>
 #include <vector>
 
 #include "tests/checkpoint_files.h"
 #include "train/checkpoint/crc32c.h"
+#include "train/checkpoint/leveldb_table.h"
 #include "train/checkpoint/protobuf_fields.h"
 #include "train/checkpoint/tensorflow.h"
 #include "train/checkpoint/tensorflow_index.h"
@@ -241,6 +243,32 @@ TEST(TensorFlowIndex, DoesNotExpandHostileKeys) {
   std::string entries = kHeader + entry(std::string(1 << 20, 'a'), "");
   for (int i = 0; i < 4000; ++i) entries += entry(std::string(1, 'b'), "", (1u << 20) + static_cast<unsigned>(i));
   expect_message(refusal(table(entries)), {"its keys expand to more than"});
+}
+
+// Whole mutated files (test_fuzz_regressions.cpp) mostly fail their checksums; these have valid ones.
+TEST(TensorFlowIndex, OnlyThrowsErrorsForDamagedEntries) {
+  const Bundle whole = saver_bundle();
+  const auto entries = parse_leveldb_table(whole.index, "saver");
+  std::mt19937 random(1);
+  int accepted = 0, refused = 0;
+  for (int i = 0; i < 5000; ++i) {
+    const size_t damaged = random() % entries.size();
+    std::string serialised;
+    for (size_t k = 0; k < entries.size(); ++k) {
+      std::string value(entries[k].second);
+      for (size_t count = k == damaged && !value.empty() ? 1 + random() % 3 : 0; count > 0; --count)
+        value[random() % value.size()] = static_cast<char>(random() % 2 == 0 ? random() : random() % 32);
+      serialised += entry(entries[k].first, value);
+    }
+    try {
+      Bundle{table(serialised), whole.data}.parse();
+      ++accepted;  // an unknown field, say
+    } catch (const Error&) {
+      ++refused;
+    }
+  }
+  EXPECT_GT(accepted, 0);
+  EXPECT_GT(refused, 4000);
 }
 
 TEST(TensorFlowIndex, EncodesSliceKeysAsTensorFlowDoes) {
