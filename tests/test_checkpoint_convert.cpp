@@ -151,6 +151,9 @@ TEST(Conversion, NamesDecideTheDialect) {
   TensorFile other;
   other.tensors["layer1.0.conv1.weight"] = f32_tensor({1}, {0});
   expect_message(refusal(other), {"none of ShuffleNetV2's", "'layer1.0.conv1.weight'"});
+  other.tensors.clear();
+  other.tensors[std::string(1 << 20, 'a') + "/Momentum"] = f32_tensor({1}, {0});
+  EXPECT_LT(refusal(other).size(), 2000U);
 }
 
 std::vector<float> logits_of(const ShuffleNetV2Config& model, const TensorMap& tensors) {

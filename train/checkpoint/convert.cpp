@@ -9,6 +9,7 @@
 #include "train/checkpoint/keras_names.h"
 #include "train/checkpoint/module_io.h"
 #include "train/checkpoint/published_preprocessing.h"
+#include "train/text.h"
 #include "train/version.h"
 
 namespace riffle {
@@ -25,7 +26,7 @@ TensorMap without_output_numbers(const TensorMap& tensors, const std::string& pa
   for (const auto& [name, tensor] : tensors) {
     const bool numbered = name.size() > 2 && name.compare(name.size() - 2, 2, ":0") == 0;
     const std::string plain = numbered ? name.substr(0, name.size() - 2) : name;
-    if (!result.emplace(plain, tensor).second) fail(path, ": two tensors are called '", plain, "'");
+    if (!result.emplace(plain, tensor).second) fail(path, ": two tensors are called ", format_names({plain}));
   }
   return result;
 }

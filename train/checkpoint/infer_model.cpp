@@ -41,7 +41,7 @@ Naming find_naming(const TensorFile& file, const std::string& path) {
   if (examples.size() > 1) {
     std::string list;
     for (const auto& [naming, name] : examples)
-      list += join(list.empty() ? "" : ", ", "'", name, "' is ", describe(naming));
+      list += join(list.empty() ? "" : ", ", format_names({name}), " is ", describe(naming));
     fail(path, " has names of several kinds, so that its dialect cannot be told: ", list);
   }
   return examples.begin()->first;
@@ -65,9 +65,11 @@ NamedDialect find_dialect(const TensorFile& file, Naming naming, const std::stri
     if (example.empty()) example = name;
   }
   if (!torchvision.empty() && !other.empty()) {
-    fail(path, " has names of two dialects: '", torchvision, "' is torchvision's, '", other, "' is not");
+    fail(path, " has names of two dialects: ", format_names({torchvision}), " is torchvision's, ",
+         format_names({other}), " is not");
   }
-  if (!torchvision.empty()) return {Dialect::kTorchvision, "its names are torchvision's, '" + torchvision + "'"};
+  if (!torchvision.empty())
+    return {Dialect::kTorchvision, "its names are torchvision's, " + format_names({torchvision})};
   const bool bias = file.tensors.count("fc.bias") != 0;
   return {bias ? Dialect::kTensorpack : Dialect::kMegvii,
           join("its names have branch_proj and branch_main, and its classifier ", bias ? "a bias" : "no bias")};

@@ -7,6 +7,9 @@
 #include <set>
 #include <tuple>
 
+#include "train/checkpoint/name_map.h"
+#include "train/text.h"
+
 namespace riffle {
 namespace {
 
@@ -26,6 +29,7 @@ int64_t number(const std::ssub_match& text) {
 }
 
 std::optional<Place> find_place(const std::string& name) {
+  if (name.size() > kLongestName) return std::nullopt;
   static const std::regex kVariable(R"((?:shuffle_netv2(?:_\d{1,6})?/)?)"
                                     R"((?:shufflenet_stage(_\d{1,6})?/shufflenet_unit([12])(_\d{1,6})?/)?)"
                                     R"((conv2d_bn__?re_lu|depthwise_conv2d_bn)(_\d{1,6})?/)"
@@ -88,6 +92,7 @@ class Ranks {
 
 // Object-based checkpoints: what leads to the model, and what follows a variable.
 std::string plain_path(const std::string& key) {
+  if (key.size() > kLongestName) return key;
   static const std::string kValue = "/.ATTRIBUTES/VARIABLE_VALUE";
   std::string path = key;
   if (path.size() > kValue.size() && path.compare(path.size() - kValue.size(), kValue.size(), kValue) == 0) {
@@ -117,11 +122,11 @@ TensorMap with_keras_paths(const TensorMap& tensors, const std::string& path) {
     if (const auto found = places.find(name); found != places.end()) {
       const std::string attribute = ranks.path(found->second);
       if (!attribute.empty()) renamed = attribute;
-    } else if (!places.empty() && std::regex_match(name, part, kDense)) {
+    } else if (!places.empty() && name.size() <= kLongestName && std::regex_match(name, part, kDense)) {
       renamed = "linear/" + part[1].str();
     }
     if (!result.emplace(renamed, tensor).second)
-      fail(path, ": two tensors are ", renamed, "; one of them is '", name, "'");
+      fail(path, ": two tensors are the same variable: ", format_names({renamed, name}));
   }
   return result;
 }

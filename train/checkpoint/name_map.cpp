@@ -199,6 +199,7 @@ std::vector<NamePair> counter_pairs(Naming naming, const ShuffleNetV2Config& mod
 }
 
 std::optional<NameKind> recognise(const std::string& name) {
+  if (name.size() > kLongestName) return std::nullopt;
   static const std::regex kRiffle(R"(stage([2-9])\.(\d{1,4})\.(branch1|branch_proj|branch2|branch_main)\..*)");
   static const std::regex kMegvii(R"(features\.(\d{1,4})\.(branch_proj|branch_main)\..*)");
   static const std::regex kTensorpack(R"(stage([2-9])/block(\d{1,4})/(shortcut_)?(d?conv).*)");
@@ -256,6 +257,7 @@ HostTensor to_file_layout(const HostTensor& tensor, FileLayout layout, const std
 
 std::string reason_to_ignore(const std::string& name) {
   if (ends_with(name, "num_batches_tracked")) return "batch counters";
+  if (name.size() > kLongestName) return "";
   static const std::regex kSlots(R"(.*/(Momentum|Adam|Adam_1|RMSProp|RMSProp_1|Adagrad|AccumGrad)(:0)?)");
   static const std::regex kOptimizer(
       R"((optimizer|optim|momentum_buffer)[./].*|.*[./]momentum_buffer|.*\.OPTIMIZER_SLOT.*)");

@@ -45,6 +45,9 @@ struct NameKind {
   Naming naming;
   UnitName unit;
 };
+// Longer names are nobody's. The bound is for std::regex, which needs stack for every character.
+inline constexpr size_t kLongestName = 300;
+
 // Whose name of a unit's tensor this is; nothing for all other names.
 std::optional<NameKind> recognise(const std::string& name);
 
