@@ -3,6 +3,7 @@
 # what Python writes. Usage: check_safetensors_python.sh PATH/test_checkpoint_safetensors [PYTHON]
 # Needs the Python packages safetensors and numpy. Not part of the test suite, which needs no Python.
 set -euo pipefail
+cd "$(dirname "$0")/.."
 
 test_program=${1:?usage: $0 PATH/test_checkpoint_safetensors [PYTHON]}
 python=${2:-python3}
@@ -42,4 +43,6 @@ save_file({**expected, "i64": np.array([-3, 4], np.int64)}, os.path.join(folder,
 print(f"Python's safetensors {safetensors.__version__} read {len(read)} tensors of Riffle's, bit for bit")
 PYTHON
 "$test_program" --gtest_filter=SafetensorsPython.ReadsWhatPythonWrote --gtest_brief=1
+"$python" tests/judge_safetensors.py "$RIFFLE_SAFETENSORS_EXCHANGE"
+"$test_program" --gtest_filter=SafetensorsPython.JudgesAsPythonDoes --gtest_brief=1
 echo "Riffle read Python's file, bit for bit"

@@ -31,7 +31,7 @@ TEST_F(CommandLine, HelpTeaches) {
   const ProcessResult help = run_riffle({"--help"});
   expect_success(help);
   expect_contains(help.out, {"train", "eval", "predict", "inspect", "devices", "bench", "Examples:"});
-  for (const char* command : {"train", "eval", "predict", "inspect", "bench", "devices"}) {
+  for (const char* command : {"train", "eval", "predict", "convert", "inspect", "bench", "devices"}) {
     const ProcessResult of_command = run_riffle({command, "--help"});
     expect_success(of_command);
     expect_contains(of_command.out, {"Example", std::string("riffle ") + command});
@@ -92,8 +92,9 @@ TEST_F(CommandLine, FilesOfTheWrongKindAreNamed) {
       pickle{0x80, 2, 0x8a, 10, 'l', 0, 0, 0, 0, 0};
   write_bytes(path("model.pth"), zip);
   write_bytes(path("model.pt"), pickle);
-  expect_failure(run_riffle({"inspect", path("model.pth")}), 1, {"model.pth is a zip archive", "safetensors"});
-  expect_failure(run_riffle({"inspect", path("model.pt")}), 1, {"model.pt is a Python pickle", "safetensors"});
+  expect_failure(run_riffle({"eval", path("model.pth")}), 1, {"model.pth is a zip archive", "riffle convert"});
+  expect_failure(run_riffle({"eval", path("model.pt")}), 1, {"model.pt is a Python pickle", "riffle convert"});
+  expect_failure(run_riffle({"inspect", path("model.pth")}), 1, {"model.pth"});
   expect_failure(run_riffle({"train", path("model.pth")}), 2, {"model.pth: is not a text file", "YAML"});
 }
 

@@ -37,6 +37,7 @@ void add_commands(CLI::App& app) {
   add_train_command(app);
   add_eval_command(app);
   add_predict_command(app);
+  add_convert_command(app);
   add_inspect_command(app);
   add_bench_command(app);
   add_devices_command(app);

@@ -8,6 +8,8 @@
 #include <nlohmann/json.hpp>
 
 #include "train/checkpoint/checkpoint.h"
+#include "train/checkpoint/convert.h"
+#include "train/checkpoint/read_tensor_file.h"
 #include "train/commands.h"
 #include "train/config_reader.h"
 #include "train/initial_weights.h"
@@ -19,8 +21,10 @@ namespace {
 
 const char* const kFooter =
     "Shapes and multiply-accumulates (MACs) are for one image of the evaluation size.\n"
+    "Of a checkpoint, anybody's that riffle convert reads, also whether its tensors are all there and finite.\n"
     "Examples:\n"
     "  riffle inspect runs/a/checkpoints/best.safetensors\n"
+    "  riffle inspect shufflenetv2_x1.pth\n"
     "  riffle inspect configs/imagenet.yaml model.width=2.0x model.classes=1000";
 
 struct InspectOptions {
@@ -33,23 +37,38 @@ struct InspectOptions {
 struct Subject {
   ShuffleNetV2Config model;
   int64_t size = 0;         // of the input image
-  nlohmann::json metadata;  // of a checkpoint; else null
+  nlohmann::json metadata;  // of a checkpoint; null of a configuration and of a file that Riffle did not write
+  // Of a checkpoint, what it is and what became of its tensors; else "" and null.
+  std::string file;
+  nlohmann::json tensors;
 };
 
-// A configuration is text. Whatever is not is left to the reader of checkpoints, which names foreign formats.
+// A configuration is text. TensorFlow's checkpoints may be given as a folder or as what their files' names begin with.
 bool is_checkpoint(const std::string& path) {
+  namespace fs = std::filesystem;
+  std::error_code ignored;
+  if (fs::is_directory(path, ignored) || (!fs::exists(path, ignored) && fs::exists(path + ".index", ignored)))
+    return true;
   std::ifstream file(path, std::ios::binary);
   if (!file) fail(path, ": cannot open the file; expected a checkpoint or a configuration");
   std::string start(64, ' ');
   file.read(start.data(), static_cast<std::streamsize>(start.size()));
   const bool binary = std::any_of(start.begin(), start.end(), [](char c) { return c >= 0 && c < '\t'; });
-  return binary || std::filesystem::path(path).extension() == ".safetensors";
+  return binary || fs::path(path).extension() == ".safetensors";
 }
 
 Subject from_checkpoint(const std::string& path) {
-  const CheckpointFile file = read_safetensors(path);
-  const CheckpointMetadata metadata = metadata_from_json(file.metadata, path);
-  return {metadata.model, metadata.preprocessing.crop, file.metadata};
+  const TensorFile file = read_tensor_file(path);
+  const ConvertedModel converted = convert(file, {}, path);
+  Subject subject{converted.metadata.model, converted.metadata.preprocessing.crop, nullptr, "", nullptr};
+  if (converted.own) subject.metadata = file.metadata;
+  subject.file = join("format      ", file.format, ", ", file.tensors.size(), " tensors",
+                      converted.own ? "" : join(", names are ", describe(converted.naming)), "\ntensors     ",
+                      converted.reconciliation.text(), '\n');
+  for (const std::string& note : file.notes) subject.file += join("note        ", note, '\n');
+  subject.tensors = converted.reconciliation.to_json();
+  subject.tensors["format"] = file.format;
+  return subject;
 }
 
 Subject from_config(const std::string& path, const std::vector<std::string>& overrides) {
@@ -61,7 +80,7 @@ Subject from_config(const std::string& path, const std::vector<std::string>& ove
       fail_usage(path, ": neither model.classes nor data.source is set; add model.classes=N");
     classes = static_cast<int64_t>(open_train_data(config).classes.size());
   }
-  return {config.network(classes), config.eval.crop, nullptr};
+  return {config.network(classes), config.eval.crop, nullptr, "", nullptr};
 }
 
 void print_json(const Subject& subject, const std::vector<LayerRow>& rows, int64_t parameters, int64_t macs) {
@@ -84,6 +103,7 @@ void print_json(const Subject& subject, const std::vector<LayerRow>& rows, int64
                            {"parameters", parameters},
                            {"macs", macs},
                            {"layers", layers},
+                           {"tensors", subject.tensors},
                            {"metadata", subject.metadata}};
   std::cout << all.dump(2) << '\n';
 }
@@ -140,7 +160,8 @@ void run_inspect(const InspectOptions& options) {
   }
   const ShuffleNetV2Config& model = subject.model;
   std::cout << "ShuffleNetV2 " << model.width_name() << " (" << name_of(model.dialect) << "), " << model.classes
-            << " classes, input " << subject.size << 'x' << subject.size << 'x' << model.input_channels << "\n\n";
+            << " classes, input " << subject.size << 'x' << subject.size << 'x' << model.input_channels << '\n'
+            << subject.file << '\n';
   print_table(rows, parameters, macs);
   if (!subject.metadata.is_null()) print_metadata(subject.metadata);
 }
@@ -149,7 +170,7 @@ void run_inspect(const InspectOptions& options) {
 
 void add_inspect_command(CLI::App& app) {
   auto options = std::make_shared<InspectOptions>();
-  CLI::App* command = app.add_subcommand("inspect", "Show the layers, parameters and metadata of a network");
+  CLI::App* command = app.add_subcommand("inspect", "Show the layers, parameters, tensors and metadata of a network");
   command->add_option("FILE", options->file, "A checkpoint or a configuration")->required();
   command->add_option("OVERRIDES", options->overrides, "key.path=value: replaces a value of the configuration");
   options->device.add_to(*command);

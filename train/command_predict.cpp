@@ -5,6 +5,7 @@
 #include <memory>
 #include <nlohmann/json.hpp>
 
+#include "data/imagenet_classes.h"
 #include "train/checkpoint/checkpoint.h"
 #include "train/checkpoint/file_io.h"
 #include "train/commands.h"
@@ -24,8 +25,10 @@ const char* const kFooter =
     "folder:DIR, whose validation images are shown with their true labels.\n"
     "--json prints one object a line: {\"path\", \"predictions\": [{\"index\", \"name\", \"probability\"}, ...]}, "
     "with\n"
-    "\"label\": {\"index\", \"name\"} for a data set, and \"preprocessing\" where options change the checkpoint's. An\n"
-    "unreadable image is reported on standard error; the others are predicted, and the exit code is 1.\n"
+    "\"label\": {\"index\", \"name\"} for a data set, \"wnid\" beside the name of an ImageNet class, and "
+    "\"preprocessing\"\n"
+    "where options change the checkpoint's. An unreadable image is reported on standard error; the others are\n"
+    "predicted, and the exit code is 1.\n"
     "--tensor verifies conversions: 'images' is u8 RGB (N,H,W,3), normalised as the checkpoint says but never "
     "resized.\n"
     "Examples:\n"
@@ -85,15 +88,27 @@ Inputs find_inputs(const PredictOptions& options, const LoadedModel& model) {
   return inputs;
 }
 
+// What people call a class: networks of ImageNet have WordNet ids for names.
+std::string display_name(const std::string& name) {
+  const char* const names = imagenet_names(name);
+  return names == nullptr ? name : names;
+}
+
+nlohmann::json to_json(int64_t index, const std::string& name) {
+  nlohmann::json json{{"index", index}, {"name", display_name(name)}};
+  if (imagenet_names(name) != nullptr) json["wnid"] = name;
+  return json;
+}
+
 // preprocessing: null where it is the checkpoint's own.
 void print_json(const std::string& path, const PredictionOutput& output, int64_t label,
                 const std::vector<std::string>& names, const nlohmann::json& preprocessing) {
   nlohmann::json line{{"path", path}, {"predictions", nlohmann::json::array()}};
   for (const Prediction& p : output.classes) {
-    line["predictions"].push_back(
-        {{"index", p.index}, {"name", names[static_cast<size_t>(p.index)]}, {"probability", p.probability}});
+    line["predictions"].push_back(to_json(p.index, names[static_cast<size_t>(p.index)]));
+    line["predictions"].back()["probability"] = p.probability;
   }
-  if (label >= 0) line["label"] = {{"index", label}, {"name", names[static_cast<size_t>(label)]}};
+  if (label >= 0) line["label"] = to_json(label, names[static_cast<size_t>(label)]);
   if (!preprocessing.is_null()) line["preprocessing"] = preprocessing;
   // A path need not be UTF-8, JSON must be.
   std::cout << line.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace) << '\n';
@@ -102,13 +117,13 @@ void print_json(const std::string& path, const PredictionOutput& output, int64_t
 void print_text(const std::string& path, const PredictionOutput& output, int64_t label,
                 const std::vector<std::string>& names) {
   std::cout << path;
-  if (label >= 0) std::cout << "  (true class: " << names[static_cast<size_t>(label)] << ')';
+  if (label >= 0) std::cout << "  (true class: " << display_name(names[static_cast<size_t>(label)]) << ')';
   std::cout << '\n';
   for (const Prediction& p : output.classes) {
     const std::string percent = format_percent(p.probability), index = std::to_string(p.index);
     std::cout << std::string(9 - percent.size(), ' ') << percent
               << std::string(index.size() < 6 ? 6 - index.size() : 1, ' ') << index << "  "
-              << names[static_cast<size_t>(p.index)] << '\n';
+              << display_name(names[static_cast<size_t>(p.index)]) << '\n';
   }
 }
 

@@ -15,8 +15,9 @@ struct LabelMap {
   bool identity() const { return note.empty(); }
 };
 
-// Every class of the data must be one of the network's; order may differ, and the data may have fewer. `data` is its
-// description, for messages. Throws naming the classes that the network does not know.
+// Every class of the data must be one of the network's; order may differ, and the data may have fewer. A class of
+// ImageNet may have its WordNet id as its name on one side and what people call it on the other
+// (data/imagenet_classes.h). `data` is its description, for messages. Throws naming the classes that the network does not know.
 LabelMap match_classes(const std::vector<std::string>& data_classes, const std::vector<std::string>& network_classes,
                        const std::string& data);
 

@@ -77,6 +77,12 @@ void InputFile::read(void* destination, size_t size) {
   }
 }
 
+void InputFile::read_at(uint64_t offset, void* destination, size_t size) {
+  if (lseek(fd_.get(), static_cast<off_t>(offset), SEEK_SET) < 0) fail("cannot read ", path_, ": ", reason(errno));
+  position_ = offset;
+  read(destination, size);
+}
+
 namespace {
 
 // Renaming over a device or a pipe would replace it by a file, as root even /dev/null.

@@ -34,6 +34,8 @@ class InputFile {
   uint64_t position() const { return position_; }  // bytes read so far
   // The next `size` bytes; throws if the file ends before.
   void read(void* destination, size_t size);
+  // Goes to byte `offset` and reads there.
+  void read_at(uint64_t offset, void* destination, size_t size);
 
  private:
   std::string path_;

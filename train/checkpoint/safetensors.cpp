@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <cstring>
+#include <functional>
 #include <optional>
 #include <set>
 #include <utility>
@@ -19,8 +20,9 @@ constexpr uint64_t kLengthBytes = 8;
 constexpr uint64_t kMaxHeaderBytes = 100'000'000;  // the format's own limit
 constexpr uint64_t kHeaderAlignment = 8;
 constexpr const char* kMetadataKey = "__metadata__";
-// Object, tensor, list of numbers. Metadata values are ours and nest deeper, but printing them recurses: bounded too.
-constexpr size_t kHeaderDepth = 3, kMetadataDepth = 64;
+// The header takes 3 levels, but fields that we do not know may nest, as deep as in the reference implementation. Metadata
+// values are ours; printing them recurses.
+constexpr size_t kHeaderDepth = 127, kMetadataDepth = 64;
 
 struct StoredType {
   const char* name;
@@ -146,17 +148,23 @@ const char* other_format(const uint8_t* head) {
   return "";
 }
 
-Json read_header(InputFile& input) {
-  const std::string& path = input.path();
-  if (input.size() < kLengthBytes + 2)
-    fail(path, " is not a safetensors file: it has only ", input.size(), " bytes; was it truncated?");
+// A file or memory, read from its beginning.
+struct Input {
+  std::string name;
+  uint64_t size_bytes = 0;
+  std::function<void(void* destination, size_t size)> read;
+};
+
+Json read_header(const Input& input, uint64_t& length) {
+  const std::string& path = input.name;
+  if (input.size_bytes < kLengthBytes + 2)
+    fail(path, " is not a safetensors file: it has only ", input.size_bytes, " bytes; was it truncated?");
   uint8_t head[kLengthBytes];
   input.read(head, kLengthBytes);
-  uint64_t length = 0;
   std::memcpy(&length, head, kLengthBytes);
-  const uint64_t rest = input.size() - kLengthBytes;
+  const uint64_t rest = input.size_bytes - kLengthBytes;
   if (const std::string format = other_format(head); !format.empty())
-    fail(path, " is ", format, "; expected a safetensors file, as riffle train writes them");
+    fail(path, " is ", format, "; expected a safetensors file; riffle convert makes one of what others write");
   if (length > kMaxHeaderBytes || length < 2)
     fail(path, " is not a safetensors file: its first 8 bytes give a header of ", length, " bytes; expected 2 to ",
          kMaxHeaderBytes);
@@ -176,6 +184,7 @@ Json read_header(InputFile& input) {
 }
 
 Json decode_metadata(const Json& encoded, const std::string& path) {
+  if (encoded.is_null()) return Json::object();  // so the reference implementation
   if (!encoded.is_object()) fail(path, ": ", kMetadataKey, " is ", encoded.type_name(), "; expected an object");
   Json metadata = Json::object();
   for (const auto& [key, value] : encoded.items()) {
@@ -222,7 +231,6 @@ Entry parse_entry(const std::string& name, const Json& json, uint64_t data_bytes
   for (const char* field : {"dtype", "shape", "data_offsets"}) {
     if (!json.contains(field)) fail(where, "'", field, "' is missing");
   }
-  if (json.size() != 3) fail(where, "its header entry has other fields than dtype, shape and data_offsets");
 
   Entry entry;
   entry.name = name;
@@ -269,10 +277,21 @@ std::vector<Entry> parse_entries(const Json& header, uint64_t data_bytes, const 
   return entries;
 }
 
-HostTensor read_tensor(InputFile& input, const Entry& entry) {
+HostTensor read_tensor(const Input& input, const Entry& entry) {
   HostTensor tensor{entry.type->dtype, entry.shape, std::vector<uint8_t>(entry.end - entry.begin)};
   input.read(tensor.bytes.data(), tensor.bytes.size());
   return tensor;
+}
+
+CheckpointFile read_input(const Input& input) {
+  uint64_t header_bytes = 0;
+  const Json header = read_header(input, header_bytes);
+  CheckpointFile file;
+  if (header.contains(kMetadataKey)) file.metadata = decode_metadata(header[kMetadataKey], input.name);
+  const uint64_t data_bytes = input.size_bytes - kLengthBytes - header_bytes;
+  for (const Entry& entry : parse_entries(header, data_bytes, input.name))
+    file.tensors.emplace(entry.name, read_tensor(input, entry));
+  return file;
 }
 
 }  // namespace
@@ -286,14 +305,17 @@ void write_safetensors(const std::string& path, const CheckpointFile& file) {
 }
 
 CheckpointFile read_safetensors(const std::string& path) {
-  InputFile input(path);
-  const Json header = read_header(input);
-  CheckpointFile file;
-  if (header.contains(kMetadataKey)) file.metadata = decode_metadata(header[kMetadataKey], path);
-  const uint64_t data_bytes = input.size() - input.position();
-  for (const Entry& entry : parse_entries(header, data_bytes, path))
-    file.tensors.emplace(entry.name, read_tensor(input, entry));
-  return file;
+  InputFile file(path);
+  return read_input({path, file.size(), [&file](void* destination, size_t size) { file.read(destination, size); }});
+}
+
+CheckpointFile parse_safetensors(const std::vector<uint8_t>& bytes, const std::string& name) {
+  size_t position = 0;  // never beyond the end: what is read has been checked against size_bytes
+  return read_input({name, bytes.size(), [&](void* destination, size_t size) {
+                       RIFFLE_CHECK(size <= bytes.size() - position, size, " bytes at ", position);
+                       if (size > 0) std::memcpy(destination, bytes.data() + position, size);
+                       position += size;
+                     }});
 }
 
 }  // namespace riffle

@@ -3,7 +3,9 @@
 // The format: https://github.com/huggingface/safetensors
 #pragma once
 
+#include <cstdint>
 #include <string>
+#include <vector>
 
 #include <nlohmann/json.hpp>
 
@@ -21,8 +23,10 @@ struct CheckpointFile {
 // Written atomically: temporary file beside it, fsync, rename, fsync of the folder. Throws with the path and the reason
 // (read-only folder, disk full, ...); the old file is then intact and no temporary file is left.
 void write_safetensors(const std::string& path, const CheckpointFile& file);
-// Throws for anything invalid (truncated, overlapping, holes, bad header, size mismatch), naming path and tensor. I64
-// is kept as kI32 (range checked); dtypes that DType lacks are refused.
+// Throws for anything invalid (truncated, overlapping, holes, bad header, size mismatch), naming path and tensor, and for
+// the dtypes that FileDType lacks (complex numbers, floating point of 4 and 6 bits, exponents only).
 CheckpointFile read_safetensors(const std::string& path);
+// The same, of a file in memory; `name` stands for it in messages.
+CheckpointFile parse_safetensors(const std::vector<uint8_t>& bytes, const std::string& name);
 
 }  // namespace riffle

@@ -1,0 +1,36 @@
+#!/usr/bin/env bash
+# Fuzzes the parsers of checkpoints: scripts/fuzz.sh [SECONDS] [TARGET...], by default 60 seconds for each of pth, pickle,
+# npz, safetensors, tensorflow. Installs and builds what it needs (clang 14 with libFuzzer, address and undefined behaviour
+# sanitizers). What was learnt stays in build/fuzz/corpus. A finding fails the run and is kept in build/fuzz/findings; once
+# fixed, move it to tests/fixtures/fuzz_regressions/TARGET, which test_fuzz_regressions replays.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+source scripts/dependencies.sh
+
+seconds=${1:-60}
+[ $# -eq 0 ] || shift
+[[ $seconds =~ ^[1-9][0-9]*$ ]] || { echo "usage: scripts/fuzz.sh [SECONDS] [TARGET...]" >&2; exit 2; }
+targets=("$@")
+[ $# -gt 0 ] || targets=(pth pickle npz safetensors tensorflow)
+
+install_packages cmake ninja-build clang-14 libclang-rt-14-dev nlohmann-json3-dev libzip-dev zlib1g-dev
+cmake --preset fuzz >/dev/null
+cmake --build --preset fuzz
+
+build=build/fuzz
+"$build"/tests/fuzz/write_seeds "$build/seeds"
+failed=()
+for target in "${targets[@]}"; do
+  program=$build/tests/fuzz/fuzz_$target
+  [ -x "$program" ] || { echo "error: no target '$target'" >&2; exit 2; }
+  known=tests/fixtures/fuzz_regressions/$target
+  mkdir -p "$build/corpus/$target" "$build/findings/$target"
+  echo "== fuzz $target, $seconds s"
+  # An archive may unpack to 64 MiB, and a few copies of that are alive at once. Inputs take a millisecond; the timeout is
+  # long because it counts what a busy machine keeps the process waiting.
+  "$program" -max_total_time="$seconds" -max_len=32768 -timeout=60 -report_slow_units=60 -malloc_limit_mb=256 \
+    -rss_limit_mb=2048 -dict="tests/fuzz/$target.dict" -artifact_prefix="$build/findings/$target/" \
+    -print_final_stats=1 -verbosity=0 "$build/corpus/$target" "$build/seeds/$target" $([ ! -d "$known" ] || echo "$known") ||
+    failed+=("$target")
+done
+[ ${#failed[@]} -eq 0 ] || { echo "error: findings in ${failed[*]}, see above and $build/findings" >&2; exit 1; }

@@ -1,0 +1,25 @@
+// Every parser of checkpoints behind one signature, with valid and hostile inputs to start from. Shared by the fuzz
+// targets (fuzz_target.cpp) and by test_fuzz_regressions.cpp, which needs no special compiler.
+#pragma once
+
+#include <cstdint>
+#include <map>
+#include <string>
+#include <vector>
+
+namespace riffle {
+
+using Bytes = std::vector<uint8_t>;
+
+struct FuzzedParser {
+  std::string name;
+  // Returns for what is valid, throws Error for what is not; anything else is a bug.
+  void (*parse)(const Bytes& input);
+  // name -> input, from tests/fixtures and from our own writers.
+  std::map<std::string, Bytes> (*seeds)();
+};
+
+const std::vector<FuzzedParser>& fuzzed_parsers();
+const FuzzedParser& fuzzed_parser(const std::string& name);  // throws for unknown names
+
+}  // namespace riffle
