@@ -109,8 +109,10 @@ TEST(Zip, BelievesOnlyTheDirectory) {
 
 // Its local header too gives 2^32 - 1 and an extra field of 64 bits, as Python's zipfile writes with force_zip64.
 TEST(Zip, ReadsZip64) {
-  const auto number = [](uint64_t value, size_t bytes) {
-    return std::string(reinterpret_cast<const char*>(&value), bytes);
+  const auto number = [](uint64_t value, size_t count) {
+    std::string bytes;
+    for (size_t i = 0; i < count; ++i) bytes.push_back(i < 8 ? static_cast<char>(value >> (8 * i) & 0xff) : '\0');
+    return bytes;
   };
   const std::string contents = "alpha", local_extra = number(1, 2) + number(16, 2) + number(5, 8) + number(5, 8);
   const std::string plain = written({{"a", contents}});
