@@ -1,6 +1,7 @@
 // Tar files for tests, field by field, so that every dialect and every kind of damage can be made.
 #pragma once
 
+#include <algorithm>
 #include <cstring>
 #include <string>
 #include <vector>
@@ -51,6 +52,11 @@ inline void append_tar_end(Bytes& tar) {
 
 inline Bytes bytes_of(const std::string& text) {
   return {text.begin(), text.end()};
+}
+
+inline void expect_contains_all(const std::string& text, const std::vector<std::string>& parts) {
+  for (const std::string& part : parts)
+    EXPECT_NE(text.find(part), std::string::npos) << part << " is missing in: " << text;
 }
 
 // Every file below `folder`, named relative to it, in an order that is not sorted.
