@@ -282,6 +282,23 @@ TEST_F(Layouts, DevkitGroundTruth) {
   expect_error([&] { open(root, "val"); }, {file, "label 5", "1 to 4"});
 }
 
+// By scipy (scripts/goldens/make_meta_mat.py); the ids are those of the test above.
+TEST_F(Layouts, DevkitMetaMat) {
+  for (const char* fixture : {"meta.mat", "meta_uncompressed.mat"}) {
+    const std::string root = make_flat();
+    write_text(root + "/ILSVRC2012_validation_ground_truth.txt", lines([](int64_t i) { return std::to_string(4 - i % 4); }));
+    const std::string file = std::string(RIFFLE_SOURCE_DIR) + "/tests/fixtures/data/" + fixture;
+    EXPECT_EQ(read_devkit_synsets(file), (Strings{kWnids[3], kWnids[2], kWnids[1], kWnids[0]}));
+    fs::copy_file(file, root + "/meta.mat");
+    expect_same(*open(root, "val"), "val");
+    const Bytes bytes = read_file(file);
+    for (size_t size = 0; size < bytes.size() - 300; size += 61) {
+      write_bytes(root + "/meta.mat", {bytes.begin(), bytes.begin() + static_cast<std::ptrdiff_t>(size)});
+      expect_error([&] { read_devkit_synsets(root + "/meta.mat"); }, {root + "/meta.mat"});
+    }
+  }
+}
+
 TEST_F(Layouts, KaggleTree) {
   const std::string flat = make_flat(), root = temporary_.path() + "/kaggle", images = root + "/ILSVRC/Data/CLS-LOC";
   fs::create_directories(images);

@@ -2,6 +2,7 @@
 #include "train/train_data.h"
 
 #include "core/check.h"
+#include "data/listing.h"
 #include "train/text.h"
 
 namespace riffle {
