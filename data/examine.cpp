@@ -144,8 +144,7 @@ VerifyReport verify(const Dataset& data, const ExamineOptions& options) {
   std::map<ContentKey, std::vector<int64_t>> by_content;
   for (int64_t index = 0; index < data.size(); ++index) {
     const Examined& image = all[static_cast<size_t>(index)];
-    if (!image.what.empty())
-      (image.bad ? report.bad : report.odd).push_back({index, data.name(index), image.what});
+    if (!image.what.empty()) (image.bad ? report.bad : report.odd).push_back({index, data.name(index), image.what});
     report.jpeg += image.probe.format == ImageProbe::Format::kJpeg ? 1 : 0;
     report.png += image.probe.format == ImageProbe::Format::kPng ? 1 : 0;
     report.gray += image.probe.components == 1 ? 1 : 0;

@@ -102,8 +102,7 @@ class Packer {
     for (const std::string& name : data.classes()) {
       if (name.find('\n') != std::string::npos) fail(data.description(), ": a class name has two lines: '", name, "'");
     }
-    const int64_t wanted =
-        options.shards > 0 ? options.shards : (data.size() + kImagesPerShard - 1) / kImagesPerShard;
+    const int64_t wanted = options.shards > 0 ? options.shards : (data.size() + kImagesPerShard - 1) / kImagesPerShard;
     shards_ = std::min(wanted, data.size());
     order_.resize(static_cast<size_t>(data.size()));
     std::iota(order_.begin(), order_.end(), int64_t{0});
@@ -146,8 +145,9 @@ class Packer {
 
   // What must be the same for shards to be kept.
   std::string origin() const {
-    return join(data_.description(), "; ", shards_, " shards", options_.shuffle ? ", shuffled" : "", "; ",
-                options_.short_edge == 0 ? "copied" : join("short edge ", options_.short_edge, ", quality ", options_.quality));
+    return join(
+        data_.description(), "; ", shards_, " shards", options_.shuffle ? ", shuffled" : "", "; ",
+        options_.short_edge == 0 ? "copied" : join("short edge ", options_.short_edge, ", quality ", options_.quality));
   }
   static std::string second_line(const std::string& text) {
     const size_t begin = text.find('\n') + 1;

@@ -22,7 +22,8 @@ class ExamineTest : public testing::Test {
   }
   static std::string text(const std::vector<Finding>& findings) {
     std::string all;
-    for (const Finding& finding : findings) all += fs::path(finding.name).filename().string() + ": " + finding.what + "\n";
+    for (const Finding& finding : findings)
+      all += fs::path(finding.name).filename().string() + ": " + finding.what + "\n";
     return all;
   }
   TemporaryFolder folder_;
@@ -46,7 +47,8 @@ TEST_F(ExamineTest, FindsWhatIsBadOddAndTwice) {
   const VerifyReport report = run();
   EXPECT_EQ(report.images, 12);
   ASSERT_EQ(report.bad.size(), 3u) << text(report.bad);
-  expect_contains_all(text(report.bad), {"half.jpg: ", "truncated", "empty.jpg: ", "is empty", "page.jpg: ", "not an image"});
+  expect_contains_all(text(report.bad),
+                      {"half.jpg: ", "truncated", "empty.jpg: ", "is empty", "page.jpg: ", "not an image"});
   expect_contains_all(text(report.odd), {"cmyk.jpg: CMYK", "png.JPEG: PNG, but not named .png", "deep.png: 16 bits",
                                          "thin.png: very long: 400x17"});
   EXPECT_EQ(text(report.odd).find("gray.jpg"), std::string::npos);

@@ -286,7 +286,8 @@ TEST_F(Layouts, DevkitGroundTruth) {
 TEST_F(Layouts, DevkitMetaMat) {
   for (const char* fixture : {"meta.mat", "meta_uncompressed.mat"}) {
     const std::string root = make_flat();
-    write_text(root + "/ILSVRC2012_validation_ground_truth.txt", lines([](int64_t i) { return std::to_string(4 - i % 4); }));
+    write_text(root + "/ILSVRC2012_validation_ground_truth.txt",
+               lines([](int64_t i) { return std::to_string(4 - i % 4); }));
     const std::string file = std::string(RIFFLE_SOURCE_DIR) + "/tests/fixtures/data/" + fixture;
     EXPECT_EQ(read_devkit_synsets(file), (Strings{kWnids[3], kWnids[2], kWnids[1], kWnids[0]}));
     fs::copy_file(file, root + "/meta.mat");

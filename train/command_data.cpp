@@ -20,7 +20,8 @@ namespace riffle {
 namespace {
 
 const char* const kPackFooter =
-    "Writes DST/train and DST/val (DST itself where SRC has no parts): tar files that WebDataset reads too, and an index\n"
+    "Writes DST/train and DST/val (DST itself where SRC has no parts): tar files that WebDataset reads too, and an "
+    "index\n"
     "with a checksum for each image. Images are copied as they are, but for those that --short-edge makes smaller.\n"
     "An interrupted run goes on where it stopped: the same command checks and keeps finished shards.\n"
     "Examples:\n"
@@ -28,7 +29,8 @@ const char* const kPackFooter =
     "  riffle train configs/imagenet.yaml data.source=/data/packed";
 
 const char* const kVerifyFooter =
-    "Bad images cannot be read or decoded. Odd ones can, but are unlike the rest: CMYK, a PNG named .JPEG, 16 bits, tiny.\n"
+    "Bad images cannot be read or decoded. Odd ones can, but are unlike the rest: CMYK, a PNG named .JPEG, 16 bits, "
+    "tiny.\n"
     "Duplicates have the same bytes. Exit code: 0, or 1 if an image is bad.\n"
     "Example:\n"
     "  riffle data verify /data/imagenet --split train --json report.json";
@@ -163,39 +165,39 @@ void write_json(const std::string& path, const nlohmann::json& json) {
   }
 }
 
-// Goes over every part with a progress line; examine(part, options) shows and returns its JSON.
-template <class Examine>
-void for_each_part(const DataOptions& options, const char* what, Examine examine) {
+// compute(data, options) goes over a part, with a progress line; report(log, part, result) shows it and returns its JSON.
+template <class Compute, class Report>
+void for_each_part(const DataOptions& options, const char* what, Compute compute, Report report) {
   // With the JSON on standard output, nothing else may be there.
-  std::ostream& log = options.json == "-" ? std::cerr : std::cout;
-  if (!options.json.empty() && options.json != "-") check_text_file(options.json);
+  const bool json_to_output = options.json == "-";
+  std::ostream& log = json_to_output ? std::cerr : std::cout;
+  if (!options.json.empty() && !json_to_output) check_text_file(options.json);
   nlohmann::json json = nlohmann::json::array();
   for (const Part& part : open_parts(options)) {
     show_part(log, part);
-    auto progress = std::make_unique<Progress>(options.json == "-" ? Progress::for_standard_error()
-                                                                   : Progress::for_standard_output());
-    ExamineOptions how;
-    how.threads = options.thread_count();
-    how.progress = [&](int64_t images) {
-      progress->evaluation(join(what, " ", part.title()), images, part.data->size());
-    };
-    json.push_back(examine(part, how, [&]() -> std::ostream& {
-      progress.reset();  // ends the live line
-      return log;
-    }));
+    const auto result = [&] {
+      Progress progress = json_to_output ? Progress::for_standard_error() : Progress::for_standard_output();
+      ExamineOptions how;
+      how.threads = options.thread_count();
+      how.progress = [&](int64_t images) {
+        progress.evaluation(join(what, " ", part.title()), images, part.data->size());
+      };
+      return compute(*part.data, how);
+    }();
+    json.push_back(report(log, part, result));
   }
   write_json(options.json, json);
 }
 
 void run_verify(const DataOptions& options) {
   size_t bad = 0;
-  for_each_part(options, "verifying", [&](const Part& part, const ExamineOptions& how, auto log) {
-    const VerifyReport report = verify(*part.data, how);
-    show(log(), part, report);
+  for_each_part(options, "verifying", verify, [&](std::ostream& log, const Part& part, const VerifyReport& report) {
+    show(log, part, report);
     bad += report.bad.size();
     return to_json(part, report);
   });
-  if (bad > 0) fail(options.source, ": ", bad, bad == 1 ? " image is bad" : " images are bad", "; they are named above");
+  if (bad > 0)
+    fail(options.source, ": ", bad, bad == 1 ? " image is bad" : " images are bad", "; they are named above");
 }
 
 nlohmann::json to_json(const Range& range) {
@@ -211,20 +213,20 @@ void show(std::ostream& log, const Part& part, const StatsReport& report) {
   };
   const auto [least, most] = std::minmax_element(report.per_class.begin(), report.per_class.end());
   const auto name = [&](auto at) { return part.data->classes()[static_cast<size_t>(at - report.per_class.begin())]; };
-  log << "classes     " << report.per_class.size() << ", of " << *least << " ('" << name(least) << "') to " << *most << " ('"
-      << name(most) << "') images\n"
+  log << "classes     " << report.per_class.size() << ", of " << *least << " ('" << name(least) << "') to " << *most
+      << " ('" << name(most) << "') images\n"
       << "width       " << range(report.width) << "\nheight      " << range(report.height) << "\nshort edge  "
       << range(report.short_edge) << '\n';
   if (report.encoded_bytes > 0)
     log << "bytes       " << format_bytes(static_cast<double>(report.encoded_bytes)) << ", "
-        << format_bytes(static_cast<double>(report.encoded_bytes) / static_cast<double>(report.images)) << " an image\n";
+        << format_bytes(static_cast<double>(report.encoded_bytes) / static_cast<double>(report.images))
+        << " an image\n";
   log << "mean        " << numbers(report.mean) << "\nstd         " << numbers(report.std) << '\n';
 }
 
 void run_stats(const DataOptions& options) {
-  for_each_part(options, "measuring", [&](const Part& part, const ExamineOptions& how, auto log) {
-    const StatsReport report = statistics(*part.data, how);
-    show(log(), part, report);
+  for_each_part(options, "measuring", statistics, [](std::ostream& log, const Part& part, const StatsReport& report) {
+    show(log, part, report);
     nlohmann::json per_class = nlohmann::json::object();
     for (size_t i = 0; i < report.per_class.size(); ++i) per_class[part.data->classes()[i]] = report.per_class[i];
     return nlohmann::json{{"part", part.title()},
@@ -276,7 +278,8 @@ void add_data_command(CLI::App& app) {
   pack_command->callback([packing] { run_pack(*packing); });
 
   auto verifying = std::make_shared<DataOptions>();
-  CLI::App* verify_command = add_command(*data, "verify", "Decode every image; report bad, odd and duplicate ones", verifying);
+  CLI::App* verify_command =
+      add_command(*data, "verify", "Decode every image; report bad, odd and duplicate ones", verifying);
   auto measuring = std::make_shared<DataOptions>();
   CLI::App* stats_command = add_command(*data, "stats", "Images per class, sizes, mean and std per channel", measuring);
   for (const auto& [command, options] : {std::pair(verify_command, verifying), std::pair(stats_command, measuring)})
