@@ -6,6 +6,7 @@
 #include <string>
 #include <vector>
 
+#include "data/encoded_cache.h"
 #include "data/image.h"
 
 namespace riffle {
@@ -18,8 +19,18 @@ class Dataset {
   virtual const std::vector<std::string>& classes() const = 0;  // index -> name
   virtual int label(int64_t index) const = 0;                   // 0 .. classes-1
   virtual Image load(int64_t index) const = 0;                  // throws Error naming the image
-  virtual std::string name(int64_t index) const = 0;            // path, or "file.gz[17]", for messages
-  virtual std::string description() const = 0;                  // "ImageFolder /data/val: 50000 images, 1000 classes"
+  // The image's bytes as they are stored; null where pixels are stored (IDX, CIFAR-10). Throws as load().
+  virtual EncodedImage encoded(int64_t index) const;
+  virtual std::string name(int64_t index) const = 0;  // path, or "file.gz[17]", for messages
+  virtual std::string description() const = 0;        // "ImageFolder /data/val: 50000 images, 1000 classes"
+  virtual std::vector<std::string> warnings() const { return {}; }  // for people, once
+};
+
+struct DatasetOptions {
+  std::vector<std::string> classes;    // as for open_image_folder() and open_idx()
+  std::string val_labels;              // the labels of validation images without class folders; "": a file beside them
+  std::string index_cache;             // folder in which listings are kept; "": none
+  std::shared_ptr<CacheBudget> cache;  // memory for encoded images; null: none
 };
 
 // root/<class>/*.{jpg,jpeg,png} (any case), classes in byte order of their names, files in byte order; hidden files are
@@ -35,12 +46,17 @@ std::unique_ptr<Dataset> open_image_folder(const std::string& root, int channels
 std::unique_ptr<Dataset> open_idx(const std::string& images_path, const std::string& labels_path,
                                   std::vector<std::string> classes, int channels = 1);
 
-// The training or evaluation part of a data specification:
+// The training or evaluation part of a data specification (docs/data.md shows each layout):
 //   "idx:DIR"        DIR/{train,t10k}-{images-idx3,labels-idx1}-ubyte[.gz]
-//   "folder:DIR"     DIR/{train,val}/<class>/..., or DIR/<class>/... where DIR has no train/val
-//   "DIR"            whichever of the two fits; an error that says what was looked for, if neither does
-// split: "train", "val" or "test"; the last two are the same, except where a folder has both.
+//   "folder:DIR"     DIR/{train,val}/<class>/..., or DIR/<class>/... where DIR has no train/val; validation images may
+//                    lie in DIR/val itself, with a file of labels (data/label_files.h); Kaggle's ILSVRC tree
+//   "tar:PATH"       a tar file, a pattern of them or a folder of them (find_tars() and list_tars() in data/sources.h):
+//                    ImageNet's as published, class folders in a tar file, WebDataset's shards
+//   "cifar10:DIR"    CIFAR-10's binary version
+//   "pack:DIR"       what `riffle data pack` made
+//   "DIR", "X.tar"   whichever of these fits; an error that says what was looked for, if none does
+// split: "train", "val" or "test"; the last two are the same, except where the data has both.
 std::unique_ptr<Dataset> open_dataset(const std::string& spec, const std::string& split, int channels,
-                                      const std::vector<std::string>& classes);
+                                      const DatasetOptions& options);
 
 }  // namespace riffle

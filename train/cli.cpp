@@ -41,6 +41,7 @@ void add_commands(CLI::App& app) {
   add_inspect_command(app);
   add_bench_command(app);
   add_devices_command(app);
+  add_data_command(app);
 }
 
 std::string did_you_mean(const std::string& word, const std::vector<std::string>& candidates) {
@@ -127,8 +128,14 @@ void check_options(const CLI::App& command, const std::vector<std::string>& argu
 }
 
 void check_words(const CLI::App& app, const std::vector<std::string>& arguments) {
-  const bool has_command = arguments.front().rfind('-', 0) != 0;
-  check_options(has_command ? *find_command(app, arguments.front()) : app, arguments);
+  // A command may have commands of its own: riffle data pack.
+  const CLI::App* command = &app;
+  for (const std::string& word : arguments) {
+    const bool has_commands = !command->get_subcommands([](const CLI::App*) { return true; }).empty();
+    if (!has_commands || word.rfind('-', 0) == 0) break;
+    command = find_command(*command, word);
+  }
+  check_options(*command, arguments);
 }
 
 // Buffered output that could not be written (a full disk, a closed pipe) must not look like success.

@@ -41,13 +41,16 @@ struct ModelSection {
 };
 
 struct DataSection {
-  std::string source;  // "idx:DIR", "folder:DIR" or DIR; see open_dataset()
+  std::string source;  // "folder:DIR", "tar:PATH", DIR, ...; see open_dataset()
   std::string train_split = "train", val_split = "val";
   std::vector<std::string> class_names;  // empty: the data's own
   int loader_threads = 0;                // 0: half the CPU threads
   int prefetch = 4;
-  int64_t max_bad_images = 100;   // an epoch, in training
-  bool exif_orientation = false;  // apply it
+  int64_t max_bad_images = 100;      // an epoch, in training
+  bool exif_orientation = false;     // apply it
+  std::string val_labels;            // a file; empty: one beside the images, where they lie without class folders
+  std::string index_cache = "auto";  // a folder; auto: the user's cache folder; empty: none
+  std::string cache_bytes = "0";     // "8GiB"
 };
 
 struct NormalisationSection {

@@ -7,6 +7,7 @@
 
 #include "core/check.h"
 #include "train/config_values.h"
+#include "train/text.h"
 
 namespace riffle {
 namespace {
@@ -63,6 +64,14 @@ void check_class_names(const Config& config, const ConfigSources& sources) {
   if (count > 0 && config.model.classes > 0 && count != config.model.classes) {
     fail_usage(sources.of({"model.classes"}), ": model.classes is ", config.model.classes,
                ", but data.class_names has ", count, " names; expected as many, or model.classes 0");
+  }
+}
+
+void check_cache_bytes(const Config& config, const ConfigSources& sources) {
+  try {
+    parse_bytes(config.data.cache_bytes);
+  } catch (const Error& error) {
+    fail_usage(sources.of({"data.cache_bytes"}), ": data.cache_bytes: ", error.what());
   }
 }
 
@@ -220,6 +229,7 @@ void check_config(const Config& config, const ConfigSources& sources) {
   check_stages(config, sources);
   check_stage_growth(config, sources);
   check_class_names(config, sources);
+  check_cache_bytes(config, sources);
   check_normalisation(config, sources);
   check_images(config, sources);
   check_optimizer(config, sources);

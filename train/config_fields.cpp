@@ -99,12 +99,13 @@ void add_model(ModelSection& section, std::vector<Field>& fields) {
 }
 
 void add_data(DataSection& section, std::vector<Field>& fields) {
-  auto& [source, train_split, val_split, class_names, loader_threads, prefetch, max_bad_images, exif_orientation] =
-      section;
+  auto& [source, train_split, val_split, class_names, loader_threads, prefetch, max_bad_images, exif_orientation,
+         val_labels, index_cache, cache_bytes] = section;
   const std::vector<std::string> splits{"train", "val", "test"};
   SectionTable table("data", fields);
   table.add("source", source, anything(),
-            "Where the images are: `idx:DIR`, `folder:DIR`, or `DIR` to find out. A run needs it.");
+            "Where the images are: `DIR` or `FILE.tar`, or with the kind: `folder:`, `tar:`, `pack:`, `idx:`, "
+            "`cifar10:` (docs/data.md). A run needs it.");
   table.add("train_split", train_split, choice(splits), "The part to train on.");
   table.add("val_split", val_split, choice(splits), "The part to evaluate on. `test` is another word for `val`.");
   table.add("class_names", class_names, anything(),
@@ -118,6 +119,15 @@ void add_data(DataSection& section, std::vector<Field>& fields) {
       "exif_orientation", exif_orientation, anything(),
       "Turn photographs upright as their EXIF data says, in training, evaluation and prediction. Off for ImageNet, "
       "by convention; on for photographs from phones.");
+  table.add("val_labels", val_labels, anything(),
+            "A file with the labels of validation images that lie without class folders (docs/data.md says which "
+            "kinds). Empty: one of a known name beside the images.");
+  table.add("index_cache", index_cache, anything(),
+            "A folder that keeps lists of images, so that a large set opens quickly the second time. `auto`: "
+            "`$XDG_CACHE_HOME/riffle` or `~/.cache/riffle`. Empty: none.");
+  table.add("cache_bytes", cache_bytes, anything(),
+            "Memory for image files, as they are on the disk, such as `8GiB`; the training and the validation images "
+            "share it. 0: none.");
 }
 
 void add_normalisation(NormalisationSection& section, std::vector<Field>& fields) {

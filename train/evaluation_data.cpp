@@ -6,6 +6,7 @@
 
 #include "core/check.h"
 #include "train/config_reader.h"
+#include "train/train_data.h"
 
 namespace riffle {
 namespace {
@@ -44,11 +45,17 @@ std::unique_ptr<Dataset> open_evaluation_data(const CheckpointMetadata& metadata
   if (source.empty()) fail_usage(path, " does not say what data it was trained on; name the data with --data");
   const std::string part = split.empty() ? trained.val_split : split;
   const auto channels = static_cast<int>(metadata.model.input_channels);
+  DatasetOptions options = dataset_options(trained);
+  options.cache.reset();  // every image is read once
   // The training data may have been given other names by its configuration; data of the user's keeps its own.
-  if (source == trained.source) return open_dataset(source, part, channels, trained.class_names);
-  std::unique_ptr<Dataset> data = open_dataset(source, part, channels, {});
+  if (source == trained.source) return open_dataset(source, part, channels, options);
+  options.classes.clear();
+  options.val_labels.clear();
+  std::unique_ptr<Dataset> data = open_dataset(source, part, channels, options);
   const bool nameless = are_numbers_in_order(data->classes()) && !contains_all(metadata.classes, data->classes());
-  return nameless ? open_dataset(source, part, channels, metadata.classes) : std::move(data);
+  if (!nameless) return data;
+  options.classes = metadata.classes;
+  return open_dataset(source, part, channels, options);
 }
 
 }  // namespace riffle

@@ -6,6 +6,8 @@
 #include <cmath>
 #include <cstdio>
 
+#include "core/check.h"
+
 namespace riffle {
 namespace {
 
@@ -61,6 +63,23 @@ std::string format_bytes(double bytes) {
     ++unit;
   }
   return format_fixed(bytes, unit == 0 ? 0 : 1) + " " + kUnits[unit];
+}
+
+int64_t parse_bytes(const std::string& text) {
+  const size_t digits = std::min(text.find_first_not_of("0123456789."), text.size());
+  size_t unit_at = digits;
+  while (unit_at < text.size() && text[unit_at] == ' ') ++unit_at;
+  const std::string unit = text.substr(unit_at);
+  constexpr std::array<const char*, 5> kUnits{"B", "KiB", "MiB", "GiB", "TiB"};
+  const auto found = std::find(kUnits.begin(), kUnits.end(), unit.empty() ? "B" : unit);
+  double value = 0;
+  char rest = 0;
+  const bool number = std::sscanf(text.substr(0, digits).c_str(), "%lf%c", &value, &rest) == 1;
+  const double bytes = value * std::pow(1024.0, static_cast<double>(found - kUnits.begin()));
+  constexpr double kMost = 1e18;
+  if (!number || found == kUnits.end() || bytes > kMost)
+    fail_usage("'", text, "' is no number of bytes; expected one such as 8GiB (B, KiB, MiB, GiB, TiB), or 0");
+  return static_cast<int64_t>(bytes);
 }
 
 std::string format_names(const std::vector<std::string>& names) {

@@ -13,6 +13,8 @@ std::string format_significant(double value, int digits);  // "0.0001875", "1.2e
 std::string format_percent(double fraction);               // 0.9213 -> "92.13%"
 std::string format_duration(double seconds);               // "48s", "4m12s", "3h05m", "2d04h"
 std::string format_bytes(double bytes);                    // "5.2 MiB"
+// "8GiB", "1.5 MiB", "4096" -> bytes. Throws kUsage errors that quote the text and say what is accepted.
+int64_t parse_bytes(const std::string& text);
 // "'a', 'b', 'c', 'd', 'e', ...": the first few, each shortened, control characters as '?'.
 std::string format_names(const std::vector<std::string>& names);
 

@@ -2,6 +2,7 @@
 #include "train/train_data.h"
 
 #include "core/check.h"
+#include "data/listing.h"
 #include "train/text.h"
 
 namespace riffle {
@@ -40,6 +41,16 @@ std::vector<std::string> missing_class_warnings(const Dataset& data) {
 
 }  // namespace
 
+DatasetOptions dataset_options(const DataSection& section) {
+  DatasetOptions options;
+  options.classes = section.class_names;
+  options.val_labels = section.val_labels;
+  options.index_cache = section.index_cache == "auto" ? default_index_cache() : section.index_cache;
+  const int64_t cache_bytes = parse_bytes(section.cache_bytes);
+  if (cache_bytes > 0) options.cache = std::make_shared<CacheBudget>(cache_bytes);
+  return options;
+}
+
 TrainData open_train_data(const Config& config) {
   const DataSection& section = config.data;
   if (section.source.empty()) {
@@ -49,12 +60,16 @@ TrainData open_train_data(const Config& config) {
   }
   const auto channels = static_cast<int>(config.model.input_channels);
   TrainData data;
-  data.train = open_dataset(section.source, section.train_split, channels, section.class_names);
-  data.val = open_dataset(section.source, section.val_split, channels, section.class_names);
+  const DatasetOptions options = dataset_options(section);
+  data.train = open_dataset(section.source, section.train_split, channels, options);
+  data.val = open_dataset(section.source, section.val_split, channels, options);
   check_splits(section, *data.train, *data.val);
   check_evaluation(config.eval_transform(), *data.val);
   data.classes = data.train->classes();
   data.warnings = missing_class_warnings(*data.train);
+  for (const Dataset* part : {data.train.get(), data.val.get()}) {
+    for (const std::string& warning : part->warnings()) data.warnings.push_back(warning);
+  }
   // A network may have more outputs than the data has classes; every output needs a name of its own.
   const int64_t outputs = config.network(static_cast<int64_t>(data.classes.size())).classes;
   while (static_cast<int64_t>(data.classes.size()) < outputs) {

@@ -18,6 +18,9 @@ struct TrainData {
   std::vector<std::string> warnings;  // for people
 };
 
+// How a configuration opens its data. Data sets that are opened with the same options share the memory for encoded images.
+DatasetOptions dataset_options(const DataSection& section);
+
 // Throws if there is no data, it cannot be read, or the validation data has classes that the training data lacks.
 TrainData open_train_data(const Config& config);
 

@@ -1,0 +1,101 @@
+// pread on descriptors that are opened on demand.
+#include "data/file_pool.h"
+
+#include <fcntl.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <cstring>
+#include <utility>
+
+#include "core/check.h"
+
+namespace riffle {
+
+bool try_stamp(const std::string& path, FileStamp& stamp) {
+  struct stat status {};
+  if (stat(path.c_str(), &status) != 0) return false;
+  stamp.path = path;
+  stamp.size = S_ISDIR(status.st_mode) ? 0 : static_cast<uint64_t>(status.st_size);
+  stamp.mtime_ns = int64_t{status.st_mtim.tv_sec} * 1'000'000'000 + status.st_mtim.tv_nsec;
+  return true;
+}
+
+FileStamp stamp_of(const std::string& path) {
+  FileStamp stamp;
+  if (!try_stamp(path, stamp)) fail(path, ": cannot read it: ", std::strerror(errno));
+  return stamp;
+}
+
+RandomAccessFile::RandomAccessFile(const std::string& path)
+    : path_(path), fd_(::open(path.c_str(), O_RDONLY | O_CLOEXEC)) {
+  if (fd_ < 0) fail(path, ": cannot open the file: ", std::strerror(errno));
+  struct stat status {};
+  const bool known = fstat(fd_, &status) == 0;
+  if (known && S_ISREG(status.st_mode)) {
+    size_ = static_cast<uint64_t>(status.st_size);
+    // Images are far apart; what the system would read ahead is another image, and an index would read everything.
+    posix_fadvise(fd_, 0, 0, POSIX_FADV_RANDOM);
+    return;
+  }
+  const int error = errno;
+  ::close(fd_);
+  if (!known) fail(path, ": cannot read the file: ", std::strerror(error));
+  fail(path, ": not a regular file");
+}
+
+RandomAccessFile::~RandomAccessFile() {
+  ::close(fd_);
+}
+
+void RandomAccessFile::read(uint64_t offset, void* destination, size_t count) const {
+  auto* to = static_cast<uint8_t*>(destination);
+  while (count > 0) {
+    const ssize_t got = ::pread(fd_, to, count, static_cast<off_t>(offset));
+    if (got < 0 && errno == EINTR) continue;
+    if (got < 0) fail(path_, ": cannot read ", count, " bytes at ", offset, ": ", std::strerror(errno));
+    if (got == 0) fail(path_, ": the file ends at byte ", offset, ", where ", count, " more bytes were expected");
+    to += got;
+    offset += static_cast<uint64_t>(got);
+    count -= static_cast<size_t>(got);
+  }
+}
+
+std::vector<uint8_t> RandomAccessFile::read(uint64_t offset, size_t count) const {
+  if (offset > size_ || count > size_ - offset)
+    fail(path_, ": ", count, " bytes at ", offset, " lie beyond the end of the file, which has ", size_, " bytes");
+  std::vector<uint8_t> bytes(count);
+  read(offset, bytes.data(), count);
+  return bytes;
+}
+
+FilePool::FilePool(std::vector<std::string> paths, size_t max_open) : paths_(std::move(paths)), max_open_(max_open) {
+  RIFFLE_CHECK(max_open > 0, "a pool of no files");
+}
+
+std::shared_ptr<const RandomAccessFile> FilePool::open(size_t file) const {
+  RIFFLE_CHECK(file < paths_.size(), "file ", file, " of ", paths_.size());
+  const std::lock_guard<std::mutex> lock(mutex_);
+  ++clock_;
+  for (Opened& opened : opened_) {
+    if (opened.file != file) continue;
+    opened.last_use = clock_;
+    return opened.handle;
+  }
+  if (opened_.size() == max_open_) {
+    const auto oldest = std::min_element(opened_.begin(), opened_.end(),
+                                         [](const Opened& a, const Opened& b) { return a.last_use < b.last_use; });
+    opened_.erase(oldest);
+  }
+  opened_.push_back({file, clock_, std::make_shared<const RandomAccessFile>(paths_[file])});
+  return opened_.back().handle;
+}
+
+size_t FilePool::open_count() const {
+  const std::lock_guard<std::mutex> lock(mutex_);
+  return opened_.size();
+}
+
+}  // namespace riffle

@@ -1,0 +1,69 @@
+// Files read at any offset by many threads, with a bound on how many are open: a data set may have thousands of shards,
+// a process by default 1,024 descriptors.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <mutex>
+#include <string>
+#include <vector>
+
+namespace riffle {
+
+// What tells whether a file or folder changed. Folders have size 0: their time changes with every entry.
+struct FileStamp {
+  std::string path;
+  uint64_t size = 0;
+  int64_t mtime_ns = 0;
+
+  bool operator==(const FileStamp& other) const {
+    return path == other.path && size == other.size && mtime_ns == other.mtime_ns;
+  }
+};
+FileStamp stamp_of(const std::string& path);                // throws with the path and the reason
+bool try_stamp(const std::string& path, FileStamp& stamp);  // false where there is nothing
+
+class RandomAccessFile {
+ public:
+  explicit RandomAccessFile(const std::string& path);  // throws unless it is a readable regular file
+  RandomAccessFile(const RandomAccessFile&) = delete;
+  RandomAccessFile& operator=(const RandomAccessFile&) = delete;
+  ~RandomAccessFile();
+
+  const std::string& path() const { return path_; }
+  uint64_t size() const { return size_; }
+  // Thread-safe (pread). Throws where the file ends before.
+  void read(uint64_t offset, void* destination, size_t count) const;
+  std::vector<uint8_t> read(uint64_t offset, size_t count) const;
+
+ private:
+  std::string path_;
+  int fd_;
+  uint64_t size_ = 0;
+};
+
+// The least recently used file is closed when one more than `max_open` would be open; a read in progress keeps its own.
+class FilePool {
+ public:
+  explicit FilePool(std::vector<std::string> paths, size_t max_open = 64);
+
+  const std::vector<std::string>& paths() const { return paths_; }
+  std::shared_ptr<const RandomAccessFile> open(size_t file) const;  // thread-safe
+  size_t open_count() const;
+
+ private:
+  struct Opened {
+    size_t file;
+    uint64_t last_use;
+    std::shared_ptr<const RandomAccessFile> handle;
+  };
+
+  std::vector<std::string> paths_;
+  size_t max_open_;
+  mutable std::mutex mutex_;
+  mutable std::vector<Opened> opened_;  // guarded by the mutex, as is the clock
+  mutable uint64_t clock_ = 0;
+};
+
+}  // namespace riffle

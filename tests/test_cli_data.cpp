@@ -1,0 +1,148 @@
+// riffle data, and training on every kind of source, as a user would run them.
+#include <nlohmann/json.hpp>
+
+#include "data/encode.h"
+#include "riffle_process.h"
+#include "tests/tar_files.h"
+#include "tests/tiny_data.h"
+
+namespace riffle {
+namespace {
+
+namespace fs = std::filesystem;
+using nlohmann::json;
+
+class CliData : public testing::Test {
+ protected:
+  void SetUp() override {
+    write_image_folder(source_ + "/train", 48, 32, 1);
+    write_image_folder(source_ + "/val", 12, 32, 2);
+    setenv("XDG_CACHE_HOME", (folder_.path() + "/cache").c_str(), 1);
+  }
+  // ImageNet's layout: a tar file of a tar file for each class, and validation images with labels beside them.
+  std::string make_official() {
+    const std::string root = folder_.path() + "/official";
+    fs::create_directories(root);
+    Bytes outer, val;
+    std::string labels;
+    for (const std::string& name : quadrant_names())
+      append_tar_member(outer, {name + ".tar"}, tar_of_folder(source_ + "/train/" + name));
+    for (int i = 0; i < 12; ++i) {
+      const std::string& name = quadrant_names()[static_cast<size_t>(i % 4)];
+      const std::string file = join(i, ".png");
+      append_tar_member(val, {file}, read_file(source_ + "/val/" + name + "/" + file));
+      labels += file + " " + name + "\n";
+    }
+    append_tar_end(outer);
+    append_tar_end(val);
+    write_bytes(root + "/ILSVRC2012_img_train.tar", outer);
+    write_bytes(root + "/ILSVRC2012_img_val.tar", val);
+    write_bytes(root + "/val.txt", bytes_of(labels));
+    return root;
+  }
+  // What training says of itself, without what differs from run to run.
+  std::vector<json> train(const std::string& name, const std::string& source, const std::string& extra = "") {
+    const std::string config = folder_.path() + "/" + name + ".yaml", out = folder_.path() + "/" + name;
+    write_bytes(config, bytes_of(tiny_config(source, 3) + extra));
+    const ProcessResult result = run_riffle({"train", config, "-o", out, "--device", "cpu"});
+    expect_success(result);
+    std::vector<json> lines;
+    std::istringstream log(text_of(out + "/metrics.jsonl"));
+    for (std::string line; std::getline(log, line);) {
+      const json entry = json::parse(line);
+      json kept;
+      for (const char* key : {"type", "step", "loss", "top1", "top5"})
+        if (entry.contains(key)) kept[key] = entry[key];
+      lines.push_back(kept);
+    }
+    return lines;
+  }
+
+  TemporaryFolder folder_;
+  std::string source_ = folder_.path() + "/source";
+};
+
+// The same losses and accuracies to the last digit, in training and in evaluation.
+TEST_F(CliData, TarOfTarsAndPackTrainAndEvaluateLikeTheFolder) {
+  const std::string official = make_official(), packed = folder_.path() + "/packed";
+  const std::vector<json> expected = train("folder", source_);
+  ASSERT_GT(expected.size(), 3u);
+  EXPECT_EQ(train("tar", official), expected);
+  const ProcessResult result = run_riffle({"data", "pack", official, packed, "--shards", "3"});
+  expect_success(result);
+  expect_contains(result.out, {"48 images, 0 resized, into 3 shards (0 kept)", packed + "/train", packed + "/val"});
+  EXPECT_EQ(train("pack", packed), expected);
+  const std::string checkpoint = folder_.path() + "/tar/checkpoints/last.safetensors";
+  std::vector<json> evaluations;
+  for (const std::string& data : {std::string(), source_, "folder:" + source_, packed}) {
+    std::vector<std::string> words{"eval", checkpoint, "--json", "-", "--device", "cpu"};
+    if (!data.empty()) words.insert(words.end(), {"--data", data});
+    const ProcessResult eval = run_riffle(words);
+    expect_success(eval);
+    json entry = json::parse(eval.out);
+    entry.erase("images_per_s");
+    evaluations.push_back(entry);
+  }
+  EXPECT_EQ(evaluations[0]["images"], 12);
+  for (const json& entry : evaluations) EXPECT_EQ(entry, evaluations[0]);
+}
+
+TEST_F(CliData, CachedImagesChangeNothing) {
+  const std::vector<json> expected = train("plain", source_);
+  const std::string config = tiny_config(source_, 3);
+  const ProcessResult result = run_riffle({"train", folder_.path() + "/plain.yaml", "-o", folder_.path() + "/cached",
+                                           "--device", "cpu", "data.cache_bytes=4KiB"});
+  expect_success(result);
+  std::istringstream a(text_of(folder_.path() + "/plain/metrics.jsonl")),
+      b(text_of(folder_.path() + "/cached/metrics.jsonl"));
+  for (std::string x, y; std::getline(a, x) && std::getline(b, y);)
+    EXPECT_EQ(json::parse(x)["loss"], json::parse(y)["loss"]);
+  expect_failure(run_riffle({"train", folder_.path() + "/plain.yaml", "data.cache_bytes=8GB"}), 2,
+                 {"data.cache_bytes", "'8GB'", "8GiB"});
+}
+
+TEST_F(CliData, VerifyReportsAndExitsWithOne) {
+  ProcessResult result = run_riffle({"data", "verify", source_});
+  expect_success(result);
+  expect_contains(result.out, {"48 images: 0 bad, 0 odd, 0 groups of duplicates", "12 images: 0 bad"});
+  folder_.add_fixture("cmyk.jpg", "source/train/north-east/cmyk.jpg");
+  write_bytes(source_ + "/val/north-east/broken.jpg", bytes_of("<html>"));
+  fs::copy_file(source_ + "/train/north-east/0.png", source_ + "/train/south-east/0.png");
+  result = run_riffle({"data", "verify", source_, "--threads", "2"});
+  expect_failure(result, 1, {source_ + ": 1 image is bad"});
+  expect_contains(result.out, {"bad         " + source_ + "/val/north-east/broken.jpg", "cmyk.jpg: CMYK",
+                               "1 groups of duplicates (1 across classes)", "0.png  =  "});
+  result = run_riffle({"data", "verify", source_, "--split", "train", "--json", "-"});
+  expect_success(result);
+  const json report = json::parse(result.out);
+  ASSERT_EQ(report.size(), 1u);
+  EXPECT_EQ(report[0]["images"], 50);
+  EXPECT_EQ(report[0]["odd"].size(), 1u);
+  EXPECT_EQ(report[0]["duplicates"][0].size(), 2u);
+}
+
+TEST_F(CliData, Stats) {
+  const ProcessResult result = run_riffle({"data", "stats", source_, "--json", folder_.path() + "/stats.json"});
+  expect_success(result);
+  expect_contains(result.out,
+                  {"classes     4, of 12 ('north-east') to 12", "width       32 to 32, median 32", "mean        [0."});
+  const json report = json::parse(text_of(folder_.path() + "/stats.json"));
+  ASSERT_EQ(report.size(), 2u);
+  EXPECT_EQ(report[0]["part"], "train");
+  EXPECT_EQ(report[0]["per_class"]["south-west"], 12);
+  EXPECT_EQ(report[1]["images"], 12);
+}
+
+TEST_F(CliData, Mistakes) {
+  expect_failure(run_riffle({"data"}), 2, {"subcommand", "riffle data --help"});
+  expect_failure(run_riffle({"data", "pakc", "a", "b"}), 2, {"'pakc'", "pack, verify, stats"});
+  expect_failure(run_riffle({"data", "pack", source_, folder_.path() + "/p", "--qualty", "3"}), 2,
+                 {"--qualty", "'--quality'"});
+  expect_failure(run_riffle({"data", "pack", source_, folder_.path() + "/p", "--quality", "101"}), 2, {"101"});
+  fs::remove_all(source_ + "/val");
+  expect_failure(run_riffle({"data", "verify", source_}), 1, {"no val", "--split"});
+  expect_success(run_riffle({"data", "verify", source_, "--split", "train"}));
+}
+
+}  // namespace
+}  // namespace riffle

@@ -1,0 +1,397 @@
+// Every layout in which people keep images, made from one generated set: each must give the same images and labels.
+#include <algorithm>
+
+#include "data/dataset.h"
+#include "data/encode.h"
+#include "data/label_files.h"
+#include "data/loader.h"
+#include "data/sources.h"
+#include "tests/tar_files.h"
+#include "tests/tiny_data.h"
+
+namespace riffle {
+namespace {
+
+namespace fs = std::filesystem;
+using Strings = std::vector<std::string>;
+
+const Strings kWnids{"n01440764", "n01443537", "n01484850", "n01491361"};
+
+void write_file(const std::string& path, const Bytes& bytes) {
+  fs::create_directories(fs::path(path).parent_path());
+  write_bytes(path, bytes);
+}
+
+void write_text(const std::string& path, const std::string& text) {
+  write_file(path, bytes_of(text));
+}
+
+Bytes image_bytes(int64_t index) {
+  return encode_jpeg(quadrant_image(index, 32, 3, /*seed=*/5), 90);
+}
+
+// 24 images of 4 classes in train/<wnid>/, 8 in val/<wnid>/, named as ImageNet names them.
+class Layouts : public testing::Test {
+ protected:
+  void SetUp() override {
+    for (int64_t i = 0; i < 24; ++i) {
+      const std::string& wnid = kWnids[static_cast<size_t>(i % 4)];
+      write_file(join(folders_, "/train/", wnid, "/", wnid, "_", i, ".JPEG"), image_bytes(i));
+    }
+    for (int64_t i = 0; i < 8; ++i)
+      write_file(join(folders_, "/val/", val_wnid(i), "/", val_name(i)), image_bytes(100 + i));
+  }
+
+  static std::string val_name(int64_t i) { return join("ILSVRC2012_val_0000000", i + 1, ".JPEG"); }
+  static const std::string& val_wnid(int64_t i) { return kWnids[static_cast<size_t>(i % 4)]; }
+
+  std::unique_ptr<Dataset> open(const std::string& spec, const std::string& split, const DatasetOptions& options = {}) {
+    return open_dataset(spec, split, 3, options);
+  }
+  // A new folder with val/ILSVRC2012_val_*.JPEG and train/ as above.
+  std::string make_flat() {
+    const std::string root = join(temporary_.path(), "/flat", ++made_);
+    fs::create_directories(root + "/val");
+    fs::copy(folders_ + "/train", root + "/train", fs::copy_options::recursive);
+    for (int64_t i = 0; i < 8; ++i) write_bytes(join(root, "/val/", val_name(i)), image_bytes(100 + i));
+    return root;
+  }
+  // ILSVRC2012_img_train.tar, a tar file of tar files, and ILSVRC2012_img_val.tar with labels beside it.
+  std::string make_official() {
+    const std::string root = temporary_.path() + "/official";
+    Bytes outer, val;
+    for (size_t c = kWnids.size(); c-- > 0;)
+      append_tar_member(outer, {kWnids[c] + ".tar"}, tar_of_folder(folders_ + "/train/" + kWnids[c]));
+    append_tar_end(outer);
+    for (int64_t i = 8; i-- > 0;) append_tar_member(val, {val_name(i)}, image_bytes(100 + i));
+    append_tar_end(val);
+    write_file(root + "/ILSVRC2012_img_train.tar", outer);
+    write_file(root + "/ILSVRC2012_img_val.tar", val);
+    write_text(root + "/imagenet_2012_validation_synset_labels.txt", lines([](int64_t i) { return val_wnid(i); }));
+    return root;
+  }
+  template <class Word>
+  static std::string lines(Word word) {
+    std::string text;
+    for (int64_t i = 0; i < 8; ++i) text += word(i) + "\n";
+    return text;
+  }
+
+  void expect_same(const Dataset& data, const std::string& split, const Strings& classes = kWnids) {
+    const auto folder = open_dataset(folders_, split, 3, {});
+    ASSERT_EQ(data.size(), folder->size()) << data.description();
+    EXPECT_EQ(data.classes(), classes) << data.description();
+    for (int64_t i = 0; i < data.size(); ++i) {
+      EXPECT_EQ(data.label(i), folder->label(i)) << data.name(i);
+      EXPECT_EQ(*data.encoded(i), *folder->encoded(i)) << data.name(i);
+      EXPECT_EQ(data.load(i).pixels, folder->load(i).pixels) << data.name(i);
+    }
+  }
+
+  TemporaryFolder temporary_;
+  std::string folders_ = temporary_.path() + "/folders";
+  int made_ = 0;
+};
+
+TEST_F(Layouts, OfficialTarFiles) {
+  const std::string root = make_official();
+  for (const std::string& spec : {root, "tar:" + root, "tar:" + root + "/ILSVRC2012_img_{split}.tar"}) {
+    expect_same(*open(spec, "train"), "train");
+    expect_same(*open(spec, "val"), "val");
+    expect_same(*open(spec, "test"), "val");
+  }
+  expect_same(*open(root + "/ILSVRC2012_img_train.tar", "train"), "train");
+  const auto data = open(root, "train");
+  EXPECT_EQ(data->name(0), root + "/ILSVRC2012_img_train.tar:n01440764.tar/n01440764_0.JPEG");
+  EXPECT_EQ(data->description(), "tar of tars " + root + "/ILSVRC2012_img_train.tar: 24 images, 4 classes");
+  expect_error([&] { open(root + "/ILSVRC2012_img_train.tar", "val"); }, {"another part than 'val'", "{split}"});
+  fs::remove(root + "/ILSVRC2012_img_val.tar");
+  expect_error([&] { open(root, "val"); }, {root, "no tar file for 'val'"});
+}
+
+// What the loader makes of the tar of tars is byte for byte what it makes of the folders.
+TEST_F(Layouts, BatchesOfTheOfficialTarFilesAreThoseOfTheFolders) {
+  const std::string root = make_official();
+  for (const char* split : {"train", "val"}) {
+    const auto from_tar = open(root, split), from_folder = open(folders_, split);
+    LoaderOptions options;
+    options.batch = 5;
+    options.training = std::string(split) == "train";
+    options.train_transform.size = options.eval_transform.crop = 24;
+    options.eval_transform.resize = 28;
+    options.threads = 2;
+    Loader a(*from_tar, options), b(*from_folder, options);
+    for (int64_t epoch = 0; epoch < 2; ++epoch) {
+      a.start_epoch(epoch);
+      b.start_epoch(epoch);
+      Batch x, y;
+      while (a.next(x)) {
+        ASSERT_TRUE(b.next(y));
+        ASSERT_EQ(x.count, y.count);
+        const auto bytes = static_cast<size_t>(x.count * x.height * x.width * x.channels);
+        EXPECT_EQ(std::memcmp(x.images, y.images, bytes), 0);
+        EXPECT_TRUE(std::equal(x.labels, x.labels + x.count, y.labels));
+      }
+      EXPECT_FALSE(b.next(y));
+    }
+  }
+}
+
+TEST_F(Layouts, ClassFoldersInOneTarFile) {
+  const std::string path = temporary_.path() + "/all.tar";
+  write_bytes(path, tar_of_folder(folders_, "./imagenet/"));  // imagenet/{train,val}/<wnid>/
+  expect_same(*open(path, "train"), "train");
+  expect_same(*open("tar:" + path, "val"), "val");
+  write_bytes(path, tar_of_folder(folders_ + "/train"));  // <wnid>/
+  expect_same(*open(path, "train"), "train");
+  fs::rename(path, temporary_.path() + "/mine-train.tar");
+  write_bytes(temporary_.path() + "/mine-test.tar", tar_of_folder(folders_ + "/val", "test/"));
+  const std::string spec = "tar:" + temporary_.path() + "/mine-{split}.tar";
+  expect_same(*open(spec, "train"), "train");
+  expect_same(*open(spec, "val"), "val");
+  expect_error([&] { open(temporary_.path() + "/mine-test.tar", "train"); }, {"another part than 'train'"});
+  fs::rename(temporary_.path() + "/mine-test.tar", path);
+  expect_error([&] { open(path, "train"); }, {path, "below 'test/' only"});
+}
+
+TEST_F(Layouts, TarFilesThatDoNotFit) {
+  const std::string path = temporary_.path() + "/a.tar";
+  Bytes tar;
+  append_tar_member(tar, {"notes.txt"}, bytes_of("x"));
+  append_tar_end(tar);
+  write_bytes(path, tar);
+  expect_error([&] { open(path, "train"); }, {path, "no images"});
+  tar.clear();
+  append_tar_member(tar, {"cat/1.jpg"}, image_bytes(0));
+  append_tar_member(tar, {"1.jpg"}, image_bytes(0));
+  append_tar_end(tar);
+  write_bytes(path, tar);
+  expect_error([&] { open(path, "train"); }, {path, "'1.jpg' lies in no class folder"});
+  tar.clear();
+  append_tar_member(tar, {"cat/1.jpg", '2'});
+  append_tar_end(tar);
+  write_bytes(path, tar);
+  expect_error([&] { open(path, "train"); }, {path, "'cat/1.jpg' is a link"});
+  tar.clear();
+  append_tar_member(tar, {"1.jpg"}, image_bytes(0));
+  append_tar_end(tar);
+  write_bytes(path, tar);
+  expect_error([&] { open(path, "train"); }, {path, "no file that labels them", "val.txt", "data.val_labels"});
+  expect_error([&] { open(temporary_.path() + "/none.tar", "train"); }, {"/none.tar", "no such file"});
+}
+
+TEST_F(Layouts, WebDatasetShards) {
+  const std::string root = temporary_.path() + "/shards";
+  fs::create_directories(root);
+  const auto folder = open(folders_, "train");
+  for (int64_t shard = 0; shard < 3; ++shard) {
+    Bytes tar;
+    for (int64_t i = shard * 8; i < shard * 8 + 8; ++i) {
+      const std::string key = join("sample", i < 10 ? "0" : "", i);
+      append_tar_member(tar, {key + ".cls"}, bytes_of(join(folder->label(i), "\n")));
+      append_tar_member(tar, {key + (i % 2 == 0 ? ".jpg" : ".JPEG")}, *folder->encoded(i));
+      append_tar_member(tar, {key + ".json"}, bytes_of("{}"));
+    }
+    append_tar_end(tar);
+    write_bytes(join(root, "/x-train-00", shard, ".tar"), tar);
+    if (shard == 0) write_bytes(root + "/x-val-000.tar", tar);
+  }
+  const Strings numbers{"0", "1", "2", "3"};
+  for (const std::string& spec :
+       {root, "webdataset:" + root + "/x-train-{000..002}.tar", "tar:" + root + "/x-{split}-*.tar"})
+    expect_same(*open(spec, "train"), "train", numbers);
+  EXPECT_EQ(open(root, "val")->size(), 8);
+  EXPECT_EQ(open(root, "train")->description(), "WebDataset of 3 shards " + root + ": 24 images, 4 classes");
+  // Numbers take the names of whatever list is long enough.
+  DatasetOptions named;
+  named.classes = kWnids;
+  named.classes.emplace_back("n09999999");
+  expect_same(*open(root, "train", named), "train", named.classes);
+  named.classes.resize(2);
+  expect_error([&] { open(root, "train", named); }, {root, "labels up to 3", "2 class names"});
+  expect_error([&] { open("tar:" + root + "/x-train-{000..003}.tar", "train"); }, {"x-train-003.tar", "no such file"});
+  expect_error([&] { open("tar:" + root + "/x-train-{3..0}.tar", "train"); }, {"{3..0}", "no range"});
+}
+
+TEST_F(Layouts, WebDatasetMistakes) {
+  const std::string path = temporary_.path() + "/w.tar";
+  const auto expect = [&](const std::vector<std::pair<std::string, std::string>>& members, const char* message) {
+    Bytes tar;
+    for (const auto& [name, text] : members) append_tar_member(tar, {name}, bytes_of(text));
+    append_tar_end(tar);
+    write_bytes(path, tar);
+    expect_error([&] { open(path, "train"); }, {path, message});
+  };
+  expect({{"a.jpg", ""}, {"b.cls", "1"}}, "'a.jpg' has no label");
+  expect({{"a.jpg", ""}, {"a.cls", "cat"}}, "expected a class number");
+  expect({{"a.jpg", ""}, {"a.cls", "-1"}}, "expected a class number");
+  expect({{"a.jpg", ""}, {"a.cls", "1"}, {"b.cls", "1"}}, "1 images, but 2 labels");
+  expect({{"a.jpg", ""}, {"a.cls", "1"}, {"a.cls", "1"}}, "two labels");
+}
+
+TEST_F(Layouts, FlatValidationImagesWithEveryKindOfLabels) {
+  const auto number = [](int64_t i) { return std::to_string(i % 4); };
+  const std::vector<std::pair<std::string, std::string>> kinds{
+      {"val.txt", lines([&](int64_t i) { return val_name(7 - i) + " " + number(7 - i); })},
+      {"val/val.txt", lines([&](int64_t i) { return val_name(i) + " " + val_wnid(i); })},
+      {"val_list.txt", lines([&](int64_t i) { return "val/" + val_name(i) + "\t" + number(i); })},
+      {"LOC_val_solution.csv", "ImageId,PredictionString\n" + lines([&](int64_t i) {
+                                 return val_name(i).substr(0, 23) + "," + val_wnid(i) + " 85 1 499 272 " + val_wnid(i) +
+                                        " 1 2 3 4 ";
+                               })},
+      {"imagenet_2012_validation_synset_labels.txt", lines([](int64_t i) { return val_wnid(i); })},
+  };
+  for (const auto& [name, text] : kinds) {
+    const std::string root = make_flat();
+    expect_error([&] { open(root, "val"); }, {root + "/val", "no file that labels them", "val.txt"});
+    write_text(root + "/" + name, text);
+    expect_same(*open(root, "val"), "val");
+    expect_same(*open("folder:" + root, "test"), "val");
+    DatasetOptions given;
+    given.val_labels = temporary_.path() + "/labels";
+    fs::copy_file(root + "/" + name, given.val_labels, fs::copy_options::overwrite_existing);
+    fs::remove(root + "/" + name);
+    expect_same(*open(root, "val", given), "val");
+  }
+}
+
+TEST_F(Layouts, FlatFolderAlone) {
+  const std::string root = make_flat();
+  fs::rename(root + "/val", root + "/pictures");
+  write_text(root + "/pictures/val.txt", lines([](int64_t i) { return val_name(i) + " " + val_wnid(i); }));
+  expect_same(*open(root + "/pictures", "val"), "val");
+  // Numbers without training data: the classes stay numbers until somebody names them.
+  write_text(root + "/pictures/val.txt", lines([](int64_t i) { return val_name(i) + " " + std::to_string(i % 4); }));
+  expect_same(*open(root + "/pictures", "val"), "val", {"0", "1", "2", "3"});
+  DatasetOptions named;
+  named.classes = kWnids;
+  expect_same(*open(root + "/pictures", "val", named), "val");
+}
+
+// Three of the four classes: ids in an order of their own, and higher ones that are groups of classes.
+TEST_F(Layouts, DevkitGroundTruth) {
+  const std::string root = make_flat();
+  const std::string file = root + "/ILSVRC2012_devkit_t12/data/ILSVRC2012_validation_ground_truth.txt";
+  write_text(file, lines([](int64_t i) { return std::to_string(4 - i % 4); }));
+  expect_error([&] { open(root, "val"); }, {file, "ILSVRC2012_IDs", "meta.mat", "synsets.txt"});
+  std::string synsets;
+  for (int id = 4; id > 0; --id) synsets += join(id, " ", kWnids[static_cast<size_t>(4 - id)], " some name\n");
+  write_text(root + "/ILSVRC2012_devkit_t12/data/synsets.txt", synsets);
+  expect_same(*open(root, "val"), "val");
+  write_text(file, lines([](int64_t i) { return std::to_string(i + 1); }));
+  expect_error([&] { open(root, "val"); }, {file, "label 5", "1 to 4"});
+}
+
+// By scipy (scripts/goldens/make_meta_mat.py); the ids are those of the test above.
+TEST_F(Layouts, DevkitMetaMat) {
+  for (const char* fixture : {"meta.mat", "meta_uncompressed.mat"}) {
+    const std::string root = make_flat();
+    write_text(root + "/ILSVRC2012_validation_ground_truth.txt",
+               lines([](int64_t i) { return std::to_string(4 - i % 4); }));
+    const std::string file = std::string(RIFFLE_SOURCE_DIR) + "/tests/fixtures/data/" + fixture;
+    EXPECT_EQ(read_devkit_synsets(file), (Strings{kWnids[3], kWnids[2], kWnids[1], kWnids[0]}));
+    fs::copy_file(file, root + "/meta.mat");
+    expect_same(*open(root, "val"), "val");
+    const Bytes bytes = read_file(file);
+    for (size_t size = 0; size < bytes.size() - 300; size += 61) {
+      write_bytes(root + "/meta.mat", {bytes.begin(), bytes.begin() + static_cast<std::ptrdiff_t>(size)});
+      expect_error([&] { read_devkit_synsets(root + "/meta.mat"); }, {root + "/meta.mat"});
+    }
+  }
+}
+
+TEST_F(Layouts, KaggleTree) {
+  const std::string flat = make_flat(), root = temporary_.path() + "/kaggle", images = root + "/ILSVRC/Data/CLS-LOC";
+  fs::create_directories(images);
+  fs::rename(flat + "/train", images + "/train");
+  fs::rename(flat + "/val", images + "/val");
+  write_file(images + "/test/ILSVRC2012_test_00000001.JPEG", image_bytes(0));
+  write_text(root + "/LOC_val_solution.csv", "ImageId,PredictionString\n" + lines([](int64_t i) {
+                                               return val_name(i).substr(0, 23) + "," + val_wnid(i) + " 1 2 3 4";
+                                             }));
+  for (const std::string& spec : {root, "folder:" + root, root + "/ILSVRC"}) {
+    expect_same(*open(spec, "train"), "train");
+    expect_same(*open(spec, "val"), "val");
+    expect_same(*open(spec, "test"), "val");
+  }
+}
+
+TEST_F(Layouts, LabelMistakes) {
+  const auto expect = [&](const std::string& text, const Strings& parts) {
+    const std::string root = make_flat();
+    write_text(root + "/val.txt", text);
+    expect_error([&] { open(root, "val"); }, parts);
+  };
+  expect("", {"val.txt", "empty"});
+  expect("other.JPEG 1\n", {"no label for ILSVRC2012_val_00000001.JPEG"});
+  expect("n01440764\nn01440764\n", {"2 labels", "8 images"});
+  expect(lines([](int64_t i) { return val_name(i) + " " + std::to_string(i); }), {"label 7", "4 classes"});
+  expect("a b c\n", {"3 words"});
+  expect("ImageId,PredictionString\nnonsense\n", {"line 2", "'nonsense'"});
+}
+
+TEST_F(Layouts, NumericClassNamesWarn) {
+  const std::string root = temporary_.path() + "/numbers";
+  for (const char* name : {"0", "1", "2", "10"}) write_file(join(root, "/", name, "/a.jpg"), image_bytes(0));
+  const auto data = open(root, "train");
+  EXPECT_EQ(data->classes(), (Strings{"0", "1", "10", "2"}));
+  ASSERT_EQ(data->warnings().size(), 1u);
+  expect_contains_all(data->warnings()[0], {root, "'10' is class 2", "'2' class 3", "data.class_names"});
+  DatasetOptions named;
+  named.classes = {"0", "1", "2", "10"};
+  EXPECT_EQ(open(root, "train", named)->label(3), 2);
+  fs::rename(root + "/10", root + "/9");
+  EXPECT_TRUE(open(root, "train")->warnings().empty());
+}
+
+TEST(Cifar10, BinaryVersion) {
+  const TemporaryFolder folder;
+  const std::string root = folder.path() + "/cifar-10-batches-bin";
+  const auto record = [](uint8_t label, uint8_t red) {
+    Bytes bytes{label};
+    bytes.insert(bytes.end(), 1024, red);
+    bytes.insert(bytes.end(), 1024, static_cast<uint8_t>(red + 1));
+    bytes.insert(bytes.end(), 1024, static_cast<uint8_t>(red + 2));
+    bytes[2] = 77;  // red, row 0, column 1
+    return bytes;
+  };
+  for (int batch = 1; batch <= 5; ++batch)
+    write_file(join(root, "/data_batch_", batch, ".bin"),
+               record(static_cast<uint8_t>(batch), static_cast<uint8_t>(10 * batch)));
+  write_file(root + "/test_batch.bin", record(9, 100));
+  for (const std::string& spec : {folder.path(), root, "cifar10:" + folder.path()}) {
+    const auto data = open_dataset(spec, "train", 3, {});
+    ASSERT_EQ(data->size(), 5);
+    EXPECT_EQ(data->classes().size(), 10u);
+    EXPECT_EQ(data->label(3), 4);
+    EXPECT_EQ(data->name(3), root + "/data_batch_4.bin[0]");
+    const Image image = data->load(3);
+    EXPECT_EQ(Bytes(image.pixels.begin(), image.pixels.begin() + 6), (Bytes{40, 41, 42, 77, 41, 42}));
+    EXPECT_EQ(data->encoded(3), nullptr);
+    EXPECT_EQ(open_dataset(spec, "val", 3, {})->label(0), 9);
+  }
+  EXPECT_EQ(open_dataset(root, "val", 1, {})->load(0).pixels.size(), 1024u);
+  write_text(root + "/batches.meta.txt", "airplane\nautomobile\n");
+  expect_error([&] { open_dataset(root, "val", 3, {}); }, {"test_batch.bin[0]", "label 9", "2 classes"});
+  write_file(root + "/test_batch.bin", Bytes(3000));
+  expect_error([&] { open_dataset(root, "val", 3, {}); }, {"test_batch.bin", "3000 bytes", "3073"});
+  fs::remove(root + "/data_batch_3.bin");
+  expect_error([&] { open_dataset(root, "train", 3, {}); }, {"data_batch_3.bin", "no such file"});
+}
+
+// ../shared/data/cifar10, where it is present.
+TEST(Cifar10, JpegTarFiles) {
+  const std::string folder = std::string(RIFFLE_SOURCE_DIR) + "/../shared/data/cifar10";
+  if (!fs::is_directory(folder)) GTEST_SKIP() << folder << " is not here";
+  const auto data = open_dataset(folder, "val", 3, {});
+  ASSERT_EQ(data->size(), 10000);
+  EXPECT_EQ(data->classes().front(), "airplane");
+  EXPECT_EQ(data->name(0), folder + "/cifar10-test.tar:test/airplane/0000.jpg");
+  EXPECT_EQ(data->load(9999).pixels.size(), 3072u);
+  std::vector<int> counts(10);
+  for (int64_t i = 0; i < data->size(); ++i) ++counts.at(static_cast<size_t>(data->label(i)));
+  EXPECT_EQ(counts, std::vector<int>(10, 1000));
+}
+
+}  // namespace
+}  // namespace riffle
