@@ -45,6 +45,9 @@ class TrainStep {
   // Loss and counts of the steps since the last read; at most steps_between_reads of them. Waits for the device.
   MetricSums read_metrics() { return metrics_.read(); }
 
+  // Between steps: from here on all but options.frozen_parts trains. Happens by itself after options.head_only_steps.
+  void end_head_only();
+
   // Gives back the memory that a CUDA graph keeps, as an evaluation may need it; the graph is recorded again later.
   void release_graph();
 
@@ -65,7 +68,6 @@ class TrainStep {
     Tensor losses, logits;  // (N,1,1,1), (N,1,1,K)
   };
 
-  void thaw();
   StepResult run_batch(const Variable& x, const Tensor& labels);
   StepResult forward_and_backward(const Variable& x, const Tensor& labels);
   void run_update();
