@@ -253,7 +253,9 @@ class Packer {
     // A header without a size is the decoder's to complain about.
     if (probe.width > 0 && probe.height > 0 && !is_larger(probe.height, probe.width)) return bytes;
     const int channels = probe.components == 1 ? 1 : 3;  // gray stays gray
-    return resized(decode_image(bytes->data(), bytes->size(), data_.name(index), channels));
+    const Image image = decode_image(bytes->data(), bytes->size(), data_.name(index), channels);
+    // A photograph to be turned stays as it is: what is encoded again has no EXIF data to say so.
+    return image.orientation == kUpright ? resized(image) : bytes;
   }
 
   bool is_larger(int height, int width) const {
@@ -262,7 +264,7 @@ class Packer {
 
   EncodedImage resized(const Image& image) {
     const ImageSize size = short_edge_size(image.height, image.width, options_.short_edge);
-    const Image smaller = resize_bilinear(image, size.height, size.width);
+    const Image smaller = resize(image, size.height, size.width, Interpolation::kPillowBilinear);
     {
       const std::lock_guard<std::mutex> lock(mutex_);
       ++result_.resized;

@@ -76,7 +76,7 @@ class TinyRun {
   }
   ShuffleNetV2& network() { return network_; }
   Backend& backend() { return *backend_; }
-  const TrainStep& step() const { return step_; }
+  TrainStep& step() { return step_; }
 
  private:
   std::unique_ptr<Backend> backend_;
@@ -155,6 +155,18 @@ TEST(HeadOnly, TrainsTheClassifierFirstAndThenTheRest) {
   run.take_steps(2);
   expect_frozen(run.network(), between, run.values(), 1);
   expect_frozen(run.network(), before, run.averages(), 1);
+}
+
+// As a dry run does, which is to time and fit the longer steps.
+TEST(HeadOnly, CanBeEndedEarly) {
+  TrainStepOptions options = tiny_options();
+  options.head_only_steps = 3;
+  options.frozen_parts = 2;
+  TinyRun run(options);
+  const Values before = run.values();
+  run.step().end_head_only();
+  run.take_steps(4);
+  expect_frozen(run.network(), before, run.values(), 2);
 }
 
 // A step of gradients 1 and then, thawed, one of gradients 0: what moves then does so by momentum alone.

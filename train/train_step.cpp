@@ -37,7 +37,7 @@ TrainStep::TrainStep(Backend& backend, ShuffleNetV2& network, const TrainStepOpt
 
 void TrainStep::begin(double lr) {
   RIFFLE_CHECK(!begun_, "the step before was not finished");
-  if (options_.head_only_steps > 0 && finished_steps_ == options_.head_only_steps) thaw();
+  if (finished_steps_ == options_.head_only_steps) end_head_only();
   lr_ = lr;
   write_scalars();
   begun_ = true;
@@ -47,8 +47,9 @@ void TrainStep::write_scalars() {
   optimizer_.begin(finished_steps_, lr_, average_ ? average_->decay_at(finished_steps_ + 1) : 0, loss_scale_.value);
 }
 
-// The classifier has trained alone for long enough.
-void TrainStep::thaw() {
+void TrainStep::end_head_only() {
+  if (options_.head_only_steps == 0) return;
+  options_.head_only_steps = 0;
   release_graph();  // of another step
   const int64_t bytes_before = backend_.memory().bytes_in_use;
   network_.freeze_parts(backend_, options_.frozen_parts);

@@ -46,6 +46,9 @@ class TrainStep {
   // Loss and counts of the steps since the last read; at most steps_between_reads of them. Waits for the device.
   MetricSums read_metrics() { return metrics_.read(); }
 
+  // Between steps: from here on all but options.frozen_parts trains. Happens by itself after options.head_only_steps.
+  void end_head_only();
+
   // Gives back the memory that a CUDA graph keeps, as an evaluation may need it; the graph is recorded again later.
   void release_graph();
 
@@ -71,7 +74,6 @@ class TrainStep {
   };
 
   void write_scalars();
-  void thaw();
   BatchResult run_batch(size_t index);
   BatchResult forward_and_backward(size_t index);
   void run_update();

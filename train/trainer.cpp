@@ -180,8 +180,9 @@ std::vector<std::string> Trainer::describe_groups() const {
 void Trainer::take_step() {
   if (step() % steps_per_epoch_ == 0) loader_.start_epoch(step() / steps_per_epoch_);
   const std::string execution = train_step_.execution();
+  const int64_t frozen = network_.frozen_parts();
   train_step_.begin(learning_rate_.at(step()));
-  if (head_only_steps_ > 0 && step() == head_only_steps_)
+  if (network_.frozen_parts() != frozen)
     progress_.line(join("thawed      from step ", step() + 1, " on all but the frozen parts trains"));
   for (int i = 0; i < config_.optimizer.accumulate; ++i) {
     Batch batch;
@@ -208,6 +209,7 @@ double Trainer::checked_grad_norm() const {
 }
 
 double Trainer::try_steps(int64_t steps) {
+  train_step_.end_head_only();  // the steps of the classifier alone take less time and memory
   Stopwatch clock;
   for (int64_t i = 0; i < steps; ++i) {
     clock.restart();

@@ -189,6 +189,12 @@ def main():
     torch.save(Tiny(), path("module_legacy.pt"), _use_new_zipfile_serialization=False)
     torch.save(Tiny(), path("module.pt"))
     torch.jit.save(torch.jit.script(Tiny()), path("script.pt"))
+    # Without the program that PyTorch generates, which nobody reads here.
+    with zipfile.ZipFile(path("script.pt")) as archive:
+        entries = {name: archive.read(name) for name in archive.namelist() if "/code/" not in name}
+    with zipfile.ZipFile(path("script.pt"), "w") as archive:
+        for name, content in entries.items():
+            archive.writestr(name, content)
     torch.save({"state_dict": Tiny().state_dict(), "evil": Evil()}, path("evil.pth"))
     torch.save({"epoch": 3}, path("no_weights.pth"))
     torch.save({"state_dict": {"c": torch.ones(2, dtype=torch.complex64), "w": torch.ones(1)}}, path("complex.pth"))
