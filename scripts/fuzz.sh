@@ -28,9 +28,15 @@ for target in "${targets[@]}"; do
   echo "== fuzz $target, $seconds s"
   # An archive may unpack to 64 MiB, and a few copies of that are alive at once. Inputs take a millisecond; the timeout is
   # long because it counts what a busy machine keeps the process waiting.
-  "$program" -max_total_time="$seconds" -max_len=32768 -timeout=60 -report_slow_units=60 -malloc_limit_mb=256 \
+  log=$build/$target.log
+  if "$program" -max_total_time="$seconds" -max_len=32768 -timeout=60 -report_slow_units=60 -malloc_limit_mb=256 \
     -rss_limit_mb=2048 -dict="tests/fuzz/$target.dict" -artifact_prefix="$build/findings/$target/" \
-    -print_final_stats=1 -verbosity=0 "$build/corpus/$target" "$build/seeds/$target" $([ ! -d "$known" ] || echo "$known") ||
+    -print_final_stats=1 "$build/corpus/$target" "$build/seeds/$target" \
+    $([ ! -d "$known" ] || echo "$known") >"$log" 2>&1; then
+    echo "$(sed -n 's/^stat::number_of_executed_units: *//p' "$log") inputs, nothing found"
+  else
+    tail -n 60 "$log"
     failed+=("$target")
+  fi
 done
-[ ${#failed[@]} -eq 0 ] || { echo "error: findings in ${failed[*]}, see above and $build/findings" >&2; exit 1; }
+[ ${#failed[@]} -eq 0 ] || { echo "error: findings in ${failed[*]}, see above, $build/findings and $build/*.log" >&2; exit 1; }
