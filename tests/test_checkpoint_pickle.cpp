@@ -114,6 +114,39 @@ TEST(Pickle, ClaimsOfSizesAreCheckedFirst) {
   expect_message(parsing(bytes({0x8d, 0, 0, 0, 0, 0, 0, 0, 0x80, 'a', '.'})), {"9223372036854775808 bytes more"});
   expect_message(parsing(bytes({0x8b, 0xff, 0xff, 0xff, 0x7f, '.'})), {"bytes more"});
   expect_message(parsing(std::string(1000001, ')') + "."), {"more than 1000000 values"});
+  expect_message(parsing("N" + std::string(1000000, '2') + "."), {"more than 1000000 values on the stack"});
+  expect_message(parsing(std::string(1000001, '(') + "."), {"more than 1000000 marks"});
+  std::string remembered = "N";
+  for (int i = 0; i <= 1000000; ++i) remembered += '\x94';
+  expect_message(parsing(remembered + "."), {"more than 1000000 values to remember"});
+}
+
+// OrderedDict([['a', None]])
+TEST(Pickle, OrderedDictsOfPython2HaveTheirPairs) {
+  const std::string dict = bytes({'X', 1, 0, 0, 0, 'a', 'N', 0x86}), made = "ccollections\nOrderedDict\n](" + dict;
+  const std::string text = made + "e\x85R.";
+  const Pickle pickle(text, "x");
+  ASSERT_EQ(pickle.root().kind, Kind::kObject);
+  ASSERT_EQ(pickle.root().pairs.size(), 1u);
+  EXPECT_EQ(pickle.root().find("a")->kind, Kind::kNone);
+  expect_message(parsing("ccollections\nOrderedDict\n](Ne\x85R."), {"other than pairs"});
+}
+
+// One list of 2000 pairs, made a dict of 1000 times: a file of a few KiB must not become dicts of two million entries.
+TEST(Pickle, CopiesOfPairsAreCounted) {
+  std::string text = "](";
+  for (int i = 0; i < 2000; ++i) text += "NN\x86";
+  text += std::string(
+              "e\x85q\0"
+              "0",
+              5) +
+          "ccollections\nOrderedDict\n" +
+          std::string(
+              "q\1"
+              "0",
+              3);
+  for (int i = 0; i < 1000; ++i) text += std::string("h\1h\0R0", 6);
+  expect_message(parsing(text + "N."), {"more than 1000000 entries of dicts"});
 }
 
 }  // namespace

@@ -9,7 +9,9 @@
 #include <vector>
 
 #include "tests/checkpoint_files.h"
+#include "train/checkpoint/numpy.h"
 #include "train/checkpoint/pth.h"
+#include "train/checkpoint/zip_writer.h"
 
 namespace riffle {
 namespace {
@@ -74,8 +76,10 @@ TEST_P(TorchFile, HoldsEveryKindOfTensor) {
   EXPECT_EQ(file.format, GetParam() == std::string("legacy.pth") ? "PyTorch (legacy)" : "PyTorch (zip)");
 }
 
+class AnyTorchFile : public ::testing::TestWithParam<const char*> {};
+
 // Truncated anywhere, a file is an error. Few changes of single bytes are harmless, but none does more harm than an error.
-TEST_P(TorchFile, DamagedAnywhereIsAnErrorAtWorst) {
+TEST_P(AnyTorchFile, DamagedAnywhereIsAnErrorAtWorst) {
   const std::vector<uint8_t> whole = bytes_of(kFixtures + GetParam());
   for (size_t size = 0; size < whole.size(); ++size) {
     const std::vector<uint8_t> part(whole.begin(), whole.begin() + static_cast<std::ptrdiff_t>(size));
@@ -93,12 +97,43 @@ TEST_P(TorchFile, DamagedAnywhereIsAnErrorAtWorst) {
   }
 }
 
+std::string without_suffix(const ::testing::TestParamInfo<const char*>& parameter) {
+  const std::string name = parameter.param;
+  return name.substr(0, name.find('.'));
+}
+
+INSTANTIATE_TEST_SUITE_P(Formats, AnyTorchFile,
+                         ::testing::Values("zip.pth", "deflated.pth", "protocol4.pth", "legacy.pth", "torch_0_3.pth",
+                                           "foreign_legacy.pth", "python2.pth", "newest.pth", "newest_legacy.pth",
+                                           "checkpoint.pth.tar", "module.pt", "module_legacy.pt"),
+                         without_suffix);
 INSTANTIATE_TEST_SUITE_P(Formats, TorchFile,
-                         ::testing::Values("zip.pth", "deflated.pth", "protocol4.pth", "legacy.pth"),
-                         [](const auto& parameter) {
-                           const std::string name = parameter.param;
-                           return name.substr(0, name.find('.'));
-                         });
+                         ::testing::Values("zip.pth", "deflated.pth", "protocol4.pth", "legacy.pth"), without_suffix);
+
+// Types that came with PyTorch 2, in storages without a type of their own.
+TEST(TorchFileNewest, HoldsItsTypes) {
+  for (const char* name : {"newest.pth", "newest_legacy.pth"}) {
+    SCOPED_TRACE(name);
+    const TensorFile file = read_pth(kFixtures + name);
+    expect_same_tensors(file.tensors, {{"u16", host_tensor<uint16_t>(FileDType::kU16, {2}, {1, 65535})},
+                                       {"u32", host_tensor<uint32_t>(FileDType::kU32, {2, 2}, {0, 2, 1, 4294967295u})},
+                                       {"u64", host_tensor<uint64_t>(FileDType::kU64, {1}, {uint64_t{1} << 63})},
+                                       {"e4m3", host_tensor<uint8_t>(FileDType::kF8E4M3, {2}, {0x38, 0xc0})},
+                                       {"e5m2", host_tensor<uint8_t>(FileDType::kF8E5M2, {2}, {0x3c, 0xc0})},
+                                       {"f32", f32_tensor({2}, {1.5f, 2.5f})},
+                                       {"bf16", host_tensor<uint16_t>(FileDType::kBF16, {2}, {0x3f80, 0xc000})}});
+    EXPECT_TRUE(file.notes.empty()) << notes_of(file);
+  }
+}
+
+// Tensors without requires_grad, a view that is part of the storage's reference, and Python 2's OrderedDict.
+TEST(TorchFileOldest, IsReadLikeTheOthers) {
+  const TensorFile file = read_pth(kFixtures + "torch_0_3.pth");
+  expect_same_tensors(file.tensors,
+                      {{"whole", f32_tensor({2, 3}, {0, 1, 2, 3, 4, 5})}, {"part", f32_tensor({2}, {3, 4})}});
+  expect_same_tensors(read_pth(kFixtures + "python2.pth").tensors,
+                      {{"a", f32_tensor({1}, {1})}, {"b", f32_tensor({2}, {0, 0})}});
+}
 
 const std::vector<std::string>& names_of_module() {
   static const std::vector<std::string> names{
@@ -142,6 +177,20 @@ TEST(TorchState, IsFoundInPickledModulesAndScripts) {
   EXPECT_EQ(script.format, "TorchScript");
 }
 
+// Legacy files name classes of modules by references, with their source.
+TEST(TorchState, IsFoundInLegacyModules) {
+  const TensorFile file = read_pth(kFixtures + "module_legacy.pt");
+  expect_module(file);
+  EXPECT_EQ(file.format, "PyTorch (legacy)");
+}
+
+TEST(TorchState, IsFoundInCompiledModels) {
+  const TensorFile file = read_pth(kFixtures + "compiled.pth");
+  expect_same_tensors(file.tensors, {{"fc.weight", f32_tensor({1, 1}, {3})}, {"fc.bias", f32_tensor({1}, {4})}});
+  EXPECT_TRUE(has_note(file, "prefix '_orig_mod.' dropped")) << notes_of(file);
+  EXPECT_TRUE(has_note(file, "'dtype': torch.float32, skipped")) << notes_of(file);
+}
+
 TEST(TorchState, IsMissedByName) {
   expect_message(message_of([] { read_pth(kFixtures + "no_weights.pth"); }), {"no weights", "'epoch' (3)"});
 }
@@ -157,6 +206,86 @@ TEST(TorchFileHostile, TypesThatCannotBeHeldAreSkippedAndNamed) {
   const TensorFile file = read_pth(kFixtures + "complex.pth");
   EXPECT_EQ(file.tensors.size(), 1u);
   EXPECT_TRUE(has_note(file, "tensor 'c' of type torch.ComplexFloatStorage, skipped")) << notes_of(file);
+}
+
+TEST(TorchFileHostile, ForeignTypesDoNotHideTheOthers) {
+  for (const char* name : {"foreign.pth", "foreign_legacy.pth"}) {
+    SCOPED_TRACE(name);
+    const TensorFile file = read_pth(kFixtures + name);
+    expect_same_tensors(file.tensors, {{"w", f32_tensor({2}, {1.5f, 2.5f})}});
+    for (const char* note : {"tensor 'c' of type torch.ComplexFloatStorage, skipped",
+                             "tensor 'q' made by torch._utils._rebuild_qtensor, skipped",
+                             "tensor 's' made by torch._utils._rebuild_sparse_tensor, skipped"})
+      EXPECT_TRUE(has_note(file, note)) << note << " is not among:\n" << notes_of(file);
+  }
+}
+
+// A zip archive of these entries, as torch.save names them.
+std::vector<uint8_t> torch_archive(const std::vector<std::pair<std::string, std::string>>& entries) {
+  const TemporaryFolder folder;
+  ZipWriter writer(folder.file("x.pth"));
+  for (const auto& [name, contents] : entries) writer.add("x/" + name, contents.data(), contents.size());
+  writer.commit();
+  return bytes_of(folder.file("x.pth"));
+}
+
+std::string text_opcode(const std::string& text) {
+  const auto size = static_cast<uint32_t>(text.size());
+  return "X" + std::string(reinterpret_cast<const char*>(&size), sizeof size) + text;
+}
+
+// A FloatTensor of storage '0', which has two elements; shape and strides as opcodes.
+std::string tensor_opcodes(const std::string& shape, const std::string& strides) {
+  return "ctorch._utils\n_rebuild_tensor\n((" + text_opcode("storage") + "ctorch\nFloatStorage\n" + text_opcode("0") +
+         text_opcode("cpu") + "K\x02tQK" + std::string(1, '\0') + shape + strides + "tR";
+}
+
+const std::string kTwoFloats("\0\0\x80\x3f\0\0\0\x40", 8);
+
+TEST(TorchFileHostile, StridesOfSingleElementsMayBeAnything) {
+  const std::string largest = "\x8a\x08\xff\xff\xff\xff\xff\xff\xff\x7f";  // 2^63 - 1
+  const std::string pickle = "\x80\x02}" + text_opcode("w") + tensor_opcodes("K\x01K\x02\x86", largest + "K\x01\x86") +
+                             text_opcode("v") + tensor_opcodes("K\x01K\x01\x86", largest + largest + "\x86");
+  const std::string both = pickle.substr(0, 3) + "(" + pickle.substr(3) + "u.";
+  const TensorFile file = parse_pth(torch_archive({{"data.pkl", both}, {"data/0", kTwoFloats}}), "x.pth");
+  expect_same_tensors(file.tensors, {{"w", f32_tensor({1, 2}, {1, 2})}, {"v", f32_tensor({1, 1}, {1})}});
+}
+
+TEST(TorchFileHostile, NamesCannotCommandATerminal) {
+  const std::string pickle = "\x80\x02}(" + text_opcode("w") + tensor_opcodes("K\x02\x85", "K\x01\x85") +
+                             text_opcode("\x1b[2J\n") + "cevil\x1b\nname\nu.";
+  const TensorFile file = parse_pth(torch_archive({{"data.pkl", pickle}, {"data/0", kTwoFloats}}), "x.pth");
+  EXPECT_TRUE(has_note(file, "'?[2J?'")) << notes_of(file);
+  EXPECT_TRUE(has_note(file, "evil?.name")) << notes_of(file);
+}
+
+TEST(TorchFileHostile, ThousandsOfOtherThingsGiveFewNotes) {
+  std::string pickle = "\x80\x02}(" + text_opcode("w") + tensor_opcodes("K\x02\x85", "K\x01\x85");
+  for (int i = 0; i < 5000; ++i) pickle += text_opcode("thing" + std::to_string(i)) + "N";
+  const TensorFile file = parse_pth(torch_archive({{"data.pkl", pickle + "u."}, {"data/0", kTwoFloats}}), "x.pth");
+  EXPECT_EQ(file.notes.size(), 101u);
+  EXPECT_EQ(file.notes.back(), "and 4900 more of the kind");
+}
+
+TEST(TorchFileHostile, WrappersMayNotHideCollisions) {
+  const std::string tensor = tensor_opcodes("K\x02\x85", "K\x01\x85");
+  const std::string pickle = "\x80\x02}(" + text_opcode("module.w") + tensor + text_opcode("w") + tensor + "u.";
+  expect_message(message_of([&] {
+                   parse_pth(torch_archive({{"data.pkl", pickle}, {"data/0", kTwoFloats}}), "x.pth");
+                 }),
+                 {"x.pth", "two tensors are called 'w'"});
+}
+
+TEST(TorchFileHostile, OtherVersionsAndByteOrdersAreRefused) {
+  const std::string pickle = "\x80\x02}" + text_opcode("w") + tensor_opcodes("K\x02\x85", "K\x01\x85") + "s.";
+  const auto parsing = [&pickle](const std::string& entry, const std::string& contents) {
+    return message_of([&] {
+      parse_pth(torch_archive({{"data.pkl", pickle}, {"data/0", kTwoFloats}, {entry, contents}}), "x.pth");
+    });
+  };
+  expect_message(parsing("byteorder", "big"), {"x.pth", "big-endian"});
+  for (const char* version : {"11\n", "0\n", "-1", "three", "99999999999999999999"})
+    expect_message(parsing("version", version), {"x.pth", "of PyTorch's zip format is unknown; expected 1 to 10"});
 }
 
 struct Hostile {
@@ -210,6 +339,22 @@ TEST(TorchWriter, WritesWhatIsReadBackBitForBit) {
   EXPECT_EQ(folder.listing(), std::vector<std::string>{"out.pth"});
   TensorMap f8{{"x", HostTensor{FileDType::kF8E4M3, {1}, {0}}}};
   expect_message(message_of([&] { write_pth(path, f8); }), {path, "f8_e4m3"});
+}
+
+// numpy has no bfloat16; names may hold slashes and any letters.
+TEST(TorchWriter, AndNumpyArchivesHoldTheSame) {
+  const TemporaryFolder folder;
+  TensorMap tensors = every_kind();
+  tensors.erase("bf16");
+  tensors["conv1/W:0"] = f32_tensor({1, 2}, {1, 2});
+  tensors["\u00e9\u00df"] = f32_tensor({1}, {1});
+  write_npz(folder.file("x.npz"), tensors);
+  write_pth(folder.file("x.pth"), tensors);
+  expect_same_tensors(read_npz(folder.file("x.npz")), tensors);
+  expect_same_tensors(read_pth(folder.file("x.pth")).tensors, tensors);
+  const TensorMap bf16{{"x", HostTensor{FileDType::kBF16, {1}, {0, 0}}}};
+  expect_message(message_of([&] { write_npz(folder.file("x.npz"), bf16); }), {"x.npz", "bf16"});
+  expect_same_tensors(read_npz(folder.file("x.npz")), tensors);  // as it was
 }
 
 // Storages begin where they can be mapped into memory.

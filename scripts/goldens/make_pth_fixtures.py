@@ -5,10 +5,12 @@ Run with Debian's python3-torch (1.13); the newest PyTorch writes the same struc
 checks in the other direction.
 
     python3 scripts/goldens/make_pth_fixtures.py tests/fixtures/pth
+    python3 scripts/goldens/make_pth_fixtures.py tests/fixtures/pth newest    # with the newest PyTorch (2.15)
 """
 import collections
 import os
 import pickle
+import struct
 import sys
 import warnings
 import zipfile
@@ -63,6 +65,75 @@ class Tiny(torch.nn.Module):
         return self.inner(self.bn(self.conv(x)).mean((2, 3)))
 
 
+class Python2Dict(dict):
+    """Pickled as Python 2 pickles an OrderedDict: a call with a list of [key, value]."""
+
+    def __reduce__(self):
+        return collections.OrderedDict, ([[key, value] for key, value in self.items()],)
+
+
+class OldStorage(list):
+    """What torch 0.3 refers to: a storage, or a part of one (view: key, offset and size of the part)."""
+
+    def __init__(self, key, values, view=None):
+        super().__init__(values)
+        self.key, self.view = key, view
+
+
+class OldTensor:
+    def __init__(self, *arguments):
+        self.arguments = arguments
+
+    def __reduce__(self):
+        return torch._utils._rebuild_tensor, self.arguments
+
+
+def save_as_torch_0_3(name):
+    """Five pickles and the storages, tensors without requires_grad (_rebuild_tensor), a view of a storage."""
+    whole = OldStorage("94", [0.0, 1.0, 2.0, 3.0, 4.0, 5.0])
+    part = OldStorage("94", whole, view=("95", 2, 3))
+    tensors = Python2Dict(whole=OldTensor(whole, 0, (2, 3), (3, 1)), part=OldTensor(part, 1, (2,), (1,)))
+    with open(path(name), "wb") as file:
+        system = {"protocol_version": 1001, "little_endian": True, "type_sizes": {"short": 2, "int": 4, "long": 4}}
+        for value in 0x1950A86A20F9469CFC6C, 1001, system:
+            pickle.dump(value, file, protocol=2)
+        pickler = pickle.Pickler(file, protocol=2)
+        pickler.persistent_id = lambda value: (
+            ("storage", torch.FloatStorage, value.key, "cpu", len(value), value.view)
+            if isinstance(value, OldStorage) else None)
+        pickler.dump(tensors)
+        pickle.dump(["94"], file, protocol=2)
+        file.write(struct.pack("<q6f", 6, *whole))
+
+
+def foreign():
+    """Types that a reader of weights need not know, before and after one that it does."""
+    return collections.OrderedDict(
+        c=torch.ones(2, dtype=torch.complex64),
+        q=torch.quantize_per_tensor(torch.ones(3), 0.1, 0, torch.qint8),
+        s=torch.eye(2).to_sparse(),
+        w=torch.tensor([1.5, 2.5]))
+
+
+def newest():
+    """What PyTorch 1.13 lacks: types without storages of their own, rebuilt by _rebuild_tensor_v3."""
+    state = collections.OrderedDict(
+        u16=torch.tensor([1, 65535], dtype=torch.uint16),
+        u32=torch.tensor([[0, 1], [2, 4294967295]], dtype=torch.uint32).t(),
+        u64=torch.tensor([1 << 63], dtype=torch.uint64),
+        e4m3=torch.tensor([1.0, -2.0]).to(torch.float8_e4m3fn),
+        e5m2=torch.tensor([1.0, -2.0]).to(torch.float8_e5m2),
+        f32=torch.nn.Parameter(torch.tensor([1.5, 2.5])),
+        bf16=torch.tensor([1.0, -2.0], dtype=torch.bfloat16))
+    torch.save(state, path("newest.pth"))
+    torch.save(state, path("newest_legacy.pth"), _use_new_zipfile_serialization=False)
+    model = torch.nn.Sequential(collections.OrderedDict(fc=torch.nn.Linear(1, 1)))
+    with torch.no_grad():
+        model.fc.weight.fill_(3.0)
+        model.fc.bias.fill_(4.0)
+    torch.save({"model": torch.compile(model).state_dict(), "dtype": torch.float32}, path("compiled.pth"))
+
+
 class Evil:
     """Unpickling it would run a command."""
 
@@ -110,6 +181,12 @@ def main():
     torch.save(state_dict(), path("legacy.pth"), _use_new_zipfile_serialization=False)
     torch.save(state_dict(), path("protocol4.pth"), pickle_protocol=4)
     torch.save(checkpoint(), path("checkpoint.pth.tar"))
+    torch.save(Python2Dict(a=torch.ones(1), b=torch.zeros(2)), path("python2.pth"))
+    save_as_torch_0_3("torch_0_3.pth")
+    torch.save(foreign(), path("foreign.pth"))
+    torch.save(foreign(), path("foreign_legacy.pth"), _use_new_zipfile_serialization=False)
+    torch.serialization.get_source_lines_and_file = lambda cls: ([""], 0, "source.py")  # not PyTorch's source itself
+    torch.save(Tiny(), path("module_legacy.pt"), _use_new_zipfile_serialization=False)
     torch.save(Tiny(), path("module.pt"))
     torch.jit.save(torch.jit.script(Tiny()), path("script.pt"))
     torch.save({"state_dict": Tiny().state_dict(), "evil": Evil()}, path("evil.pth"))
@@ -132,4 +209,7 @@ def main():
         archive.writestr("archive/data/0", bytes(100 << 20))
 
 
-main()
+if "newest" in sys.argv[2:]:
+    newest()
+else:
+    main()

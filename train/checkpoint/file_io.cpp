@@ -83,6 +83,15 @@ void InputFile::read_at(uint64_t offset, void* destination, size_t size) {
   read(destination, size);
 }
 
+std::vector<uint8_t> file_contents(const std::string& path) {
+  return parse_within_memory(path, [&path] {
+    InputFile input(path);
+    std::vector<uint8_t> bytes(input.size());
+    input.read(bytes.data(), bytes.size());
+    return bytes;
+  });
+}
+
 namespace {
 
 // Renaming over a device or a pipe would replace it by a file, as root even /dev/null.

@@ -4,7 +4,12 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <new>
+#include <stdexcept>
 #include <string>
+#include <vector>
+
+#include "core/check.h"
 
 namespace riffle {
 
@@ -42,6 +47,20 @@ class InputFile {
   FileDescriptor fd_;
   uint64_t size_ = 0, position_ = 0;
 };
+
+std::vector<uint8_t> file_contents(const std::string& path);
+
+// What `parse` returns. Memory that is not there becomes an Error which names the file: a damaged file may ask for any.
+template <class Parse>
+auto parse_within_memory(const std::string& name, const Parse& parse) -> decltype(parse()) {
+  try {
+    return parse();
+  } catch (const std::bad_alloc&) {
+    fail("cannot read ", name, ": not enough memory for what it holds");
+  } catch (const std::length_error&) {
+    fail("cannot read ", name, ": not enough memory for what it claims to hold");
+  }
+}
 
 // Replaces `path` by what is written. Until commit() succeeds `path` is untouched; without it, and after any failure,
 // the temporary file (`path`.tmp-<pid>) is removed.

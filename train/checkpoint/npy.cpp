@@ -204,9 +204,7 @@ std::vector<uint8_t> row_major(const uint8_t* source, const std::vector<int64_t>
   return result;
 }
 
-}  // namespace
-
-HostTensor parse_npy(const std::vector<uint8_t>& bytes, const std::string& name) {
+HostTensor parse_array(const std::vector<uint8_t>& bytes, const std::string& name) {
   size_t data_begin = 0;
   const ArrayHeader header = HeaderParser(header_text(bytes, name, data_begin), name).parse();
   const size_t item = size_of(header.type->dtype), available = bytes.size() - data_begin;
@@ -227,6 +225,12 @@ HostTensor parse_npy(const std::vector<uint8_t>& bytes, const std::string& name)
     tensor.bytes.assign(data, data + available);
   }
   return tensor;
+}
+
+}  // namespace
+
+HostTensor parse_npy(const std::vector<uint8_t>& bytes, const std::string& name) {
+  return parse_within_memory(name, [&] { return parse_array(bytes, name); });
 }
 
 std::string npy_header(const HostTensor& tensor, const std::string& path) {

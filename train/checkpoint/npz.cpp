@@ -6,7 +6,9 @@
 
 namespace riffle {
 
-TensorMap parse_npz(const std::vector<uint8_t>& bytes, const std::string& name) {
+namespace {
+
+TensorMap parse_arrays(const std::vector<uint8_t>& bytes, const std::string& name) {
   const ZipArchive archive(bytes.data(), bytes.size(), name);
   TensorMap tensors;
   for (size_t index = 0; index < archive.entries().size(); ++index) {
@@ -21,11 +23,14 @@ TensorMap parse_npz(const std::vector<uint8_t>& bytes, const std::string& name) 
   return tensors;
 }
 
+}  // namespace
+
+TensorMap parse_npz(const std::vector<uint8_t>& bytes, const std::string& name) {
+  return parse_within_memory(name, [&] { return parse_arrays(bytes, name); });
+}
+
 TensorMap read_npz(const std::string& path) {
-  InputFile input(path);
-  std::vector<uint8_t> bytes(input.size());
-  input.read(bytes.data(), bytes.size());
-  return parse_npz(bytes, path);
+  return parse_npz(file_contents(path), path);
 }
 
 void write_npz(const std::string& path, const TensorMap& tensors) {

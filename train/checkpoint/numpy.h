@@ -10,8 +10,8 @@
 
 namespace riffle {
 
-// .npy: versions 1 to 3, C order or Fortran order, little-endian floats, integers and bool. Anything else (object arrays, text, structures, big-endian) is refused. `name` stands for the file in
-// messages.
+// .npy: versions 1 to 3, C order or Fortran order, little-endian floats, integers and bool. Anything else (object arrays,
+// text, structures, big-endian) is refused. `name` stands for the file in messages.
 HostTensor parse_npy(const std::vector<uint8_t>& bytes, const std::string& name);
 // .npz: stored or deflated entries. Array "conv1/W.npy" is returned as "conv1/W". Nothing is allocated that the size of
 // the file cannot justify.

@@ -22,7 +22,9 @@ const PickleValue* PickleValue::find(std::string_view key) const {
 
 namespace {
 
-constexpr size_t kMostValues = 1000000;  // ShuffleNetV2's largest training checkpoints have some ten thousand
+// Of values, and of entries on the stack, in the memo and of dicts made from lists. ShuffleNetV2's largest training
+// checkpoints have some ten thousand.
+constexpr size_t kMostValues = 1000000;
 
 enum Opcode : uint8_t {
   kMark = '(',
@@ -245,6 +247,7 @@ class PickleReader {
         take(8);  // a frame's length is only of use to those who read ahead
         return true;
       case kMark:
+        if (marks_.size() == kMostValues) invalid(join("more than ", kMostValues, " marks"));
         marks_.push_back(stack_.size());
         return true;
       case kPop:
@@ -254,17 +257,14 @@ class PickleReader {
         pop_to_mark();
         return true;
       case kDup:
-        stack_.push_back(&top());
+        push(&top());
         return true;
       case kBinPut:
-        memo_[unsigned_number(1)] = &top();
-        return true;
+        return put(unsigned_number(1));
       case kLongBinPut:
-        memo_[unsigned_number(4)] = &top();
-        return true;
+        return put(unsigned_number(4));
       case kMemoize:
-        memo_[memo_.size()] = &top();
-        return true;
+        return put(memo_.size());
       case kBinGet:
         return get(unsigned_number(1));
       case kLongBinGet:
@@ -280,7 +280,7 @@ class PickleReader {
     if (pickle_.values_.size() == kMostValues) invalid(join("more than ", kMostValues, " values"));
     PickleValue& value = pickle_.values_.emplace_back();
     value.kind = kind;
-    stack_.push_back(&value);
+    push(&value);
     return value;
   }
   bool make_text(Kind kind, size_t length_bytes) {
@@ -301,6 +301,17 @@ class PickleReader {
     PickleValue& value = make(Kind::kObject);
     value.callee = callee;
     value.argument = argument;
+    if (callee->is_global("collections", "OrderedDict")) take_pairs(value);
+  }
+  // Python 2 pickles an OrderedDict as a call with a list of [key, value]. Lists can be passed again and again, so what is
+  // copied is counted.
+  void take_pairs(PickleValue& dict) {
+    if (dict.argument->kind != Kind::kTuple || dict.argument->items.size() != 1) return;
+    for (const PickleValue* pair : dict.argument->items[0]->items) {
+      if (++copied_pairs_ > kMostValues) invalid(join("more than ", kMostValues, " entries of dicts"));
+      if (pair->items.size() != 2) invalid("an OrderedDict is made of something other than pairs");
+      dict.pairs.emplace_back(pair->items[0], pair->items[1]);
+    }
   }
   void make_long(std::string_view digits) {
     if (digits.size() > sizeof(int64_t)) {
@@ -330,6 +341,10 @@ class PickleReader {
 
   // --- stack and memo ---
 
+  void push(PickleValue* value) {
+    if (stack_.size() == kMostValues) invalid(join("more than ", kMostValues, " values on the stack"));
+    stack_.push_back(value);
+  }
   PickleValue& top() {
     if (stack_.size() <= floor()) invalid("the stack is empty");
     return *stack_.back();
@@ -356,7 +371,12 @@ class PickleReader {
   bool get(uint64_t index) {
     const auto found = memo_.find(index);
     if (found == memo_.end()) invalid(join("nothing is remembered under ", index));
-    stack_.push_back(found->second);
+    push(found->second);
+    return true;
+  }
+  bool put(uint64_t index) {
+    if (memo_.size() == kMostValues) invalid(join("more than ", kMostValues, " values to remember"));
+    memo_[index] = &top();
     return true;
   }
 
@@ -397,7 +417,7 @@ class PickleReader {
   std::string_view bytes_;
   const std::string& name_;
   Pickle& pickle_;
-  size_t position_ = 0, opcode_position_ = 0;
+  size_t position_ = 0, opcode_position_ = 0, copied_pairs_ = 0;
   Values stack_;
   std::vector<size_t> marks_;  // sizes of the stack
   std::unordered_map<uint64_t, PickleValue*> memo_;

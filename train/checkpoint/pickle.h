@@ -28,7 +28,8 @@ struct PickleValue {
     kDict,        // pairs
     kGlobal,      // a class or function by name. text: module, name: name
     kPersistent,  // something outside of the pickle. argument: its identifier
-    kObject       // callee(argument), then items and pairs that were added to it, and the state that it was given
+    kObject       // callee(argument), then items and pairs that were added to it, and the state that it was given;
+                  // the pairs of an OrderedDict also where they were its argument
   };
 
   Kind kind = Kind::kNone;
@@ -52,7 +53,7 @@ class Pickle {
  public:
   // Reads one pickle (protocols 2 to 5) from the beginning of `bytes`; what follows it is not looked at. `name` stands for
   // the file in messages. Throws for anything malformed, for opcodes that checkpoints have no use for, and beyond a million
-  // values. Memory is bounded by a multiple of the bytes read, whatever they claim.
+  // values (in all, on the stack, or remembered). Memory is bounded by a multiple of the bytes read, whatever they claim.
   Pickle(std::string_view bytes, const std::string& name);
 
   const PickleValue& root() const { return *root_; }

@@ -14,6 +14,7 @@ namespace {
 
 constexpr char kMagic[] = "\x6c\xfc\x9c\x46\xf9\x20\x6a\xa8\x50\x19";  // of legacy files, a little-endian integer
 constexpr int64_t kLegacyProtocol = 1001;
+constexpr int kNewestVersion = 10;  // of the zip format, that PyTorch itself reads
 // Views may repeat elements, so tensors may take more memory than the file, but not by much.
 constexpr uint64_t kLargestExpansion = 8, kSmallFile = uint64_t{64} << 20;
 
@@ -30,12 +31,36 @@ bool is_ordinary(const std::string& global) {
   return false;
 }
 
+// Names come from the file: nothing that a terminal would obey, and no novels.
+std::string printable(std::string text) {
+  constexpr size_t kLongest = 300;
+  for (char& symbol : text) {
+    if (static_cast<uint8_t>(symbol) < 0x20 || symbol == 0x7f) symbol = '?';
+  }
+  return text.size() <= kLongest ? text : text.substr(0, kLongest) + "...";
+}
+
+void make_presentable(std::vector<std::string>& notes) {
+  constexpr size_t kMostNotes = 100;
+  const size_t count = notes.size();
+  if (count > kMostNotes) {
+    notes.resize(kMostNotes);
+    notes.push_back(join("and ", count - kMostNotes, " more of the kind"));
+  }
+  for (std::string& note : notes) note = printable(note);
+}
+
 TensorFile interpret(const Pickle& pickle, const std::string& format, const StorageBytes& storages, uint64_t file_bytes,
                      const std::string& name, const std::string& entry) {
   TensorFile file;
   file.format = format;
   TorchTensors tensors(storages, std::max(kLargestExpansion * file_bytes, kSmallFile), name);
-  for (const FoundTensor& found : find_torch_state(pickle, entry, name, file.notes)) {
+  std::vector<FoundTensor> state = find_torch_state(pickle, entry, name, file.notes);
+  // Storage by storage: each is unpacked once, in whatever order tensors refer to them.
+  std::stable_sort(state.begin(), state.end(), [](const FoundTensor& a, const FoundTensor& b) {
+    return storage_key(*a.value) < storage_key(*b.value);
+  });
+  for (const FoundTensor& found : state) {
     std::string why_not;
     std::optional<HostTensor> tensor = tensors.read(*found.value, found.name, why_not);
     if (!tensor) {
@@ -47,6 +72,7 @@ TensorFile interpret(const Pickle& pickle, const std::string& format, const Stor
   for (const std::string& global : pickle.globals()) {
     if (!is_ordinary(global)) file.notes.push_back(join("names '", global, "', which riffle neither loads nor calls"));
   }
+  make_presentable(file.notes);
   return file;
 }
 
@@ -69,9 +95,18 @@ std::string read_text(const ZipArchive& archive, const std::string& entry) {
   return std::string(view_of(bytes));
 }
 
+void check_version(const ZipArchive& archive, const std::string& top, const std::string& name) {
+  const std::string text = read_text(archive, top + "version");
+  const bool valid = text.size() <= 3 && text.find_first_not_of("0123456789\n") == std::string::npos;
+  const int version = valid && !text.empty() && text[0] != '\n' ? std::stoi(text) : 0;
+  if (!text.empty() && (version < 1 || version > kNewestVersion))
+    fail(name, ": version '", printable(text), "' of PyTorch's zip format is unknown; expected 1 to ", kNewestVersion);
+}
+
 TensorFile parse_zip(const std::vector<uint8_t>& bytes, const std::string& name, const std::string& entry) {
   const ZipArchive archive(bytes.data(), bytes.size(), name);
   const std::string top = top_folder(archive, name);
+  check_version(archive, top, name);
   if (read_text(archive, top + "byteorder") == "big")
     fail(name, " was written on a big-endian machine; save it again on a little-endian one");
   const bool script = archive.find(top + "constants.pkl") >= 0;
@@ -98,23 +133,20 @@ TensorFile parse_zip(const std::vector<uint8_t>& bytes, const std::string& name,
 // --- legacy files: magic, protocol, system, object, keys of storages: five pickles; then each storage ---
 
 struct LegacyStorage {
-  FileDType dtype;
+  std::string type;
+  size_t element_bytes;  // 0: unknown
   int64_t elements;
 };
 
 // Every storage that the object refers to, by key.
-std::map<std::string, LegacyStorage> referenced_storages(const Pickle& object, const std::string& name,
-                                                         std::map<std::string, std::string>& unsupported) {
+std::map<std::string, LegacyStorage> referenced_storages(const Pickle& object, const std::string& name) {
   std::map<std::string, LegacyStorage> storages;
   object.for_each([&](const PickleValue& value) {
-    if (value.kind != PickleValue::Kind::kPersistent) return;
+    if (value.kind != PickleValue::Kind::kPersistent || is_module_class(value)) return;
     const std::optional<TorchStorage> storage = read_torch_storage(value, name);
     const PickleValue& id = *value.argument;
-    if (!storage) {
-      unsupported.emplace(std::string(id.items[2]->text), std::string(id.items[1]->name));
-    } else {
-      storages[storage->key] = {storage->dtype, id.items[4]->integer};
-    }
+    const size_t element_bytes = storage ? size_of(storage->dtype) : size_of_foreign_element(value);
+    storages[std::string(id.items[2]->text)] = {std::string(id.items[1]->name), element_bytes, id.items[4]->integer};
   });
   return storages;
 }
@@ -122,16 +154,16 @@ std::map<std::string, LegacyStorage> referenced_storages(const Pickle& object, c
 // The data of the storages, in the order of their keys.
 std::map<std::string, std::string_view> read_storages(std::string_view rest, const PickleValue& keys,
                                                       const Pickle& object, const std::string& name) {
-  std::map<std::string, std::string> unsupported;
-  const std::map<std::string, LegacyStorage> wanted = referenced_storages(object, name, unsupported);
+  const std::map<std::string, LegacyStorage> wanted = referenced_storages(object, name);
   std::map<std::string, std::string_view> found;
   for (const PickleValue* key_value : keys.items) {
     const std::string key(key_value->text);
-    if (unsupported.count(key) != 0)
-      fail(name, ": storage '", key, "' is a ", unsupported[key],
-           ", whose size riffle does not know; save the file again ", "with a newer PyTorch");
     const auto storage = wanted.find(key);
     if (storage == wanted.end()) fail(name, ": storage '", key, "' belongs to no tensor");
+    const size_t item = storage->second.element_bytes;
+    if (item == 0)
+      fail(name, ": storage '", key, "' is a ", storage->second.type,
+           ", whose size riffle does not know; save the file again with a newer PyTorch");
     int64_t elements = 0;
     if (rest.size() < sizeof elements) fail(name, " ends before storage '", key, "'; was it truncated?");
     std::memcpy(&elements, rest.data(), sizeof elements);
@@ -139,7 +171,6 @@ std::map<std::string, std::string_view> read_storages(std::string_view rest, con
     if (elements != storage->second.elements)
       fail(name, ": storage '", key, "' has ", elements, " elements, but its tensors expect ",
            storage->second.elements);
-    const size_t item = size_of(storage->second.dtype);
     if (elements < 0 || static_cast<uint64_t>(elements) > rest.size() / item)
       fail(name, ": storage '", key, "' claims ", elements, " elements, but only ", rest.size(),
            " bytes follow; was the file truncated?");
@@ -189,9 +220,7 @@ bool is_tar(const std::vector<uint8_t>& bytes) {
   return bytes.size() > 512 && std::memcmp(bytes.data() + kMagicAt, "ustar", 5) == 0;
 }
 
-}  // namespace
-
-TensorFile parse_pth(const std::vector<uint8_t>& bytes, const std::string& name, const std::string& entry) {
+TensorFile parse_any(const std::vector<uint8_t>& bytes, const std::string& name, const std::string& entry) {
   if (bytes.size() > 4 && std::memcmp(bytes.data(), "PK", 2) == 0) return parse_zip(bytes, name, entry);
   if (is_legacy(bytes)) return parse_legacy(bytes, name, entry);
   if (is_tar(bytes))
@@ -202,11 +231,14 @@ TensorFile parse_pth(const std::vector<uint8_t>& bytes, const std::string& name,
   fail(name, " is not a PyTorch file: it begins neither as a zip archive nor as a pickle");
 }
 
+}  // namespace
+
+TensorFile parse_pth(const std::vector<uint8_t>& bytes, const std::string& name, const std::string& entry) {
+  return parse_within_memory(name, [&] { return parse_any(bytes, name, entry); });
+}
+
 TensorFile read_pth(const std::string& path, const std::string& entry) {
-  InputFile input(path);
-  std::vector<uint8_t> bytes(input.size());
-  input.read(bytes.data(), bytes.size());
-  return parse_pth(bytes, path, entry);
+  return parse_pth(file_contents(path), path, entry);
 }
 
 }  // namespace riffle

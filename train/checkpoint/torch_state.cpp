@@ -32,7 +32,8 @@ const PickleValue* attributes(const PickleValue& value) {
 }
 
 std::string class_of(const PickleValue& value) {
-  return value.callee->kind == Kind::kGlobal ? join(value.callee->text, ".", value.callee->name) : "no name";
+  const PickleValue* callee = is_module_class(*value.callee) ? value.callee->argument->items[1] : value.callee;
+  return callee->kind == Kind::kGlobal ? join(callee->text, ".", callee->name) : "no name";
 }
 
 std::string describe(const PickleValue& value) {
@@ -54,6 +55,8 @@ std::string describe(const PickleValue& value) {
       return join("a tuple of ", value.items.size());
     case Kind::kDict:
       return join("a dict of ", value.pairs.size());
+    case Kind::kGlobal:
+      return join(value.text, ".", value.name);
     case Kind::kObject:
       if (TorchTensors::is_tensor(value)) return "a tensor";
       return is_mapping(value) ? join("a dict of ", value.pairs.size()) : "an object of class " + class_of(value);
@@ -86,15 +89,27 @@ class Search {
       for (const auto& [key, value] : members->pairs) member(*key, *value, prefix, depth, found);
       return;
     }
+    const std::set<std::string_view> scratch = texts_of(members->find("_non_persistent_buffers_set"));
     for (const char* table : {"_parameters", "_buffers"}) {
       const PickleValue* tensors = members->find(table);
       if (tensors == nullptr) continue;
-      for (const auto& [key, value] : tensors->pairs) member(*key, *value, prefix, depth, found);
+      for (const auto& [key, value] : tensors->pairs) {
+        if (scratch.count(key->text) == 0) member(*key, *value, prefix, depth, found);
+      }
     }
     for (const auto& [key, value] : children->pairs) member(*key, *value, prefix, depth, found);
   }
 
  private:
+  // The texts of a set, which protocol 2 writes as a call: set([...]).
+  static std::set<std::string_view> texts_of(const PickleValue* set) {
+    std::set<std::string_view> texts;
+    if (set != nullptr && set->kind == Kind::kObject && set->argument->items.size() == 1) set = set->argument->items[0];
+    if (set == nullptr) return texts;
+    for (const PickleValue* item : set->items) texts.insert(item->text);
+    return texts;
+  }
+
   void member(const PickleValue& key, const PickleValue& value, const std::string& prefix, int depth,
               std::vector<FoundTensor>& found) {
     if (key.kind != Kind::kText) return;

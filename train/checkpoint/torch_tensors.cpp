@@ -38,6 +38,17 @@ constexpr StorageType kDTypes[] = {  // of _rebuild_tensor_v3, on untyped storag
     {"bool", FileDType::kBool},         {"float8_e4m3fn", FileDType::kF8E4M3},
     {"float8_e5m2", FileDType::kF8E5M2}};
 
+struct ForeignType {
+  const char* name;
+  size_t element_bytes;
+};
+
+constexpr ForeignType kForeignTypes[] = {{"ComplexFloatStorage", 8},
+                                         {"ComplexDoubleStorage", 16},
+                                         {"QInt8Storage", 1},
+                                         {"QUInt8Storage", 1},
+                                         {"QInt32Storage", 4}};
+
 template <size_t kCount>
 const StorageType* find_type(const StorageType (&types)[kCount], std::string_view name) {
   for (const StorageType& type : types) {
@@ -64,6 +75,12 @@ const PickleValue* unwrapped(const PickleValue& value) {
   const bool wrapper =
       function == "_rebuild_parameter" || function == "_rebuild_parameter_with_state" || function == "Parameter";
   return wrapper && !arguments.empty() ? arguments[0] : nullptr;
+}
+
+const PickleValue& without_wrappers(const PickleValue& value) {
+  const PickleValue* inner = &value;
+  for (int depth = 0; depth < 4 && unwrapped(*inner) != nullptr; ++depth) inner = unwrapped(*inner);
+  return *inner;
 }
 
 // A whole number >= 0.
@@ -119,16 +136,37 @@ std::optional<TorchStorage> read_torch_storage(const PickleValue& persistent, co
   return storage;
 }
 
+bool is_module_class(const PickleValue& persistent) {
+  const PickleValue* id = persistent.kind == Kind::kPersistent ? persistent.argument : nullptr;
+  return id != nullptr && id->kind == Kind::kTuple && id->items.size() > 1 && id->items[0]->is_text("module");
+}
+
+size_t size_of_foreign_element(const PickleValue& persistent) {
+  for (const ForeignType& type : kForeignTypes) {
+    if (persistent.argument->items[1]->name == type.name) return type.element_bytes;
+  }
+  return 0;
+}
+
+std::string_view storage_key(const PickleValue& tensor) {
+  const PickleValue* value = &without_wrappers(tensor);
+  for (int depth = 0; depth < 4 && value->kind == Kind::kObject; ++depth) {  // arguments begin with the storage
+    const std::vector<const PickleValue*>& arguments = value->argument->items;
+    if (arguments.empty()) return "";
+    value = rebuilder(*value) == "_rebuild_from_type_v2" && arguments.size() > 2 ? arguments[2] : arguments[0];
+    if (value->kind == Kind::kTuple && !value->items.empty()) value = value->items[0];
+  }
+  const PickleValue* id = value->kind == Kind::kPersistent ? value->argument : nullptr;
+  return id != nullptr && id->kind == Kind::kTuple && id->items.size() > 2 ? id->items[2]->text : std::string_view();
+}
+
 bool TorchTensors::is_tensor(const PickleValue& value) {
-  const PickleValue* inner = &value;
-  for (int depth = 0; depth < 4 && unwrapped(*inner) != nullptr; ++depth) inner = unwrapped(*inner);
-  return !rebuilder(*inner).empty();
+  return !rebuilder(without_wrappers(value)).empty();
 }
 
 std::optional<HostTensor> TorchTensors::read(const PickleValue& value, const std::string& what, std::string& why_not) {
   const std::string where = join(name_, ": tensor '", what, "'");
-  const PickleValue* call = &value;
-  for (int depth = 0; depth < 4 && unwrapped(*call) != nullptr; ++depth) call = unwrapped(*call);
+  const PickleValue* call = &without_wrappers(value);
   const PickleValue* function = call->callee;
   const PickleValue* arguments = call->argument;
   std::string_view rebuilt_by = rebuilder(*call);
@@ -157,6 +195,9 @@ std::optional<HostTensor> TorchTensors::read(const PickleValue& value, const std
             wholes(*fields[3], where, "stride")};
   if (view.shape.size() != view.strides.size() || view.shape.size() > kMostAxes)
     fail(where, " has ", view.shape.size(), " extents and ", view.strides.size(), " strides");
+  for (size_t axis = 0; axis < view.shape.size(); ++axis) {
+    if (view.shape[axis] == 1) view.strides[axis] = 0;  // may be anything, even more than can be added up
+  }
   view.storage = storages_(*storage);
   return gather(view, where);
 }

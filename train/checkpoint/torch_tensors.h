@@ -27,9 +27,16 @@ struct TorchStorage {
 // The bytes of a storage; valid until the next call. Throws if there is none.
 using StorageBytes = std::function<std::string_view(const TorchStorage& storage)>;
 
+// Whether a persistent reference names a class, as legacy files do for those of modules: ('module', class, file, source).
+bool is_module_class(const PickleValue& persistent);
 // The storage that a persistent reference names, or nothing if its type is one that HostTensor lacks (complex, quantised);
 // throws if it is malformed.
 std::optional<TorchStorage> read_torch_storage(const PickleValue& persistent, const std::string& name);
+
+// Bytes of one element of a storage of a type that HostTensor lacks; 0 if it is unknown.
+size_t size_of_foreign_element(const PickleValue& persistent);
+// The key of the storage that a tensor views, "" if there is none. For reading tensors storage by storage.
+std::string_view storage_key(const PickleValue& tensor);
 
 class TorchTensors {
  public:

@@ -39,14 +39,7 @@ ZipArchive::ZipArchive(const uint8_t* bytes, size_t size, const std::string& nam
   zip_error_fini(&error);
   try {
     check_claims(size);
-    const zip_int64_t count = zip_get_num_entries(archive_, 0);
-    for (zip_uint64_t index = 0; index < static_cast<zip_uint64_t>(count); ++index) {
-      zip_stat_t status;
-      zip_stat_init(&status);
-      if (zip_stat_index(archive_, index, 0, &status) != 0)
-        fail("cannot read entry ", index, " of ", name, ": ", zip_strerror(archive_));
-      entries_.push_back({status.name, status.size, status.comp_size});
-    }
+    list_entries();
   } catch (...) {
     zip_discard(archive_);
     throw;
@@ -85,10 +78,22 @@ void ZipArchive::check_claims(size_t size) const {
   }
 }
 
+void ZipArchive::list_entries() {
+  const zip_int64_t count = zip_get_num_entries(archive_, 0);
+  for (zip_uint64_t index = 0; index < static_cast<zip_uint64_t>(count); ++index) {
+    zip_stat_t status;
+    zip_stat_init(&status);
+    if (zip_stat_index(archive_, index, 0, &status) != 0)
+      fail("cannot read entry ", index, " of ", name_, ": ", zip_strerror(archive_));
+    if (!indices_.emplace(status.name, entries_.size()).second)
+      fail(name_, " has two entries '", status.name, "'; which one counts differs from program to program");
+    entries_.push_back({status.name, status.size, status.comp_size});
+  }
+}
+
 int64_t ZipArchive::find(const std::string& entry) const {
-  const auto found =
-      std::find_if(entries_.begin(), entries_.end(), [&entry](const Entry& other) { return other.name == entry; });
-  return found == entries_.end() ? -1 : found - entries_.begin();
+  const auto found = indices_.find(entry);
+  return found == indices_.end() ? -1 : static_cast<int64_t>(found->second);
 }
 
 std::vector<uint8_t> ZipArchive::read(size_t index) const {

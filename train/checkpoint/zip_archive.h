@@ -6,6 +6,7 @@
 #include <cstdint>
 #include <memory>
 #include <string>
+#include <unordered_map>
 #include <vector>
 
 struct zip;
@@ -21,8 +22,9 @@ class ZipArchive {
 
   // Only the central directory counts: PyTorch leaves sizes out of local headers. `name` stands for the file in messages.
   // The bytes must outlive the archive. Throws for what is not a zip archive, for entries that are encrypted or
-  // compressed otherwise than by deflate, and where sizes contradict each other or the archive: all entries together may
-  // unpack to 32 times the archive's size (or 64 MiB), so that a zip bomb costs nothing.
+  // compressed otherwise than by deflate, where two have one name, and where sizes contradict each other or the
+  // archive: together entries may take no more than the archive has, so that overlapping ones gain nothing, and unpack to
+  // at most 32 times its size (or 64 MiB), so that a zip bomb costs nothing.
   ZipArchive(const uint8_t* bytes, size_t size, const std::string& name);
   ~ZipArchive();
   ZipArchive(const ZipArchive&) = delete;
@@ -36,10 +38,12 @@ class ZipArchive {
 
  private:
   void check_claims(size_t size) const;
+  void list_entries();
 
   std::string name_;
   zip* archive_ = nullptr;
   std::vector<Entry> entries_;
+  std::unordered_map<std::string, size_t> indices_;
 };
 
 }  // namespace riffle

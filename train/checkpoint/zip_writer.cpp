@@ -13,6 +13,7 @@ namespace {
 
 constexpr uint32_t kLocalHeaderBytes = 30, kExtraHeaderBytes = 4;
 constexpr uint16_t kVersion = 20, kPaddingTag = 0x4246;  // "FB", the tag that PyTorch pads with
+constexpr uint16_t kUtf8 = 0x800;                        // the flag that names are UTF-8
 constexpr uint16_t kNoTime = 0, kFirstDay = 0x21;        // 1980-01-01: the same contents give the same bytes
 
 class Record {
@@ -62,7 +63,7 @@ void ZipWriter::add(const std::string& name, const void* contents, uint64_t size
   uint64_t padding = (alignment_ - begin % alignment_) % alignment_;
   while (padding != 0 && padding < kExtraHeaderBytes) padding += alignment_;
   Record header;
-  header.u32(0x04034b50).u16(kVersion).u16(0).u16(0).u16(kNoTime).u16(kFirstDay);
+  header.u32(0x04034b50).u16(kVersion).u16(kUtf8).u16(0).u16(kNoTime).u16(kFirstDay);
   header.u32(entry.checksum).u32(entry.size).u32(entry.size).u16(name.size()).u16(padding).text(name);
   if (padding != 0) {
     header.u16(kPaddingTag).u16(padding - kExtraHeaderBytes);
@@ -78,7 +79,7 @@ void ZipWriter::commit() {
   const uint64_t begin = position_;
   for (const Written& entry : entries_) {
     Record record;
-    record.u32(0x02014b50).u16(kVersion).u16(kVersion).u16(0).u16(0).u16(kNoTime).u16(kFirstDay);
+    record.u32(0x02014b50).u16(kVersion).u16(kVersion).u16(kUtf8).u16(0).u16(kNoTime).u16(kFirstDay);
     record.u32(entry.checksum).u32(entry.size).u32(entry.size).u16(entry.name.size()).u16(0).u16(0).u16(0).u16(0);
     record.u32(0).u32(entry.offset).text(entry.name);
     write(record.bytes());
