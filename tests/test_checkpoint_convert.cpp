@@ -120,6 +120,53 @@ TEST(Conversion, AccountsForEveryTensor) {
                  {"1 tensors are missing", "1 have another shape"});
 }
 
+// tf.train.Checkpoint(model=...): paths of objects, and the optimizer's slots beside them.
+TEST(Conversion, ObjectBasedNamesOfKeras) {
+  const ShuffleNetV2Config model = small_model(Dialect::kTensorpack);
+  TensorFile file;
+  for (const auto& [name, tensor] : file_of(model, Naming::kKeras).tensors) {
+    file.tensors["model/" + name + "/.ATTRIBUTES/VARIABLE_VALUE"] = tensor;
+    file.tensors["model/" + name + "/.OPTIMIZER_SLOT/optimizer/m/.ATTRIBUTES/VARIABLE_VALUE"] = tensor;
+  }
+  file.tensors["save_counter/.ATTRIBUTES/VARIABLE_VALUE"] = host_tensor<int64_t>(FileDType::kI64, {}, {1});
+  ConvertOptions options;
+  const ConvertedModel rgb = convert(file, options, "x");
+  check(rgb, false, false, "x");
+  EXPECT_TRUE(rgb.metadata.model == model);
+  EXPECT_EQ(rgb.reconciliation.ignored.at("optimizer state"), rgb.reconciliation.matched);
+  EXPECT_FALSE(rgb.metadata.normalisation.reverse_channels);
+  options.bgr = true;
+  const Normalisation bgr = convert(file, options, "x").metadata.normalisation;
+  EXPECT_TRUE(bgr.reverse_channels);
+  EXPECT_EQ(bgr.mean, (std::vector<double>{0.406, 0.456, 0.485}));
+}
+
+TEST(Conversion, RifflesOwnCheckpoints) {
+  const ShuffleNetV2Config model = small_model(Dialect::kMegvii);
+  const ConvertedModel foreign = convert(file_of(model, Naming::kMegvii), {}, "x");
+  TensorFile file;
+  file.metadata = to_json(foreign.metadata);
+  file.tensors = random_tensors(model);
+  for (const auto& [name, tensor] : random_tensors(model)) {
+    file.tensors["ema." + name] = HostTensor{tensor.dtype, tensor.shape, std::vector<uint8_t>(tensor.bytes.size())};
+    file.tensors["optimizer.momentum." + name] = tensor;
+  }
+  const ConvertedModel raw = convert(file, {}, "x");
+  check(raw, false, false, "x");
+  EXPECT_TRUE(raw.own);
+  expect_same(raw.tensors.at("fc.weight"), file.tensors.at("fc.weight"), "raw");
+  EXPECT_FALSE(raw.metadata.averaged);
+  ConvertOptions options;
+  options.averages = true;
+  const ConvertedModel averages = convert(file, options, "x");
+  check(averages, false, false, "x");
+  EXPECT_TRUE(averages.metadata.averaged);
+  expect_same(averages.tensors.at("fc.weight"), file.tensors.at("ema.fc.weight"), "averages");
+  options = {};
+  options.claims.dialect = Dialect::kTensorpack;
+  expect_message(message_of([&] { convert(file, options, "x"); }), {"says that it is of the megvii dialect", "--to"});
+}
+
 TEST(Conversion, SwitchesAllowWhatIsHarmlessOnly) {
   TensorFile file = file_of(small_model(Dialect::kTensorpack), Naming::kTensorpack);
   file.tensors["extra"] = f32_tensor({1}, {0});

@@ -95,7 +95,7 @@ INSTANTIATE_TEST_SUITE_P(Dialects, ConvertDialect,
                          testing::Values(Published{"torchvision", "torchvision.pth"},
                                          Published{"megvii", "megvii.pth.tar"},
                                          Published{"tensorpack", "tensorpack.npz"}),
-                         [](const auto& info) { return std::string(info.param.dialect); });
+                         [](const auto& test) { return std::string(test.param.dialect); });
 
 // A checkpoint of TensorFlow's, given as its prefix and as its index.
 TEST_F(Convert, TheKerasTutorialsModel) {
@@ -230,7 +230,7 @@ INSTANTIATE_TEST_SUITE_P(Goldens, ConvertShared,
                          testing::Values(Published{"torchvision-x1_0", "torchvision-x1_0.pth"},
                                          Published{"megvii-0.5x", "megvii-0.5x.pth.tar"},
                                          Published{"tensorpack-0.5x", "tensorpack-0.5x.npz"}),
-                         [](const auto& info) { return "Golden" + std::to_string(info.index); });
+                         [](const auto& test) { return "Golden" + std::to_string(test.index); });
 
 // PyTorch's own logits of every image, its five largest.
 TEST_F(Convert, RealWeightsGivePyTorchsLogits) {

@@ -28,13 +28,6 @@ bool ends_with(const std::string& text, const std::string& end) {
   return text.size() >= end.size() && text.compare(text.size() - end.size(), end.size(), end) == 0;
 }
 
-Bytes read_all(const std::string& path) {
-  InputFile file(path);
-  Bytes bytes(file.size());
-  file.read(bytes.data(), bytes.size());
-  return bytes;
-}
-
 // The last eight bytes of TensorFlow's .index files, which are tables of LevelDB.
 bool is_leveldb_table(const Bytes& bytes) {
   const std::string magic = "\x57\xfb\x80\x8b\x24\x75\x47\xdb";
@@ -108,7 +101,7 @@ TensorFile read_tensor_file(const std::string& path, const std::string& entry) {
     return read_tensorflow(path);
   }
   if (!fs::exists(path, ignored) && fs::exists(path + ".index", ignored)) return read_tensorflow(path);
-  const Bytes bytes = read_all(path);
+  const Bytes bytes = file_contents(path);
   if (bytes.empty()) fail(path, " is empty");
   if (starts_with(bytes, "PK")) return read_zip(bytes, path, entry);
   refuse_known(bytes, path);
