@@ -27,7 +27,7 @@ Listing list_flat_folder(const std::string& folder, const FlatLabelSource& label
 std::vector<std::string> list_folders(const std::string& root);
 
 // Tar files that hold class folders, a tar file for each class (ImageNet's as published), samples of .jpg and .cls
-// (WebDataset), or images alone (then `labels` labels them). `root` is what the user named.
+// (WebDataset), or images alone: then `labels` labels them; several such files without labels are a class each. `root` is what the user named.
 Listing list_tars(const std::string& root, const std::vector<std::string>& paths, const Split& split,
                   const FlatLabelSource& labels);
 // The tar files that a specification means for a split, in order:

@@ -1,6 +1,7 @@
 // What is inside tar files: four layouts, told apart by their members.
 #include <algorithm>
 #include <filesystem>
+#include <iterator>
 #include <map>
 #include <set>
 #include <unordered_map>
@@ -138,22 +139,28 @@ void select_split(const std::string& root, const Split& split, std::vector<Found
                images.end());
 }
 
-// The class of an image: the folder, or inner tar file, that it lies in.
-std::string class_of(const std::string& folder, bool nested) {
-  const std::string name = components(folder).back();
-  return nested ? name.substr(0, name.size() - 4) : name;
+std::string without_extension(const std::string& path) {
+  return std::filesystem::path(path).stem().string();
 }
 
-void add_by_class(const Contents& contents, Listing& listing) {
+// What names an image's class: the folder, inner tar file, or tar file that it lies in.
+enum class ClassBy { kFolder, kInnerTar, kTar };
+
+std::string class_of(const Found& image, ClassBy by, const std::vector<std::string>& paths) {
+  if (by == ClassBy::kTar) return without_extension(paths[image.file]);
+  const std::string name = components(image.folder).back();
+  return by == ClassBy::kInnerTar ? without_extension(name) : name;
+}
+
+void add_by_class(const Contents& contents, ClassBy by, Listing& listing) {
   std::set<std::string> names;
-  for (const Found& image : contents.images) names.insert(class_of(image.folder, contents.nested));
+  for (const Found& image : contents.images) names.insert(class_of(image, by, listing.files));
   listing.classes.assign(names.begin(), names.end());
   std::unordered_map<std::string, int32_t> label_of;
   for (const std::string& name : listing.classes) label_of.emplace(name, static_cast<int32_t>(label_of.size()));
   Containers containers(listing);
   for (const Found& image : contents.images)
-    listing.add(image.name,
-                sample_of(image, label_of.at(class_of(image.folder, contents.nested)), containers.of(image)));
+    listing.add(image.name, sample_of(image, label_of.at(class_of(image, by, listing.files)), containers.of(image)));
   sort_by_label_and_name(listing);
   warn_about_numeric_names(listing);
 }
@@ -240,7 +247,14 @@ Listing list_tars(const std::string& root, const std::vector<std::string>& paths
     return parts.empty() || (parts.size() == 1 && (parts[0] == "val" || parts[0] == "test"));
   });
   if (flat && !contents.nested) {
-    add_flat(contents, listing, labels);
+    // What ImageNet's training tar file unpacks to: a tar file for each class.
+    const bool class_tars = paths.size() > 1 && find_label_file(labels).empty();
+    if (class_tars) {
+      listing.kind = "a tar for each class";
+      add_by_class(contents, ClassBy::kTar, listing);
+    } else {
+      add_flat(contents, listing, labels);
+    }
     return listing;
   }
   if (contents.nested) {
@@ -251,7 +265,7 @@ Listing list_tars(const std::string& root, const std::vector<std::string>& paths
   for (const Found& image : contents.images) {
     if (image.folder.empty()) fail(root, ": '", image.name, "' lies in no class folder, though other images do");
   }
-  add_by_class(contents, listing);
+  add_by_class(contents, contents.nested ? ClassBy::kInnerTar : ClassBy::kFolder, listing);
   return listing;
 }
 
@@ -260,12 +274,14 @@ std::vector<std::string> tar_class_names(const std::vector<std::string>& paths) 
   for (const std::string& path : paths) {
     walk_tar(RandomAccessFile(path), [&](const TarMember& member) {
       const std::string name = std::filesystem::path(member.name).filename().string();
-      if (extension_of(name) == ".tar") names.insert(name.substr(0, name.size() - 4));
+      if (extension_of(name) == ".tar") names.insert(without_extension(name));
       const size_t slash = member.name.rfind('/');
       if (is_image_name(name) && slash != std::string::npos)
-        names.insert(class_of(member.name.substr(0, slash + 1), /*nested=*/false));
+        names.insert(components(member.name.substr(0, slash + 1)).back());
     });
   }
+  if (names.empty() && paths.size() > 1)
+    std::transform(paths.begin(), paths.end(), std::inserter(names, names.end()), without_extension);
   return {names.begin(), names.end()};
 }
 

@@ -149,6 +149,9 @@ data:
   prefetch: 7
   max_bad_images: 0
   exif_orientation: true
+  val_labels: labels.txt
+  index_cache: ""
+  cache_bytes: 1.5GiB
 normalisation: {scale: 1, mean: [0.1], std: [0.2]}
 augment: {size: 28, crop: pad_and_crop, pad: 2, flip_probability: 0.25}
 eval: {resize: 0, crop: 28, batch: 10, every_epochs: 2}

@@ -154,6 +154,18 @@ TEST_F(Layouts, ClassFoldersInOneTarFile) {
   expect_error([&] { open(path, "train"); }, {path, "below 'test/' only"});
 }
 
+// ImageNet's training tar file unpacks to these.
+TEST_F(Layouts, ATarFileForEachClass) {
+  const std::string root = temporary_.path() + "/unpacked";
+  for (const std::string& wnid : kWnids)
+    write_file(root + "/train/" + wnid + ".tar", tar_of_folder(folders_ + "/train/" + wnid));
+  fs::copy(folders_ + "/val", root + "/val", fs::copy_options::recursive);
+  expect_same(*open(root, "train"), "train");
+  expect_same(*open("tar:" + root + "/train", "train"), "train");
+  expect_same(*open(root, "val"), "val");
+  expect_same(*open("folder:" + root, "val"), "val");
+}
+
 TEST_F(Layouts, TarFilesThatDoNotFit) {
   const std::string path = temporary_.path() + "/a.tar";
   Bytes tar;

@@ -87,7 +87,9 @@ void add_eval_command(CLI::App& app) {
   auto options = std::make_shared<EvalOptions>();
   CLI::App* command = app.add_subcommand("eval", "Measure a checkpoint: top-1 and top-5 accuracy and error, loss");
   command->add_option("CHECKPOINT", options->checkpoint, "A .safetensors file that riffle wrote")->required();
-  command->add_option("--data", options->data, "idx:DIR, folder:DIR or DIR; by default what it was trained with")
+  command
+      ->add_option("--data", options->data,
+                   "What data.source may be: DIR, FILE.tar, ...; by default what it was trained with")
       ->type_name("SPEC");
   command->add_option("--split", options->split, "train, val or test; by default the validation data")
       ->type_name("SPLIT");
