@@ -50,6 +50,10 @@ Config config_of(const CheckpointMetadata& metadata) {
   config.normalisation.channel_order = metadata.normalisation.reverse_channels ? "bgr" : "rgb";
   config.eval.resize = metadata.preprocessing.resize;
   config.eval.crop = metadata.preprocessing.crop;
+  config.eval.interpolation = name_of(metadata.preprocessing.interpolation);
+  config.eval.rounding = name_of(metadata.preprocessing.rounding);
+  config.eval.crop_offset = name_of(metadata.preprocessing.crop_offset);
+  config.data.exif_orientation = metadata.preprocessing.exif_orientation;
   config.augment.size = metadata.preprocessing.crop;
   return config;
 }
@@ -135,8 +139,9 @@ void adopt_network(const InitialWeights& initial, SourcedConfig& read, Adoption&
 
 std::vector<std::string> adopt_input(const InitialWeights& initial, Adoption& adoption) {
   std::vector<std::string> warnings;
-  for (const char* path : {"normalisation.scale", "normalisation.mean", "normalisation.std",
-                           "normalisation.channel_order", "eval.resize", "eval.crop"}) {
+  for (const char* path :
+       {"normalisation.scale", "normalisation.mean", "normalisation.std", "normalisation.channel_order", "eval.resize",
+        "eval.crop", "eval.interpolation", "eval.rounding", "eval.crop_offset", "data.exif_orientation"}) {
     if (adoption.is_set(path) && adoption.differs(path)) {
       warnings.push_back(join(path, " is ", adoption.our_text(path), ", as the configuration says; the weights of ",
                               initial.path, " were measured with ", adoption.their_text(path)));
