@@ -1,6 +1,6 @@
-// Parity of networks whose first parts are frozen: the gradients of what trains are those of the plain composition, on
-// the reference, whose frozen norms use their running statistics and through which every gradient flows; and nothing of
-// the frozen parts changes, whatever the device and precision.
+// Parity of networks whose first parts are frozen. The gradients of what trains are those of a network whose frozen norms
+// use their running statistics and which is differentiated all through: on the same device in every precision, and in
+// float32 those of the plain composition on the reference. Nothing of the frozen parts changes.
 #include <map>
 
 #include "layers/shufflenet_v2.h"
@@ -18,6 +18,7 @@ using Named = std::map<std::string, std::vector<double>>;
 
 // As for whole networks: test_parity_network.cpp.
 constexpr double kGradientTolerance = 1e-3, kLossScaleForF16 = 1024;
+constexpr double kSumRounding = 1e-6;
 
 class FrozenParity : public ParityTest {};
 RIFFLE_INSTANTIATE_PARITY(FrozenParity);
@@ -113,35 +114,29 @@ double distance(std::vector<double> a, const std::vector<double>& b) {
   return norm(a);
 }
 
-// The definition: unit by unit, with everything differentiated.
-Named expected_gradients(Dialect dialect, DType dtype, int64_t frozen) {
-  const std::unique_ptr<Backend> reference = make_reference_backend();
-  ShuffleNetV2 network(*reference, small_network(dialect), 1, ShuffleExecution::kPlain);
-  set_values(*reference, dtype, network);
+// Of the frozen parts only the norms are frozen, and everything is differentiated.
+void freeze_norms_only(ShuffleNetV2& network, int64_t frozen) {
   network.for_each_module([&](const std::string& name, Module& module) {
     auto* batch_norm = dynamic_cast<BatchNorm2d*>(&module);
     if (batch_norm) batch_norm->freeze_statistics(network.part_of(name) < frozen);
   });
-  return gradients(*reference, dtype, network);
 }
 
-// In 16 bits single tensors are noisy: ReLUs near zero turn around. All of them together are held to a tenth.
-void expect_near_in_16_bits(const Named& got, const Named& wanted) {
-  std::vector<double> all_got, all_wanted;
-  for (const auto& [name, values] : got) {
-    all_got.insert(all_got.end(), values.begin(), values.end());
-    all_wanted.insert(all_wanted.end(), wanted.at(name).begin(), wanted.at(name).end());
-  }
-  EXPECT_LE(distance(all_got, all_wanted), 0.1 * norm(all_wanted));
+Named gradients_through_frozen_norms(Backend& backend, DType dtype, Dialect dialect, int64_t frozen,
+                                     ShuffleExecution execution) {
+  ShuffleNetV2 network(backend, small_network(dialect), 1, execution);
+  set_values(backend, dtype, network);
+  freeze_norms_only(network, frozen);
+  return gradients(backend, dtype, network);
 }
 
-void expect_near(const Named& got, const Named& wanted) {
+void expect_near(const Named& got, const Named& wanted, double tolerance) {
   double typical = 0;
   for (const auto& [name, values] : got) typical += norm(wanted.at(name)) / static_cast<double>(got.size());
   for (const auto& [name, values] : got) {
     const std::vector<double>& exact = wanted.at(name);
     ASSERT_EQ(values.size(), exact.size()) << name;
-    EXPECT_LE(distance(values, exact), kGradientTolerance * std::max(norm(exact), 0.01 * typical)) << name;
+    EXPECT_LE(distance(values, exact), tolerance * std::max(norm(exact), 0.01 * typical)) << name;
   }
 }
 
@@ -155,7 +150,9 @@ TEST_P(FrozenParity, WhatTrainsHasTheGradientsOfThePlainComposition) {
       const Named before = state(backend(), network);
       const Named got = gradients(backend(), backend().dtype(), network);
       const Named after = state(backend(), network);
-      const Named wanted = expected_gradients(dialect, backend().dtype(), frozen);
+      const auto through_norms = [&](Backend& b, ShuffleExecution execution) {
+        return gradients_through_frozen_norms(b, backend().dtype(), dialect, frozen, execution);
+      };
       for (const auto& [name, values] : before) {
         const bool is_frozen = network.part_of(name) < frozen;
         const bool statistic = name.find(".running_") != std::string::npos;
@@ -163,11 +160,12 @@ TEST_P(FrozenParity, WhatTrainsHasTheGradientsOfThePlainComposition) {
         EXPECT_EQ(after.at(name) == values, is_frozen || !statistic) << name;
         if (!statistic) EXPECT_EQ(got.count(name), is_frozen ? 0u : 1u) << name;
       }
-      if (size_of(backend().dtype()) < sizeof(float)) {
-        expect_near_in_16_bits(got, wanted);
-      } else {
-        expect_near(got, wanted);
-      }
+      // On this backend the forward pass is the same operation for operation, so in any precision gradients agree
+      // but for the rounding of their sums.
+      expect_near(got, through_norms(backend(), ShuffleExecution::kRouted), kSumRounding);
+      if (backend().dtype() != DType::kF32) continue;
+      const std::unique_ptr<Backend> reference = make_reference_backend();
+      expect_near(got, through_norms(*reference, ShuffleExecution::kPlain), kGradientTolerance);
     }
   }
 }
