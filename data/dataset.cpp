@@ -91,7 +91,7 @@ struct Request {
   const DatasetOptions& options;
 
   std::unique_ptr<Dataset> open(const std::string& key, const std::function<Listing()>& scan) const {
-    const std::string full_key = join(key, "\nsplit ", split.name, "\nlabels ", options.val_labels);
+    const std::string full_key = join(key, "\nsplit ", split.name);
     return open_listing(std::make_shared<const Listing>(cached_listing(options.index_cache, full_key, scan)), channels,
                         options);
   }
@@ -99,7 +99,8 @@ struct Request {
     return open(absolute("folder", folder), [&] { return list_image_folder(folder); });
   }
   std::unique_ptr<Dataset> open_flat(const std::string& folder, const FlatLabelSource& labels) const {
-    return open(absolute("flat", folder), [&] { return list_flat_folder(folder, labels); });
+    return open(join(absolute("flat", folder), "\nlabels ", find_label_file(labels)),
+                [&] { return list_flat_folder(folder, labels); });
   }
   // Relative paths mean another place elsewhere; names in messages stay as the user wrote them.
   static std::string absolute(const char* kind, const std::string& path) {
@@ -126,6 +127,7 @@ std::unique_ptr<Dataset> open_flat_part(const Request& request, const std::strin
   FlatLabelSource labels = flat_labels(request, part, folder);
   labels.search.push_back(parent_of(folder));
   const std::string train = folder + "/train";
+  labels.train_paths = {train};
   labels.train_classes = [train] { return is_split_folder(train) ? list_folders(train) : std::vector<std::string>{}; };
   return request.open_flat(part, labels);
 }
@@ -166,6 +168,7 @@ std::unique_ptr<Dataset> open_kaggle(const Request& request, const std::string& 
   if (!is_flat_folder(part)) fail(part, ": no images here; Kaggle's archive has its validation images in this folder");
   FlatLabelSource labels = flat_labels(request, part, root);
   labels.search.push_back(parent_of(root));
+  labels.train_paths = {images + "/train"};
   labels.train_classes = [images] { return list_folders(images + "/train"); };
   return request.open_flat(part, labels);
 }
@@ -177,14 +180,12 @@ std::unique_ptr<Dataset> open_tar_split(const Request& request, const std::strin
          request.split.words.front());
   const std::string folder = parent_of(paths.front());
   FlatLabelSource labels = flat_labels(request, folder, is_folder(spec) ? spec : folder);
-  labels.train_classes = [spec] {
-    // A single file is no training data; where none is found, labels that are numbers stay so.
-    const bool has_parts = is_folder(spec) || spec.find("{split}") != std::string::npos;
-    const auto train = has_parts ? find_tars(spec, parse_split("train")) : std::vector<std::string>{};
-    return tar_class_names(train);
-  };
+  // A single file is no training data; where none is found, labels that are numbers stay so.
+  const bool has_parts = is_folder(spec) || spec.find("{split}") != std::string::npos;
+  if (has_parts) labels.train_paths = find_tars(spec, parse_split("train"));
+  labels.train_classes = [train = labels.train_paths] { return tar_class_names(train); };
   // A shard more makes another set, so the key names them all.
-  std::string key = Request::absolute("tar", spec);
+  std::string key = join(Request::absolute("tar", spec), "\nlabels ", find_label_file(labels));
   for (const std::string& path : paths) key += "\n" + path;
   return request.open(
       key, [&] { return list_tars(paths.size() == 1 ? paths.front() : spec, paths, request.split, labels); });

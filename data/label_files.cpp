@@ -216,6 +216,10 @@ FlatLabels read_flat_labels(const FlatLabelSource& source, const std::vector<std
     fail(path, ": the first line has ", first.size(), " words; expected 'IMAGE CLASS', 'CLASS', or Kaggle's CSV");
   }
   const std::vector<std::string> train_classes = source.train_classes ? source.train_classes() : Words{};
+  for (const std::string& train : source.train_paths) {
+    FileStamp stamp;
+    if (try_stamp(train, stamp)) stamps.push_back(stamp);
+  }
   const bool numbers = std::all_of(words.begin(), words.end(), is_number);
   FlatLabels result = numbers ? labels_of_numbers(path, words, train_classes) : labels_of_names(words, train_classes);
   result.stamps = std::move(stamps);

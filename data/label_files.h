@@ -17,6 +17,7 @@ struct FlatLabelSource {
   std::vector<std::string> search;  // folders in which a known name is looked for
   // Names of the training classes, for files that number them; may return an empty list. May be slow.
   std::function<std::vector<std::string>()> train_classes;
+  std::vector<std::string> train_paths;  // what train_classes() looks at
 };
 
 struct FlatLabels {

@@ -254,7 +254,7 @@ TarWriter::TarWriter(const std::string& path) : path_(path), file_(std::fopen(pa
 }
 
 void TarWriter::write(const void* bytes, size_t size) {
-  if (std::fwrite(bytes, 1, size, file_.get()) != size)
+  if (size > 0 && std::fwrite(bytes, 1, size, file_.get()) != size)
     fail(path_, ": cannot write ", size, " bytes: ", std::strerror(errno));
   position_ += size;
 }

@@ -140,6 +140,33 @@ TEST_F(IndexCache, TarFilesByTimeAndSize) {
   expect_error([&] { open(); }, {source_, "checksum"});
 }
 
+// Labels are a part of what is kept: their file, and the training classes that numbers stand for.
+TEST_F(IndexCache, LabelsOfFlatImagesByTheirFiles) {
+  const std::string flat = temporary_.path() + "/flat";
+  std::string labels;
+  for (int i = 0; i < 2 * kImages; ++i) {
+    add(join("../flat/val/", 1000 + i, ".jpg"));
+    labels += join(1000 + i, ".jpg ", i % 2, "\n");
+  }
+  add("../flat/train/cat/1.jpg");
+  add("../flat/train/dog/1.jpg");
+  add("../flat/val.txt", labels);
+  age(flat);
+  const auto open_val = [&] { return open_dataset(flat, "val", 3, options_); };
+  const std::vector<std::string> two{"cat", "dog"}, three{"ape", "cat", "dog"};
+  EXPECT_EQ(open_val()->classes(), two);
+  ASSERT_EQ(stored().size(), 1u);
+  EXPECT_EQ(open_val()->label(0), 0);
+  add("../flat/train/ape/1.jpg");
+  EXPECT_EQ(open_val()->classes(), three);
+  for (int i = 0; i < 2 * kImages; ++i)
+    fs::rename(join(flat, "/val/", 1000 + i, ".jpg"), join(flat, "/val/x", i, ".jpg"));
+  labels.clear();
+  for (int i = 0; i < 2 * kImages; ++i) labels += join("x", i, ".jpg 2\n");
+  add("../flat/val.txt", labels);
+  EXPECT_EQ(open_val()->label(0), 2);
+}
+
 TEST_F(IndexCache, DefaultFolder) {
   setenv("XDG_CACHE_HOME", "/somewhere", 1);
   EXPECT_EQ(default_index_cache(), "/somewhere/riffle");
