@@ -73,7 +73,7 @@ void mutate(Bytes& bytes, std::mt19937& random) {
       break;
     }
     default:
-      bytes.resize(below(random, 4) == 0 ? at : bytes.size() - below(random, 3));
+      bytes.resize(below(random, 4) == 0 ? at : bytes.size() - std::min(bytes.size(), below(random, 3)));
       break;
   }
 }
