@@ -16,17 +16,17 @@ namespace riffle {
 struct Constraint {
   double min = -std::numeric_limits<double>::infinity(), max = std::numeric_limits<double>::infinity();
   bool min_included = true, max_included = true;
-  std::vector<double> also;          // accepted besides the interval
-  std::vector<std::string> choices;  // of a string; empty: any
+  std::vector<double> also{};          // accepted besides the interval
+  std::vector<std::string> choices{};  // of a string; empty: any
 
   bool admits(double value) const;
   bool admits(const std::string& value) const;
   std::string text() const;  // ">= 0 and < 1", "-1, or >= 0 and < 1", "one of linear, cosine"; "" if anything goes
 };
 
-using FieldPointer =
-    std::variant<bool*, int*, int64_t*, uint64_t*, double*, std::string*, Duration*, std::vector<int64_t>*,
-                 std::vector<double>*, std::vector<std::string>*, std::vector<Duration>*>;
+using FieldPointer = std::variant<bool*, int*, int64_t*, uint64_t*, double*, std::string*, Duration*,
+                                  std::vector<int64_t>*, std::vector<double>*, std::vector<std::string>*,
+                                  std::vector<Duration>*, Interval*, std::vector<TransformStep>*>;
 
 struct Field {
   std::string path;    // "schedule.lr"
