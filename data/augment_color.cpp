@@ -46,15 +46,14 @@ struct HueSaturation {
 // Pillow's rgb2hsv, which mixes f32 and double. The value is `max`.
 HueSaturation hue_saturation(int red, int green, int blue, int max, int min) {
   const auto range = static_cast<float>(max - min);
-  const float from_red = static_cast<float>(max - red) / range, from_green = static_cast<float>(max - green) / range,
-              from_blue = static_cast<float>(max - blue) / range;
+  const auto part = [&](int channel) { return static_cast<float>(max - channel) / range; };
   float sixths = 0;
   if (red == max) {
-    sixths = from_blue - from_green;
+    sixths = part(blue) - part(green);
   } else if (green == max) {
-    sixths = static_cast<float>(2.0 + from_red - from_blue);
+    sixths = static_cast<float>(2.0 + part(red) - part(blue));
   } else {
-    sixths = static_cast<float>(4.0 + from_green - from_red);
+    sixths = static_cast<float>(4.0 + part(green) - part(red));
   }
   double turn = sixths / 6.0 + 1.0;  // 5/6 .. 2
   if (turn >= 1.0) turn -= 1.0;      // the remainder of division by 1, exact
@@ -77,7 +76,8 @@ Sector sector_of(int hue) {
 // Pillow's hsv2rgb.
 void write_rgb(const Sector& sector, int saturation, int value, uint8_t* rgb) {
   const float s = static_cast<float>(static_cast<float>(saturation) / 255.0), f = sector.fraction;
-  const auto rounded = [](double x) { return static_cast<uint8_t>(std::clamp(std::lround(x), 0L, 255L)); };
+  // Halves upwards, like C's round(): x is not negative, and never the one double below 1/2.
+  const auto rounded = [](double x) { return static_cast<uint8_t>(static_cast<int>(x + 0.5)); };  // NOLINT
   const auto v = static_cast<uint8_t>(value);
   const uint8_t p = rounded(v * (1.0 - s));
   const uint8_t q = rounded(v * (1.0 - s * f));
