@@ -2,6 +2,7 @@
 #include "data/pixel_loops.h"
 
 #include <algorithm>
+#include <cstring>
 
 #if defined(__x86_64__) && defined(__GNUC__)
 #define RIFFLE_PIXELS_X86 1
@@ -81,6 +82,20 @@ RIFFLE_INLINE void smooth_row(const uint8_t* __restrict above, const uint8_t* __
   }
 }
 
+using Byte16 = uint8_t __attribute__((vector_size(16)));
+
+// Five pixels at a time; the sixteenth byte is written and then overwritten.
+RIFFLE_INLINE void reverse_row(const uint8_t* __restrict row, size_t pixels, uint8_t* __restrict out) {
+  size_t done = 0;
+  for (; done + 6 <= pixels; done += 5) {
+    Byte16 five;
+    std::memcpy(&five, row + 3 * (pixels - 5 - done), sizeof five);
+    five = __builtin_shufflevector(five, five, 12, 13, 14, 9, 10, 11, 6, 7, 8, 3, 4, 5, 0, 1, 2, 15);
+    std::memcpy(out + 3 * done, &five, sizeof five);
+  }
+  for (; done < pixels; ++done) std::memcpy(out + 3 * done, row + 3 * (pixels - 1 - done), 3);
+}
+
 RIFFLE_INLINE void mask(uint8_t* pixels, size_t count, uint8_t bits) {
   for (size_t i = 0; i < count; ++i) pixels[i] = static_cast<uint8_t>(pixels[i] & bits);
 }
@@ -91,21 +106,22 @@ RIFFLE_INLINE void solarize(uint8_t* pixels, size_t count, int threshold) {
 }
 
 // The bodies as members of NAME, compiled for what ATTRIBUTE says.
-#define RIFFLE_PIXEL_LOOPS(NAME, ATTRIBUTE)                                                                        \
-  struct NAME {                                                                                                    \
-    ATTRIBUTE static void value(uint8_t* p, size_t n, int d, float f) { blend_with_value(p, n, d, f); }            \
-    ATTRIBUTE static void image(const uint8_t* d, uint8_t* p, size_t n, float f) { blend_with_image(d, p, n, f); } \
-    ATTRIBUTE static void with_luma(uint8_t* p, size_t n, float f) { blend_with_luma(p, n, f); }                   \
-    ATTRIBUTE static int64_t sum(const uint8_t* p, size_t n) { return luma_sum(p, n); }                            \
-    ATTRIBUTE static void gray(uint8_t* p, size_t n) { make_gray(p, n); }                                          \
-    ATTRIBUTE static void add(uint8_t* p, size_t n, const int* o) { add_to_channels(p, n, o); }                    \
-    ATTRIBUTE static void smooth(const uint8_t* a, const uint8_t* r, const uint8_t* b, size_t n, size_t s,         \
-                                 uint8_t* o) {                                                                     \
-      smooth_row(a, r, b, n, s, o);                                                                                \
-    }                                                                                                              \
-    ATTRIBUTE static void masked(uint8_t* p, size_t n, uint8_t b) { mask(p, n, b); }                               \
-    ATTRIBUTE static void solarized(uint8_t* p, size_t n, int t) { solarize(p, n, t); }                            \
-    static constexpr PixelLoops kLoops{value, image, with_luma, sum, gray, add, smooth, masked, solarized};        \
+#define RIFFLE_PIXEL_LOOPS(NAME, ATTRIBUTE)                                                                           \
+  struct NAME {                                                                                                       \
+    ATTRIBUTE static void value(uint8_t* p, size_t n, int d, float f) { blend_with_value(p, n, d, f); }               \
+    ATTRIBUTE static void image(const uint8_t* d, uint8_t* p, size_t n, float f) { blend_with_image(d, p, n, f); }    \
+    ATTRIBUTE static void with_luma(uint8_t* p, size_t n, float f) { blend_with_luma(p, n, f); }                      \
+    ATTRIBUTE static int64_t sum(const uint8_t* p, size_t n) { return luma_sum(p, n); }                               \
+    ATTRIBUTE static void gray(uint8_t* p, size_t n) { make_gray(p, n); }                                             \
+    ATTRIBUTE static void add(uint8_t* p, size_t n, const int* o) { add_to_channels(p, n, o); }                       \
+    ATTRIBUTE static void smooth(const uint8_t* a, const uint8_t* r, const uint8_t* b, size_t n, size_t s,            \
+                                 uint8_t* o) {                                                                        \
+      smooth_row(a, r, b, n, s, o);                                                                                   \
+    }                                                                                                                 \
+    ATTRIBUTE static void reversed(const uint8_t* r, size_t n, uint8_t* o) { reverse_row(r, n, o); }                  \
+    ATTRIBUTE static void masked(uint8_t* p, size_t n, uint8_t b) { mask(p, n, b); }                                  \
+    ATTRIBUTE static void solarized(uint8_t* p, size_t n, int t) { solarize(p, n, t); }                               \
+    static constexpr PixelLoops kLoops{value, image, with_luma, sum, gray, add, smooth, reversed, masked, solarized}; \
   }
 
 RIFFLE_PIXEL_LOOPS(Baseline, );

@@ -22,6 +22,8 @@ struct PixelLoops {
   // One row of the 3x3 smoothing filter, without its first and last pixel; `step` bytes a pixel.
   void (*smooth_row)(const uint8_t* above, const uint8_t* row, const uint8_t* below, size_t bytes, size_t step,
                      uint8_t* out);
+  // One row of RGB pixels in reverse. Reads one byte past the last pixel of `row`.
+  void (*reverse_row)(const uint8_t* row, size_t pixels, uint8_t* out);
   // p & mask; 255 - p where p >= threshold.
   void (*mask)(uint8_t* pixels, size_t count, uint8_t bits);
   void (*solarize)(uint8_t* pixels, size_t count, int threshold);

@@ -7,6 +7,7 @@
 #include <utility>
 
 #include "core/check.h"
+#include "data/pixel_loops.h"
 #include "data/resize.h"
 
 namespace riffle {
@@ -58,14 +59,16 @@ Image center_crop(const Image& image, int height, int width) {
 }
 
 void flip_horizontal(Image& image) {
-  const auto width = static_cast<size_t>(image.width);
+  const size_t bytes = row_bytes(image);
+  std::vector<uint8_t> copy(bytes + 1);  // see reverse_row
   uint8_t* row = image.pixels.data();
-  for (int y = 0; y < image.height; ++y, row += row_bytes(image)) {
+  for (int y = 0; y < image.height; ++y, row += bytes) {
     if (image.channels == 1) {
-      std::reverse(row, row + width);
+      std::reverse(row, row + bytes);
       continue;
     }
-    for (size_t x = 0; x < width / 2; ++x) std::swap_ranges(row + x * 3, row + x * 3 + 3, row + (width - 1 - x) * 3);
+    std::memcpy(copy.data(), row, bytes);
+    pixel_loops().reverse_row(copy.data(), static_cast<size_t>(image.width), row);
   }
 }
 

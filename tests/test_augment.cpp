@@ -280,6 +280,11 @@ TEST(PixelLoops, InstructionSetsAgree) {
     const Image above = noise_image(1, i.width, 3, 10), below = noise_image(1, i.width, 3, 11), row = i;
     l.smooth_row(above.pixels.data(), row.pixels.data(), below.pixels.data(), i.pixels.size(), 3, i.pixels.data());
   });
+  both("reverse", [&](const PixelLoops& l, Image& i) {
+    std::vector<uint8_t> row = i.pixels;
+    row.push_back(0);
+    l.reverse_row(row.data(), pixels(i), i.pixels.data());
+  });
   const Image image = noise_image(1, 100001, 3, 12);
   EXPECT_EQ(best.luma_sum(image.pixels.data(), 100001), plain.luma_sum(image.pixels.data(), 100001));
 }
