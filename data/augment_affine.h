@@ -21,8 +21,8 @@ struct Sampling {
 using AffineMap = std::array<double, 6>;
 Image transform_affine(const Image& image, const AffineMap& map, const Sampling& sampling);
 
-// As torchvision's AutoAugment family calls them: the tangent of the angle, about the top left corner; whole pixels; and
-// degrees, counter-clockwise about the centre.
+// As torchvision's AutoAugment family calls them: by the tangent of the angle, about the top left corner; by whole
+// pixels; and by degrees, counter-clockwise about the centre.
 Image shear_x(const Image& image, double tangent, const Sampling& sampling);
 Image shear_y(const Image& image, double tangent, const Sampling& sampling);
 Image translate(const Image& image, int right, int down, const Sampling& sampling);

@@ -102,7 +102,7 @@ void adjust_contrast(Image& image, double factor) {
   } else {
     for (const uint8_t pixel : image.pixels) sum += pixel;
   }
-  const auto mean = static_cast<int>(static_cast<double>(sum) / static_cast<double>(count) + 0.5);
+  const auto mean = static_cast<int>(std::lround(static_cast<double>(sum) / static_cast<double>(count)));
   pixel_loops().blend_with_value(image.pixels.data(), image.pixels.size(), mean, static_cast<float>(factor));
 }
 

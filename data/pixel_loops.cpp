@@ -105,6 +105,7 @@ RIFFLE_INLINE void solarize(uint8_t* pixels, size_t count, int threshold) {
     pixels[i] = pixels[i] < threshold ? pixels[i] : static_cast<uint8_t>(255 - pixels[i]);
 }
 
+// NOLINTBEGIN(bugprone-macro-parentheses): an attribute cannot stand in parentheses
 // The bodies as members of NAME, compiled for what ATTRIBUTE says.
 #define RIFFLE_PIXEL_LOOPS(NAME, ATTRIBUTE)                                                                           \
   struct NAME {                                                                                                       \
@@ -123,6 +124,7 @@ RIFFLE_INLINE void solarize(uint8_t* pixels, size_t count, int threshold) {
     ATTRIBUTE static void solarized(uint8_t* p, size_t n, int t) { solarize(p, n, t); }                               \
     static constexpr PixelLoops kLoops{value, image, with_luma, sum, gray, add, smooth, reversed, masked, solarized}; \
   }
+// NOLINTEND(bugprone-macro-parentheses)
 
 RIFFLE_PIXEL_LOOPS(Baseline, );
 #if RIFFLE_PIXELS_X86

@@ -1,4 +1,5 @@
-// What goldens cannot say of augmentation: our own transforms, the list, and that threads and prefetching change nothing.
+// What goldens cannot say of augmentation: our own transforms, the list, and that neither threads nor prefetching
+// change a batch.
 #include "data/augment.h"
 
 #include <gtest/gtest.h>

@@ -153,19 +153,20 @@ void read_parameter(const YAML::Node& node, const std::string& where, const Orig
 void read_parameters(const YAML::Node& map, const Origin& origin, const std::string& name,
                      const std::vector<Field>& fields) {
   std::vector<std::string> known;
+  known.reserve(fields.size());
   for (const Field& field : fields) known.push_back(leaf_of(field.path));
   std::map<std::string, std::string> seen;
   for (const auto& entry : map) {
     const std::string where = origin.at(entry.first.Mark());
     if (!entry.first.IsScalar()) fail_usage(where, ": a key is ", shown(entry.first), "; expected a name");
-    const std::string key = entry.first.Scalar(), path = name + "." + key;
+    const std::string key = entry.first.Scalar(), path = join(name, ".", key);
     const auto found = std::find(known.begin(), known.end(), key);
     if (found == known.end()) {
       const std::string near = nearest(key, known);
       fail_usage(where, ": unknown key '", path, "'; ",
-                 !near.empty()   ? "did you mean '" + name + "." + near + "'?"
-                 : known.empty() ? "it has no parameters"
-                                 : "its parameters are " + listed(known));
+                 !near.empty()   ? join("did you mean '", name, ".", near, "'?")
+                 : known.empty() ? std::string("it has no parameters")
+                                 : join("its parameters are ", listed(known)));
     }
     const auto [first, is_new] = seen.emplace(path, where);
     if (!is_new) fail_usage(where, ": duplicate key '", path, "'; it is already at ", first->second);
