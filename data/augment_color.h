@@ -21,8 +21,8 @@ void adjust_hue(Image& image, double shift);
 // Every channel becomes the luma, (19595 R + 38470 G + 7471 B + 32768) / 65536.
 void make_gray(Image& image);
 
-// What AlexNet's PCA lighting adds to the channels R, G, B of 8-bit pixels: 255 * sum_i weights[i] * value[i] * vector[i]
-// over the principal components of ImageNet's colours (Krizhevsky, Sutskever, Hinton, 2012), rounded to whole numbers.
+// What AlexNet's PCA lighting adds to R, G and B of 8-bit pixels: 255 * sum_i weights[i] * value[i] * vector[i] over the
+// principal components of ImageNet's colours (Krizhevsky, Sutskever, Hinton, 2012), rounded to whole numbers.
 std::array<int, 3> lighting_offsets(const std::array<double, 3>& weights);
 // Adds to each channel, cut off to 0..255. The image has three channels.
 void add_to_channels(Image& image, const std::array<int, 3>& offsets);
