@@ -102,8 +102,10 @@ enum StepScalar : int64_t {
   kLossScale,  // what the loss was multiplied by before the backward pass; 1 except with f16
   kGradScale,  // what sgd_step multiplies gradients by
   kApply,      // 0: sgd_step and ema_update change nothing, because a gradient was not finite; else 1
+  kStep,       // the number of the step, from 0, modulo kStepModulus: what dropout draws another mask by
   kStepScalars
 };
+inline constexpr int64_t kStepModulus = int64_t{1} << 24;  // below it f32 holds every whole number
 
 struct MemoryStatistics {
   int64_t bytes_in_use = 0, bytes_held = 0, peak_bytes = 0;
@@ -262,8 +264,9 @@ class Backend {
   virtual void relu(const Tensor& x, const Tensor& y) = 0;
   // dx = y > 0 ? dy : 0. dx may be dy.
   virtual void relu_backward(const Tensor& y, const Tensor& dy, const Tensor& dx) = 0;
-  // y = x * keep / (1 - rate), keep from dropout_keeps(key, packed element index, rate). Its own backward. y may be x.
-  virtual void dropout(const Tensor& x, PhiloxKey key, double rate, const Tensor& y) = 0;
+  // y = x * keep / (1 - rate), keep from dropout_keeps(key, step, packed element index, rate), step = scalars[kStep], or
+  // 0 where scalars is undefined. Its own backward. y may be x.
+  virtual void dropout(const Tensor& x, PhiloxKey key, double rate, const Tensor& scalars, const Tensor& y) = 0;
   // Padding never wins. winner: u8 (N,OH,OW,C), packed: r*S + s of the maximum (the first one on ties; NaN wins).
   virtual void max_pool(const Tensor& x, const Window& window, const Tensor& y, const Tensor& winner) = 0;
   virtual void max_pool_backward(const Tensor& dy, const Tensor& winner, const Window& window, const Tensor& dx) = 0;

@@ -14,7 +14,8 @@ struct Context {
   Tape* tape = nullptr;   // null: inference, nothing is recorded
   bool training = false;  // batch statistics and dropout
   uint64_t seed = 0;      // of the run
-  uint64_t step = 0;      // of training; with the seed and a layer's number it fixes dropout's mask
+  uint64_t batch = 0;     // within the step, where it accumulates gradients of several
+  Tensor scalars = {};    // of the step, see StepScalar; undefined outside of training
 
   // Whether an operation without parameters has anything to record; core/module.h has the same for those with some.
   bool records(const Variable& x) const { return tape != nullptr && x.requires_grad(); }

@@ -132,7 +132,7 @@ class CudaBackend final : public Backend {
   // pooling.cu: elementwise operations and pooling
   void relu(const Tensor& x, const Tensor& y) override;
   void relu_backward(const Tensor& y, const Tensor& dy, const Tensor& dx) override;
-  void dropout(const Tensor& x, PhiloxKey key, double rate, const Tensor& y) override;
+  void dropout(const Tensor& x, PhiloxKey key, double rate, const Tensor& scalars, const Tensor& y) override;
   void max_pool(const Tensor& x, const Window& window, const Tensor& y, const Tensor& winner) override;
   void max_pool_backward(const Tensor& dy, const Tensor& winner, const Window& window, const Tensor& dx) override;
   void global_average_pool(const Tensor& x, const Tensor& y) override;

@@ -32,12 +32,13 @@ __global__ void relu_backward_kernel(PixelRows<const T> y, PixelRows<const T> dy
   });
 }
 
-// An element a thread: it is used once, on the pooled features (N,1,1,C).
+// An element a thread: it is used once, on the pooled features (N,1,1,C). `scalars` may be null.
 template <class T>
-__global__ void dropout_kernel(PixelRows<const T> x, PhiloxKey key, float rate, float scale, int rows, int channels,
-                               PixelRows<T> y) {
+__global__ void dropout_kernel(PixelRows<const T> x, PhiloxKey key, float rate, float scale, const float* scalars,
+                               int rows, int channels, PixelRows<T> y) {
+  const auto step = static_cast<uint32_t>(scalars == nullptr ? 0.0f : scalars[kStep]);
   for_each_pack(rows, channels, [&](int row, int c) {
-    const bool keeps = dropout_keeps(key, static_cast<int64_t>(row) * channels + c, rate);
+    const bool keeps = dropout_keeps(key, step, static_cast<int64_t>(row) * channels + c, rate);
     *y.at(row, c) = from_float<T>(keeps ? to_float(*x.at(row, c)) * scale : 0.0f);
   });
 }
@@ -182,14 +183,15 @@ void CudaBackend::relu_backward(const Tensor& y, const Tensor& dy, const Tensor&
   });
 }
 
-void CudaBackend::dropout(const Tensor& x, PhiloxKey key, double rate, const Tensor& y) {
+void CudaBackend::dropout(const Tensor& x, PhiloxKey key, double rate, const Tensor& scalars, const Tensor& y) {
   check_same_shape(x, y, "dropout");
+  if (scalars.defined()) check_scalars(scalars, "dropout");
   RIFFLE_CHECK(rate >= 0 && rate < 1, "dropout rate ", rate, " is not in [0, 1)");
   dispatch_dtype(dtype(), [&](auto sample) {
     using T = decltype(sample);
     const RowLaunch shape = row_launch(x.pixels(), x.channels(), properties_.multiprocessors);
     launch("dropout", dropout_kernel<T>, shape.grid, shape.block, 0, rows_of<const T>(x), key, rate, 1 / (1 - rate),
-           x.pixels(), x.channels(), rows_of<T>(y));
+           scalars.defined() ? scalars.data<float>() : nullptr, x.pixels(), x.channels(), rows_of<T>(y));
   });
 }
 

@@ -8,6 +8,7 @@
 #include "core/check.h"
 #include "data/augment_color.h"
 #include "data/augment_policy.h"
+#include "data/orientation.h"
 
 namespace riffle {
 namespace {
@@ -77,7 +78,7 @@ class StepApplier {
     source_ = nullptr;
   }
   void apply_all(const std::vector<DrawnOp>& drawn, const std::string& interpolation, int fill) {
-    const Sampling sampling{parse_interpolation(interpolation), static_cast<uint8_t>(fill)};
+    const Sampling sampling{parse_affine_interpolation(interpolation), static_cast<uint8_t>(fill)};
     for (const DrawnOp& op : drawn) apply_op(owned(), op, sampling);
   }
 
@@ -146,6 +147,7 @@ bool sets_size(const TransformStep& step) {
 }
 
 Image TrainTransform::apply(const Image& image, RandomStream& random) const {
+  if (exif_orientation && image.orientation != kUpright) return apply(upright(image), random);
   RIFFLE_CHECK(size > 0, "size ", size);
   StepApplier applier(*this, image, random);
   for (const TransformStep& step : steps) std::visit(applier, step);

@@ -84,6 +84,8 @@ struct TrainTransform {
   std::vector<TransformStep> steps{RandomResizedCrop{}, Flip{}};
   std::array<uint8_t, 3> mean_colour{124, 116, 104};  // what normalises to about 0, in R, G, B (or gray first)
 
+  bool exif_orientation = false;  // turn images upright first
+
   Image apply(const Image& image, RandomStream& random) const;
 };
 

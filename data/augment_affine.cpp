@@ -162,16 +162,16 @@ Image turned(const Image& image, int quarters) {
 
 }  // namespace
 
-Interpolation parse_interpolation(const std::string& name) {
-  if (name == "nearest") return Interpolation::kNearest;
-  if (name == "bilinear") return Interpolation::kBilinear;
+AffineInterpolation parse_affine_interpolation(const std::string& name) {
+  if (name == "nearest") return AffineInterpolation::kNearest;
+  if (name == "bilinear") return AffineInterpolation::kBilinear;
   fail_usage("interpolation is '", name, "'; expected nearest or bilinear");
 }
 
 Image transform_affine(const Image& image, const AffineMap& map, const Sampling& sampling) {
   RIFFLE_CHECK(image.channels == 1 || image.channels == 3, "image of ", image.channels, " channels");
   const bool gray = image.channels == 1;
-  if (sampling.interpolation == Interpolation::kBilinear)
+  if (sampling.interpolation == AffineInterpolation::kBilinear)
     return gray ? sample_bilinear<1>(image, map, sampling.fill) : sample_bilinear<3>(image, map, sampling.fill);
   if (map[1] == 0 && map[3] == 0) return sample_nearest_separable(image, map, sampling.fill);
   return gray ? sample_nearest<1>(image, map, sampling.fill) : sample_nearest<3>(image, map, sampling.fill);

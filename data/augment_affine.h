@@ -9,11 +9,11 @@
 
 namespace riffle {
 
-enum class Interpolation { kNearest, kBilinear };
-Interpolation parse_interpolation(const std::string& name);  // "nearest", "bilinear"
+enum class AffineInterpolation { kNearest, kBilinear };
+AffineInterpolation parse_affine_interpolation(const std::string& name);  // "nearest", "bilinear"
 
 struct Sampling {
-  Interpolation interpolation = Interpolation::kNearest;
+  AffineInterpolation interpolation = AffineInterpolation::kNearest;
   uint8_t fill = 0;  // of every channel
 };
 

@@ -2,6 +2,7 @@
 // uses the same library with the same defaults; stricter than Pillow on corrupt data.
 #include <csetjmp>
 #include <cstdio>
+#include <cstring>
 
 #include <jpeglib.h>
 
@@ -9,6 +10,7 @@
 
 #include "core/check.h"
 #include "data/decoders.h"
+#include "data/orientation.h"
 
 namespace riffle {
 namespace {
@@ -75,6 +77,17 @@ void choose_output_space(jpeg_decompress_struct& decoder, int channels) {
   decoder.do_fancy_upsampling = TRUE;
 }
 
+int orientation_of(const jpeg_decompress_struct& decoder) {
+  constexpr size_t kHeader = 6;  // "Exif" and two zeros, then TIFF
+  for (const jpeg_marker_struct* marker = decoder.marker_list; marker != nullptr; marker = marker->next) {
+    if (marker->marker == JPEG_APP0 + 1 && marker->data_length > kHeader &&
+        std::memcmp(marker->data, "Exif\0", 6) == 0) {
+      return exif_orientation(marker->data + kHeader, marker->data_length - kHeader);
+    }
+  }
+  return kUpright;
+}
+
 // Decodes into objects that the caller owns: libjpeg leaves by longjmp, which runs no destructors of this frame.
 // Returns false with the manager's message set. check_image_size() may throw: no libjpeg frame is on the stack then.
 bool decode_into(jpeg_decompress_struct& decoder, ErrorManager& manager, const uint8_t* bytes, size_t size,
@@ -82,6 +95,7 @@ bool decode_into(jpeg_decompress_struct& decoder, ErrorManager& manager, const u
   if (setjmp(manager.escape) != 0) return false;
   jpeg_create_decompress(&decoder);
   jpeg_mem_src(&decoder, bytes, static_cast<unsigned long>(size));
+  jpeg_save_markers(&decoder, JPEG_APP0 + 1, 0xFFFF);
   jpeg_read_header(&decoder, TRUE);
   check_image_size(path, decoder.image_height, decoder.image_width);
   choose_output_space(decoder, channels);
@@ -89,6 +103,7 @@ bool decode_into(jpeg_decompress_struct& decoder, ErrorManager& manager, const u
 
   const size_t width = decoder.output_width;
   image = Image(static_cast<int>(decoder.output_height), static_cast<int>(width), channels);
+  image.orientation = orientation_of(decoder);
   const bool direct = decoder.output_components == channels;
   if (!direct) row.resize(width * 7);  // a row as decoded (up to 4 channels), and the same in RGB
   while (decoder.output_scanline < decoder.output_height) {

@@ -8,6 +8,7 @@
 
 #include "core/check.h"
 #include "data/decoders.h"
+#include "data/orientation.h"
 
 namespace riffle {
 namespace {
@@ -45,7 +46,8 @@ struct Reader {
   std::vector<uint8_t> pixels;  // as libpng gives them
   std::vector<png_bytep> rows;
   uint32_t height = 0, width = 0;
-  int channels = 0;   // of `pixels`: 1 to 4, the last of 2 or 4 being alpha
+  int channels = 0;  // of `pixels`: 1 to 4, the last of 2 or 4 being alpha
+  int orientation = kUpright;
   bool wide = false;  // 16-bit samples, big-endian; gray only
 
   ~Reader() { png_destroy_read_struct(&png, &info, nullptr); }
@@ -62,6 +64,12 @@ void request_plain_samples(Reader& reader) {
   png_read_update_info(reader.png, reader.info);
 }
 
+int orientation_of(png_structp png, png_infop info) {
+  png_uint_32 size = 0;
+  png_bytep exif = nullptr;
+  return png_get_eXIf_1(png, info, &size, &exif) != 0 ? exif_orientation(exif, size) : kUpright;
+}
+
 // Returns false with the failure's message set. libpng leaves by longjmp, which runs no destructors of this frame, so
 // everything that owns memory lives in `reader`.
 bool read(Reader& reader, const std::string& path) {
@@ -72,6 +80,7 @@ bool read(Reader& reader, const std::string& path) {
   reader.width = png_get_image_width(reader.png, reader.info);
   check_image_size(path, reader.height, reader.width);
   request_plain_samples(reader);
+  reader.orientation = orientation_of(reader.png, reader.info);
 
   reader.channels = png_get_channels(reader.png, reader.info);
   const size_t row_bytes = png_get_rowbytes(reader.png, reader.info);
@@ -85,6 +94,7 @@ bool read(Reader& reader, const std::string& path) {
 
 Image convert(const Reader& reader, int channels) {
   Image image(static_cast<int>(reader.height), static_cast<int>(reader.width), channels);
+  image.orientation = reader.orientation;
   const size_t count = static_cast<size_t>(reader.height) * reader.width;
   const auto in_step = static_cast<size_t>(reader.wide ? 2 : reader.channels);
   const bool gray_input = reader.channels <= 2;

@@ -8,8 +8,11 @@
 
 namespace riffle {
 
+inline constexpr int kUpright = 1;  // EXIF's orientation of pixels that need no turning
+
 struct Image {
   int height = 0, width = 0, channels = 0;
+  int orientation = kUpright;   // EXIF's, as the file says; the pixels are as stored. See data/orientation.h
   std::vector<uint8_t> pixels;  // (height, width, channels)
 
   Image() = default;
@@ -21,7 +24,8 @@ struct Image {
 };
 
 // Decodes a JPEG or PNG, recognised by its first bytes (ImageNet has a PNG named .JPEG), as Pillow's convert("RGB") or
-// convert("L") would: `channels` is 3 or 1. Exact mode: islow DCT, fancy upsampling; EXIF orientation is ignored.
+// convert("L") would: `channels` is 3 or 1. Exact mode: islow DCT, fancy upsampling; EXIF orientation is
+// reported, not applied.
 // Throws Error with `path` in the message: empty, truncated, corrupt, or a format we do not read (named where known).
 Image decode_image(const uint8_t* bytes, size_t size, const std::string& path, int channels);
 

@@ -1,188 +1,12 @@
-// Pillow's antialiased bilinear resize, bit for bit: weights in double, rounded to 22-bit fixed point; a horizontal
-// pass to 8 bits, then a vertical one. The two inner loops are compiled for AVX2 as well; integers make them agree
-// exactly.
+// Sizes and boxes of resizing, and which implementation an interpolation means.
 #include "data/resize.h"
 
-#include <algorithm>
 #include <cmath>
-#include <cstring>
 #include <limits>
 
 #include "core/check.h"
 
-#if defined(__x86_64__) && defined(__GNUC__)
-#define RIFFLE_RESIZE_AVX2 1
-#else
-#define RIFFLE_RESIZE_AVX2 0
-#endif
-
 namespace riffle {
-namespace {
-
-// Pixels are 8 bits, and two more keep the sum of weights, about 1, times 255 inside an int32.
-constexpr int kPrecisionBits = 32 - 8 - 2;
-constexpr int32_t kHalf = 1 << (kPrecisionBits - 1);
-
-// out[i] = sum over t < counts[i] of in[firsts[i] + t] * weights[i * taps + t] / 2^22, for one axis.
-struct Filter {
-  int taps = 0;
-  std::vector<int> firsts, counts;
-  std::vector<int32_t> weights;
-};
-
-// The triangle filter of radius max(1, scale), for outputs first .. first + count - 1 of `out_size`. Rounds as Pillow
-// does, by adding a half and truncating, which is not lround() everywhere.
-// NOLINTBEGIN(bugprone-incorrect-roundings)
-Filter triangle_filter(int in_size, int out_size, int first, int count) {
-  const double scale = static_cast<double>(in_size) / out_size;
-  const double support = std::max(scale, 1.0);  // antialiasing: shrinking averages over a wider window
-  const double inverse_support = 1.0 / support;
-  Filter filter;
-  filter.taps = static_cast<int>(std::ceil(support)) * 2 + 1;
-  filter.firsts.resize(static_cast<size_t>(count));
-  filter.counts.resize(static_cast<size_t>(count));
-  filter.weights.resize(static_cast<size_t>(count) * static_cast<size_t>(filter.taps));
-  std::vector<double> exact(static_cast<size_t>(filter.taps));
-
-  for (int i = 0; i < count; ++i) {
-    const double center = (first + i + 0.5) * scale;
-    const int begin = std::max(static_cast<int>(center - support + 0.5), 0);
-    const int end = std::min(static_cast<int>(center + support + 0.5), in_size);
-    double sum = 0;
-    for (int t = 0; t < end - begin; ++t) {
-      const double distance = std::abs((t + begin - center + 0.5) * inverse_support);
-      exact[static_cast<size_t>(t)] = distance < 1.0 ? 1.0 - distance : 0.0;
-      sum += exact[static_cast<size_t>(t)];
-    }
-    int32_t* weights = filter.weights.data() + static_cast<size_t>(i) * static_cast<size_t>(filter.taps);
-    for (int t = 0; t < end - begin; ++t) {
-      const double weight = sum != 0 ? exact[static_cast<size_t>(t)] / sum : 0;
-      weights[t] = static_cast<int32_t>(0.5 + weight * (1 << kPrecisionBits));
-    }
-    filter.firsts[static_cast<size_t>(i)] = begin;
-    filter.counts[static_cast<size_t>(i)] = end - begin;
-  }
-  return filter;
-}
-// NOLINTEND(bugprone-incorrect-roundings)
-
-inline uint8_t to_pixel(int32_t sum) {
-  return static_cast<uint8_t>(std::min(sum >> kPrecisionBits, 255));  // weights, and so sums, are never negative
-}
-
-// Four channels at a time: a pixel's three and its neighbour's first, which is computed and then overwritten.
-using Int4 = int32_t __attribute__((vector_size(16)));
-using Byte4 = uint8_t __attribute__((vector_size(4)));
-
-// One row, RGB. Reads one byte past the last pixel of `in` and writes one past that of `out`.
-inline __attribute__((always_inline)) void filter_row_rgb(const Filter& filter, const uint8_t* in, uint8_t* out) {
-  const size_t count = filter.firsts.size();
-  const int32_t* weights = filter.weights.data();
-  for (size_t i = 0; i < count; ++i, weights += filter.taps, out += 3) {
-    const uint8_t* pixel = in + static_cast<size_t>(filter.firsts[i]) * 3;
-    Int4 sum = {kHalf, kHalf, kHalf, kHalf};
-    for (int t = 0; t < filter.counts[i]; ++t, pixel += 3) {
-      Byte4 bytes;
-      std::memcpy(&bytes, pixel, 4);
-      sum += __builtin_convertvector(bytes, Int4) * weights[t];
-    }
-    sum >>= kPrecisionBits;
-    const Int4 over = sum > 255;
-    const Byte4 result = __builtin_convertvector((sum & ~over) | (over & 255), Byte4);
-    std::memcpy(out, &result, 4);
-  }
-}
-
-inline __attribute__((always_inline)) void filter_row_gray(const Filter& filter, const uint8_t* in, uint8_t* out) {
-  const size_t count = filter.firsts.size();
-  const int32_t* weights = filter.weights.data();
-  for (size_t i = 0; i < count; ++i, weights += filter.taps) {
-    int32_t sum = kHalf;
-    for (int t = 0; t < filter.counts[i]; ++t) sum += in[filter.firsts[i] + t] * weights[t];
-    out[i] = to_pixel(sum);
-  }
-}
-
-// One output row from `count` input rows `pitch` bytes apart; columns are independent, so this is one long vector.
-inline __attribute__((always_inline)) void filter_column_block(const int32_t* weights, int count, const uint8_t* in,
-                                                               size_t pitch, size_t width, uint8_t* out) {
-  constexpr size_t kBlock = 256;  // sums that stay in the first-level cache
-  int32_t sums[kBlock];
-  for (size_t begin = 0; begin < width; begin += kBlock) {
-    const size_t length = std::min(kBlock, width - begin);
-    for (size_t x = 0; x < length; ++x) sums[x] = kHalf;
-    const uint8_t* row = in + begin;
-    for (int t = 0; t < count; ++t, row += pitch) {
-      const int32_t weight = weights[t];
-      for (size_t x = 0; x < length; ++x) sums[x] += row[x] * weight;
-    }
-    for (size_t x = 0; x < length; ++x) out[begin + x] = to_pixel(sums[x]);
-  }
-}
-
-struct InnerLoops {
-  void (*row_rgb)(const Filter&, const uint8_t*, uint8_t*);
-  void (*row_gray)(const Filter&, const uint8_t*, uint8_t*);
-  void (*column_block)(const int32_t*, int, const uint8_t*, size_t, size_t, uint8_t*);
-};
-
-#if RIFFLE_RESIZE_AVX2
-__attribute__((target("avx2"))) void row_rgb_avx2(const Filter& filter, const uint8_t* in, uint8_t* out) {
-  filter_row_rgb(filter, in, out);
-}
-__attribute__((target("avx2"))) void row_gray_avx2(const Filter& filter, const uint8_t* in, uint8_t* out) {
-  filter_row_gray(filter, in, out);
-}
-__attribute__((target("avx2"))) void column_block_avx2(const int32_t* weights, int count, const uint8_t* in,
-                                                       size_t pitch, size_t width, uint8_t* out) {
-  filter_column_block(weights, count, in, pitch, width, out);
-}
-#endif
-
-InnerLoops inner_loops(ResizeLoops choice) {
-#if RIFFLE_RESIZE_AVX2
-  if (choice == ResizeLoops::kBest && __builtin_cpu_supports("avx2"))
-    return {row_rgb_avx2, row_gray_avx2, column_block_avx2};
-#endif
-  static_cast<void>(choice);
-  return {filter_row_rgb, filter_row_gray, filter_column_block};
-}
-
-// Rows of packed pixels inside a larger image.
-struct Rows {
-  const uint8_t* data;
-  size_t pitch;
-  int height;
-};
-
-// (rows.height, ..., channels) -> (rows.height, filter outputs, channels), packed.
-void resize_horizontally(const InnerLoops& loops, const Rows& rows, int in_width, int channels, const Filter& filter,
-                         uint8_t* out) {
-  const size_t in_bytes = static_cast<size_t>(in_width) * static_cast<size_t>(channels);
-  const size_t out_bytes = filter.firsts.size() * static_cast<size_t>(channels);
-  std::vector<uint8_t> padded_in(in_bytes + 1), padded_out(out_bytes + 1);  // see filter_row_rgb
-  for (int y = 0; y < rows.height; ++y, out += out_bytes) {
-    const uint8_t* in = rows.data + static_cast<size_t>(y) * rows.pitch;
-    if (channels == 1) {
-      loops.row_gray(filter, in, out);
-      continue;
-    }
-    std::memcpy(padded_in.data(), in, in_bytes);
-    loops.row_rgb(filter, padded_in.data(), padded_out.data());
-    std::memcpy(out, padded_out.data(), out_bytes);
-  }
-}
-
-void resize_vertically(const InnerLoops& loops, const Rows& rows, const Filter& filter, size_t row_bytes,
-                       uint8_t* out) {
-  const int32_t* weights = filter.weights.data();
-  for (size_t i = 0; i < filter.firsts.size(); ++i, weights += filter.taps, out += row_bytes) {
-    const uint8_t* in = rows.data + static_cast<size_t>(filter.firsts[i]) * rows.pitch;
-    loops.column_block(weights, filter.counts[i], in, rows.pitch, row_bytes, out);
-  }
-}
-
-}  // namespace
 
 void check_box(const CropBox& box, int height, int width) {
   RIFFLE_CHECK(box.height > 0 && box.width > 0 && box.top >= 0 && box.left >= 0 && box.height <= height - box.top &&
@@ -191,74 +15,40 @@ void check_box(const CropBox& box, int height, int width) {
                width, " image");
 }
 
-Image resize_bilinear_window(const Image& image, const CropBox& box, int height, int width, const CropBox& window,
-                             ResizeLoops choice) {
-  const InnerLoops loops = inner_loops(choice);
-  check_box(box, image.height, image.width);
-  check_box(window, height, width);
-  RIFFLE_CHECK(image.channels == 1 || image.channels == 3, "image of ", image.channels, " channels");
-  const bool horizontal = width != box.width, vertical = height != box.height;
-  const auto channels = static_cast<size_t>(image.channels);
-  const size_t image_pitch = static_cast<size_t>(image.width) * channels;
-  const size_t out_bytes = static_cast<size_t>(window.width) * channels;
-  Image out(window.height, window.width, image.channels);
+Image resize_window(const Image& image, int height, int width, const CropBox& window, Interpolation interpolation,
+                    ResizeLoops loops) {
+  if (interpolation == Interpolation::kOpenCvBilinear || interpolation == Interpolation::kOpenCvBicubic)
+    return resize_opencv_window(image, height, width, window, interpolation, loops);
+  return resize_pillow_window(image, {0, 0, image.height, image.width}, height, width, window, interpolation, loops);
+}
 
-  // The input rows that the window needs, from the window's first column where that axis keeps its size.
-  Filter rows_filter;
-  int first_row = window.top, row_count = window.height;
-  if (vertical) {
-    rows_filter = triangle_filter(box.height, height, window.top, window.height);
-    first_row = rows_filter.firsts.front();
-    row_count = rows_filter.firsts.back() + rows_filter.counts.back() - first_row;
-    for (int& first : rows_filter.firsts) first -= first_row;
-  }
-  const int first_column = box.left + (horizontal ? 0 : window.left);
-  const size_t offset =
-      static_cast<size_t>(box.top + first_row) * image_pitch + static_cast<size_t>(first_column) * channels;
-  Rows rows{image.pixels.data() + offset, image_pitch, row_count};
-
-  std::vector<uint8_t> narrowed;
-  if (horizontal) {
-    const Filter columns_filter = triangle_filter(box.width, width, window.left, window.width);
-    if (vertical) narrowed.resize(static_cast<size_t>(row_count) * out_bytes);
-    uint8_t* target = vertical ? narrowed.data() : out.pixels.data();
-    resize_horizontally(loops, rows, box.width, image.channels, columns_filter, target);
-    rows = {target, out_bytes, row_count};
-  }
-  if (vertical) {
-    resize_vertically(loops, rows, rows_filter, out_bytes, out.pixels.data());
-  } else if (!horizontal) {
-    for (int y = 0; y < window.height; ++y)
-      std::memcpy(out.pixels.data() + static_cast<size_t>(y) * out_bytes,
-                  rows.data + static_cast<size_t>(y) * image_pitch, out_bytes);
-  }
-  return out;
+Image resize(const Image& image, int height, int width, Interpolation interpolation) {
+  return resize_window(image, height, width, {0, 0, height, width}, interpolation);
 }
 
 Image resize_bilinear(const Image& image, const CropBox& box, int height, int width) {
-  return resize_bilinear_window(image, box, height, width, {0, 0, height, width});
+  return resize_pillow_window(image, box, height, width, {0, 0, height, width}, Interpolation::kPillowBilinear);
 }
 
-Image resize_bilinear(const Image& image, int height, int width) {
-  return resize_bilinear(image, {0, 0, image.height, image.width}, height, width);
-}
-
-ImageSize short_edge_size(int height, int width, int size) {
-  const auto long_edge = [&](int64_t longer, int64_t shorter) {
-    const int64_t edge = size * longer / shorter;
+ImageSize short_edge_size(int height, int width, int size, ResizeRounding rounding) {
+  const auto long_edge = [&](int longer, int shorter) {
+    const int64_t truncated = int64_t{size} * longer / shorter;
+    // The order of the double operations is the original programs'; it decides where the exact result is a half.
+    const double half_up = std::floor(static_cast<double>(size) / shorter * longer + 0.5);
+    const double edge = rounding == ResizeRounding::kHalfUp ? half_up : static_cast<double>(truncated);
     if (edge > std::numeric_limits<int>::max())
       fail("the image is ", height, "x", width, ", too narrow: with a short edge of ", size, " its long edge would be ",
-           edge, " pixels");
+           static_cast<int64_t>(edge), " pixels");
     return static_cast<int>(edge);
   };
   return width <= height ? ImageSize{long_edge(height, width), size} : ImageSize{size, long_edge(width, height)};
 }
 
-Image resize_short_edge(const Image& image, int size) {
+Image resize_short_edge(const Image& image, int size, Interpolation interpolation, ResizeRounding rounding) {
   RIFFLE_CHECK(size > 0 && image.height > 0 && image.width > 0, "short edge ", size, " from ", image.height, "x",
                image.width);
-  const ImageSize target = short_edge_size(image.height, image.width, size);
-  return resize_bilinear(image, target.height, target.width);
+  const ImageSize target = short_edge_size(image.height, image.width, size, rounding);
+  return resize(image, target.height, target.width, interpolation);
 }
 
 }  // namespace riffle

@@ -1,4 +1,4 @@
-// Bilinear resampling of a part of the output, for transforms that would crop the rest away.
+// Resampling of a part of the output, for transforms that would crop the rest away, as Pillow does it and as OpenCV.
 #pragma once
 
 #include "data/transform.h"
@@ -8,9 +8,16 @@ namespace riffle {
 // The inner loops' instruction set: the best that the CPU has, or (for tests) the one that every CPU has.
 enum class ResizeLoops { kBest, kBaseline };
 
-// crop(resize_bilinear(image, box, height, width), window), computing only the window's pixels.
-Image resize_bilinear_window(const Image& image, const CropBox& box, int height, int width, const CropBox& window,
-                             ResizeLoops loops = ResizeLoops::kBest);
+// crop(resize(image, height, width, interpolation), window), computing only the window's pixels.
+Image resize_window(const Image& image, int height, int width, const CropBox& window, Interpolation interpolation,
+                    ResizeLoops loops = ResizeLoops::kBest);
+
+// The same of the part of `image` inside `box`, with one of Pillow's filters.
+Image resize_pillow_window(const Image& image, const CropBox& box, int height, int width, const CropBox& window,
+                           Interpolation interpolation, ResizeLoops loops = ResizeLoops::kBest);
+// With one of OpenCV's.
+Image resize_opencv_window(const Image& image, int height, int width, const CropBox& window,
+                           Interpolation interpolation, ResizeLoops loops = ResizeLoops::kBest);
 
 // Throws unless `box` is a non-empty part of a height x width image.
 void check_box(const CropBox& box, int height, int width);
@@ -19,6 +26,6 @@ void check_box(const CropBox& box, int height, int width);
 struct ImageSize {
   int height, width;
 };
-ImageSize short_edge_size(int height, int width, int size);
+ImageSize short_edge_size(int height, int width, int size, ResizeRounding rounding = ResizeRounding::kTruncate);
 
 }  // namespace riffle

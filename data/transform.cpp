@@ -7,6 +7,7 @@
 #include <utility>
 
 #include "core/check.h"
+#include "data/orientation.h"
 #include "data/pixel_loops.h"
 #include "data/resize.h"
 
@@ -17,10 +18,10 @@ size_t row_bytes(const Image& image) {
   return static_cast<size_t>(image.width) * static_cast<size_t>(image.channels);
 }
 
-// Python's round() of a half-integer n/2: to the even neighbour.
-int round_half(int n) {
-  const int down = n >> 1;
-  return n % 2 == 0 ? down : down + (down & 1);
+// Half of a margin of n >= 0 pixels: rounded down, or as Python's round() does, to the even neighbour.
+int half_margin(int n, CropOffset offset) {
+  const int down = n / 2;
+  return n % 2 == 0 || offset == CropOffset::kFloor ? down : down + down % 2;
 }
 
 }  // namespace
@@ -51,11 +52,11 @@ Image pad_zero(const Image& image, int border) {
   return window_with_zeros(image, -border, -border, image.height + 2 * border, image.width + 2 * border);
 }
 
-Image center_crop(const Image& image, int height, int width) {
+Image center_crop(const Image& image, int height, int width, CropOffset offset) {
   RIFFLE_CHECK(height > 0 && width > 0, "crop of ", height, "x", width);
   // Where an axis is too short torchvision pads the smaller half before, then crops nothing.
-  const auto offset = [](int in, int out) { return out > in ? -((out - in) / 2) : round_half(in - out); };
-  return window_with_zeros(image, offset(image.height, height), offset(image.width, width), height, width);
+  const auto start = [&](int in, int out) { return out > in ? -((out - in) / 2) : half_margin(in - out, offset); };
+  return window_with_zeros(image, start(image.height, height), start(image.width, width), height, width);
 }
 
 void flip_horizontal(Image& image) {
@@ -96,6 +97,7 @@ CropBox draw_crop(const RandomResizedCrop& parameters, int height, int width, Ra
 }
 
 Image EvalTransform::apply(const Image& image) const {
+  if (exif_orientation && image.orientation != kUpright) return apply(upright(image));
   RIFFLE_CHECK(resize >= 0 && crop > 0, "resize ", resize, ", crop ", crop);
   if (resize == 0) {
     if (image.height != crop || image.width != crop)
@@ -103,11 +105,14 @@ Image EvalTransform::apply(const Image& image) const {
            crop, " already");
     return image;
   }
-  const ImageSize resized = short_edge_size(image.height, image.width, resize);
-  if (resized.height < crop || resized.width < crop) return center_crop(resize_short_edge(image, resize), crop, crop);
+  const ImageSize resized = short_edge_size(image.height, image.width, resize, rounding);
+  if (resized.height < crop || resized.width < crop) {
+    return center_crop(resize_short_edge(image, resize, interpolation, rounding), crop, crop, crop_offset);
+  }
   // The same as resizing and then cropping, without computing what the crop drops.
-  const CropBox window{round_half(resized.height - crop), round_half(resized.width - crop), crop, crop};
-  return resize_bilinear_window(image, {0, 0, image.height, image.width}, resized.height, resized.width, window);
+  const CropBox window{half_margin(resized.height - crop, crop_offset), half_margin(resized.width - crop, crop_offset),
+                       crop, crop};
+  return resize_window(image, resized.height, resized.width, window, interpolation);
 }
 
 }  // namespace riffle

@@ -3,7 +3,9 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <string>
+#include <vector>
 
 #include "core/rng.h"
 #include "data/image.h"
@@ -15,15 +17,37 @@ struct CropBox {
   int top = 0, left = 0, height = 0, width = 0;
 };
 
-// Pillow's Image.resize with BILINEAR (antialiased triangle filter, 8-bit fixed point, horizontal pass first), of the
-// part of `image` inside `box`, bit-exact with Pillow: https://github.com/python-pillow/Pillow (libImaging/Resample.c).
-Image resize_bilinear(const Image& image, const CropBox& box, int height, int width);
-Image resize_bilinear(const Image& image, int height, int width);
+// The filter of a resize and whose pixels it equals: Pillow's antialias when they shrink, OpenCV's do not.
+enum class Interpolation { kPillowBilinear, kPillowBicubic, kOpenCvBilinear, kOpenCvBicubic };
+// Of the resized long edge: torchvision's int(size * long / short), or int(size / short * long + 0.5) of Megvii and
+// tensorpack.
+enum class ResizeRounding { kTruncate, kHalfUp };
+// Of half the margin of the centre crop: Python's round() (torchvision, Megvii), or int() (tensorpack).
+enum class CropOffset { kHalfToEven, kFloor };
 
-// torchvision's Resize(size): the short edge becomes `size`, the long one int(size * long / short) (truncated).
-Image resize_short_edge(const Image& image, int size);
-// torchvision's CenterCrop: pads with zeros if smaller; offsets round half to even, as Python's round().
-Image center_crop(const Image& image, int height, int width);
+// The names in configurations, checkpoints and on the command line.
+const char* name_of(Interpolation interpolation);  // "pillow-bilinear", "pillow-bicubic", "opencv-bilinear", ...
+const char* name_of(ResizeRounding rounding);      // "truncate", "half-up"
+const char* name_of(CropOffset offset);            // "half-to-even", "floor"
+const std::vector<std::string>& interpolation_names();
+const std::vector<std::string>& rounding_names();
+const std::vector<std::string>& crop_offset_names();
+// Nothing where `name` is none of the names.
+std::optional<Interpolation> find_interpolation(const std::string& name);
+std::optional<ResizeRounding> find_rounding(const std::string& name);
+std::optional<CropOffset> find_crop_offset(const std::string& name);
+
+// Pillow's Image.resize (antialiased, 8-bit fixed point, horizontal pass first) and OpenCV's cv::resize with INTER_LINEAR
+// or INTER_CUBIC (fixed point of its own, no antialiasing), bit-exact: docs/preprocessing.md.
+Image resize(const Image& image, int height, int width, Interpolation interpolation);
+// With Pillow's bilinear filter, of the part of `image` inside `box`.
+Image resize_bilinear(const Image& image, const CropBox& box, int height, int width);
+
+// The short edge becomes `size`; the long one keeps the aspect, rounded. By default torchvision's Resize(size).
+Image resize_short_edge(const Image& image, int size, Interpolation interpolation = Interpolation::kPillowBilinear,
+                        ResizeRounding rounding = ResizeRounding::kTruncate);
+// torchvision's CenterCrop: pads with zeros if smaller; `offset` says how half the margin is rounded if larger.
+Image center_crop(const Image& image, int height, int width, CropOffset offset = CropOffset::kHalfToEven);
 void flip_horizontal(Image& image);
 Image crop(const Image& image, const CropBox& box);
 Image pad_zero(const Image& image, int border);
@@ -45,8 +69,13 @@ CropBox draw_crop(const RandomResizedCrop& parameters, int height, int width, Ra
 struct EvalTransform {
   int resize = 256;
   int crop = 224;
+  Interpolation interpolation = Interpolation::kPillowBilinear;
+  ResizeRounding rounding = ResizeRounding::kTruncate;
+  CropOffset crop_offset = CropOffset::kHalfToEven;
+  bool exif_orientation = false;  // turn images upright first; nobody does for ImageNet
 
   Image apply(const Image& image) const;
+  bool operator==(const EvalTransform& other) const;
 };
 
 }  // namespace riffle

@@ -6,7 +6,7 @@
 
 namespace riffle {
 
-// The mask is a pure function of (context.seed, context.step, layer).
+// The mask is a pure function of (context.seed, the step among context.scalars, context.batch, layer).
 Variable dropout(const Context& context, const std::string& name, const Variable& x, double rate, uint64_t layer);
 
 }  // namespace riffle

@@ -78,7 +78,7 @@ double number(const std::string& word) {
 }
 
 Sampling sampling_of(const std::string& interpolation, const std::string& fill) {
-  return {parse_interpolation(interpolation), static_cast<uint8_t>(number(fill))};
+  return {parse_affine_interpolation(interpolation), static_cast<uint8_t>(number(fill))};
 }
 
 Image apply_golden(Image image, const Words& words) {

@@ -40,8 +40,7 @@ CheckpointMetadata example() {
 void expect_equal(const CheckpointMetadata& actual, const CheckpointMetadata& expected) {
   EXPECT_TRUE(actual.model == expected.model);
   EXPECT_EQ(actual.classes, expected.classes);
-  EXPECT_EQ(actual.preprocessing.resize, expected.preprocessing.resize);
-  EXPECT_EQ(actual.preprocessing.crop, expected.preprocessing.crop);
+  EXPECT_TRUE(actual.preprocessing == expected.preprocessing) << to_json(actual.preprocessing);
   EXPECT_EQ(actual.normalisation.scale, expected.normalisation.scale);
   EXPECT_EQ(actual.normalisation.mean, expected.normalisation.mean);
   EXPECT_EQ(actual.normalisation.std, expected.normalisation.std);
@@ -123,7 +122,8 @@ TEST(Metadata, SurvivesAFile) {
   converted.classes.assign(1000, "n01440764");
   converted.normalisation = {};
   converted.normalisation.reverse_channels = true;
-  converted.preprocessing = {256, 224};
+  converted.preprocessing = {256, 224, Interpolation::kOpenCvBicubic, ResizeRounding::kHalfUp, CropOffset::kFloor,
+                             true};
   converted.training.reset();
   converted.metrics.reset();
   converted.config_yaml.clear();
@@ -156,6 +156,30 @@ TEST(Metadata, WeightsAreAsTrainedUnlessItSaysOtherwise) {
   EXPECT_FALSE(metadata_from_json(json, "a.safetensors").averaged);
   json["weights"] = "swa";
   expect_message(reading(json), {"'weights' is \"swa\"", "\"raw\" or \"ema\""});
+}
+
+TEST(Metadata, EveryPreprocessingSurvives) {
+  CheckpointMetadata metadata = example();
+  for (const std::string& interpolation : interpolation_names())
+    for (const std::string& rounding : rounding_names())
+      for (const std::string& crop_offset : crop_offset_names()) {
+        metadata.preprocessing = {256, 224, find_interpolation(interpolation).value(), find_rounding(rounding).value(),
+                                  find_crop_offset(crop_offset).value()};
+        expect_equal(through_a_file(metadata), metadata);
+        const Json expected{{"resize", 256},
+                            {"crop", 224},
+                            {"interpolation", interpolation},
+                            {"rounding", rounding},
+                            {"crop_offset", crop_offset},
+                            {"exif_orientation", false}};
+        EXPECT_EQ(to_json(metadata).at("preprocessing"), expected);
+      }
+}
+
+TEST(Metadata, PreprocessingOfOlderFilesIsTorchvisions) {
+  Json json = to_json(example());
+  json["preprocessing"] = {{"resize", 256}, {"crop", 224}, {"interpolation", "pillow-bilinear"}};
+  EXPECT_TRUE(metadata_from_json(json, "a.safetensors").preprocessing == EvalTransform{});
 }
 
 TEST(Metadata, NamesEachMissingField) {
@@ -209,7 +233,14 @@ TEST(Metadata, SaysWhatWouldBeAccepted) {
   expect_message(with("/normalisation/std", Json::array({0.0})), {"'normalisation.std'", "> 0"});
   expect_message(with("/normalisation/scale", 0), {"'normalisation.scale' is 0", "> 0"});
   expect_message(with("/normalisation/channel_order", "rbg"), {"\"rbg\"", "\"rgb\" or \"bgr\""});
-  expect_message(with("/preprocessing/interpolation", "opencv-bicubic"), {"\"opencv-bicubic\"", "\"pillow-bilinear\""});
+  expect_message(with("/preprocessing/interpolation", "nearest"),
+                 {"'preprocessing.interpolation' is \"nearest\"", "\"pillow-bilinear\"", "\"opencv-bicubic\""});
+  expect_message(with("/preprocessing/rounding", "up"),
+                 {"'preprocessing.rounding' is \"up\"", "\"truncate\", \"half-up\""});
+  expect_message(with("/preprocessing/crop_offset", 0), {"'preprocessing.crop_offset' is 0", "text"});
+  expect_message(with("/preprocessing/exif_orientation", 6),
+                 {"'preprocessing.exif_orientation' is 6", "true or false"});
+  expect_message(with("/preprocessing/crop_offset", "ceil"), {"\"ceil\"", "\"half-to-even\", \"floor\""});
   expect_message(with("/preprocessing/crop", 0), {"'preprocessing.crop' is 0", "from 1"});
   expect_message(with("/training/step", -1), {"'training.step' is -1"});
   expect_message(with("/config", Json(std::vector<int>(1000, 1))), {"'config' is array of 1000"});

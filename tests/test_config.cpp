@@ -149,6 +149,7 @@ data:
   prefetch: 7
   repeats: 2
   max_bad_images: 0
+  exif_orientation: true
 normalisation: {scale: 1, mean: [0.1], std: [0.2]}
 augment: {size: 28, transforms: [{pad_and_crop: 2}, {flip: 0.25}]}
 eval: {resize: 0, crop: 28, batch: 10, every_epochs: 2}
@@ -161,6 +162,7 @@ train: {duration: 30ep, batch: 64, label_smoothing: 0.1, seed: 18446744073709551
 const char* const kPolynomialRecipe = R"(
 normalisation: {channel_order: bgr}
 augment: {transforms: [{random_resized_crop: {scale: [0.2, 0.9], ratio: [0.5, 2]}}]}
+eval: {interpolation: opencv-bicubic, rounding: half-up, crop_offset: floor}
 schedule: {kind: polynomial, final_lr: 0.001, power: 2}
 )";
 
@@ -277,8 +279,14 @@ TEST(Config, Preprocessing) {
   EXPECT_EQ(crop.ratio.max, 2);
   EXPECT_EQ(resized.mean_colour, (std::array<uint8_t, 3>{104, 116, 124}));  // bgr: the first mean is blue's
 
-  EXPECT_EQ(step.eval_transform().resize, 0);
-  EXPECT_EQ(step.eval_transform().crop, 28);
+  EvalTransform unresized{0, 28};
+  unresized.exif_orientation = true;
+  EXPECT_TRUE(step.eval_transform() == unresized);
+  EXPECT_TRUE(train.exif_orientation);
+  EXPECT_FALSE(resized.exif_orientation);
+  EXPECT_TRUE(parse_config("eval: {}\n", "x.yaml", {}).eval_transform() == EvalTransform{});
+  EXPECT_TRUE(polynomial.eval_transform() ==
+              (EvalTransform{256, 224, Interpolation::kOpenCvBicubic, ResizeRounding::kHalfUp, CropOffset::kFloor}));
 }
 
 TEST(Recipes, AllRead) {

@@ -133,6 +133,9 @@ TEST(ConfigErrors, Bounds) {
                               "data.repeats=0",
                               "eval.resize=-1",
                               "eval.crop=0",
+                              "eval.interpolation=bilinear",
+                              "eval.rounding=up",
+                              "eval.crop_offset=ceil",
                               "eval.batch=-1",
                               "eval.every_epochs=0",
                               "optimizer.momentum=-0.1",
@@ -274,6 +277,17 @@ TEST(ConfigErrors, SettingsThatNothingReads) {
             "default, 0");
 }
 
+TEST(ConfigErrors, ResizingThatDoesNotHappen) {
+  for (const char* setting : {"interpolation: opencv-bilinear", "rounding: half-up", "crop_offset: floor"}) {
+    const std::string text(setting), key = text.substr(0, text.find(':')), value = text.substr(key.size() + 2);
+    const std::string message = file_error("eval: {resize: 0, " + text + "}\n");
+    EXPECT_EQ(message.rfind(join("x.yaml:1:", 21 + key.size(), ": eval.", key, " is ", value, ", but "), 0), 0u)
+        << message;
+    EXPECT_NE(message.find("eval.resize is 0: images are not resized; expected its default, "), std::string::npos)
+        << message;
+  }
+}
+
 TEST(ConfigErrors, FilesThatAreNoText) {
   const std::string folder = std::filesystem::temp_directory_path().string();
   for (const char* name : {"/riffle-no-text.safetensors", "/riffle-no-text.pth"}) {
@@ -285,12 +299,6 @@ TEST(ConfigErrors, FilesThatAreNoText) {
     EXPECT_NE(message.find("expected a YAML configuration"), std::string::npos) << message;
     EXPECT_EQ(message.find("a checkpoint") != std::string::npos, std::string(name) == "/riffle-no-text.safetensors");
   }
-}
-
-TEST(ConfigErrors, Fp16RepeatsOneBatchOnly) {
-  EXPECT_EQ(file_error("train: {precision: fp16}\noptimizer: {accumulate: 2}\n"),
-            "x.yaml:1:20: train.precision is fp16 and optimizer.accumulate 2; a batch whose gradients overflow is "
-            "repeated, and only one can be: expected optimizer.accumulate=1, or train.precision=bf16");
 }
 
 TEST(ConfigErrors, CheckedTogetherBlameTheOverride) {

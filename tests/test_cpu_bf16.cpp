@@ -28,8 +28,8 @@ struct Product {
   bool accumulate;
 };
 
-constexpr int64_t kGap = 3;          // of each row, never read or written
-constexpr float kSentinel = 12345;   // in the gaps of c
+constexpr int64_t kGap = 3;         // of each row, never read or written
+constexpr float kSentinel = 12345;  // in the gaps of c
 
 // The matrices of one product, with gaps in their rows: NaN in those of a and b.
 struct Operands {
@@ -85,7 +85,7 @@ void expect_product(const Product& p, const Operands& before, const Operands& af
 }
 
 TEST_F(CpuBF16, ProductsAreThoseOfRoundedInputs) {
-  const int64_t sizes[][3] = {{1, 1, 1},    {12, 32, 2},   {13, 33, 3},   {7, 15, 31},    {5, 16, 33},
+  const int64_t sizes[][3] = {{1, 1, 1},     {12, 32, 2},   {13, 33, 3},   {7, 15, 31},     {5, 16, 33},
                               {121, 58, 58}, {64, 129, 24}, {58, 58, 255}, {130, 116, 257}, {3, 200, 515}};
   for (const Transpose a : {Transpose::kNo, Transpose::kYes}) {
     for (const Transpose b : {Transpose::kNo, Transpose::kYes}) {

@@ -61,8 +61,8 @@ std::vector<Tensor> new_parts(Backend& backend, const Shape& shape, const std::v
 class Recording {
  public:
   explicit Recording(const Context& context)
-      : context_{context.backend, context.tape ? context.tape : &unused_, context.training, context.seed,
-                 context.step} {}
+      : context_{context.backend, context.tape ? context.tape : &unused_, context.training, context.seed, context.batch,
+                 context.scalars} {}
   const Context& context() const { return context_; }
 
  private:

@@ -201,8 +201,8 @@ const std::vector<Mistake>& pooling_mistakes() {
   static const std::vector<Mistake> all{
       {"relu to another shape", [](Backend& b, const Maker& t) { b.relu(t(kX), t(kY)); }},
       {"relu_backward of another shape", [](Backend& b, const Maker& t) { b.relu_backward(t(kX), t(kY), t(kX)); }},
-      {"dropout to another shape", [](Backend& b, const Maker& t) { b.dropout(t(kX), {}, 0.5, t(kY)); }},
-      {"dropout of everything", [](Backend& b, const Maker& t) { b.dropout(t(kX), {}, 1.0, t(kX)); }},
+      {"dropout to another shape", [](Backend& b, const Maker& t) { b.dropout(t(kX), {}, 0.5, {}, t(kY)); }},
+      {"dropout of everything", [](Backend& b, const Maker& t) { b.dropout(t(kX), {}, 1.0, {}, t(kX)); }},
       {"max_pool to a wrong size",
        [](Backend& b, const Maker& t) { b.max_pool(t(kX), kWindow, t(kX), t.integers(kX, DType::kU8)); }},
       {"max_pool with float winners", [](Backend& b, const Maker& t) { b.max_pool(t(kX), kWindow, t(kY), t(kY)); }},

@@ -2,6 +2,7 @@
 #include <algorithm>
 
 #include "tests/parity.h"
+#include "tests/step_scalars.h"
 
 namespace riffle {
 namespace {
@@ -63,7 +64,11 @@ TEST_P(PoolingParity, Dropout) {
           const std::vector<float> values = test.draw(shape);
           const Argument y = in_place ? test.in_place(shape, layout, values) : test.output(shape, kPacked);
           const Argument x = in_place ? y : test.input(shape, layout, values);
-          test.run([&](Backend& b, Side side) { b.dropout(x[side], key, rate, y[side]); });
+          HostStepScalars scalars;
+          scalars.step = rate == 0.5 ? kStepModulus - 1 : 0;
+          test.run([&](Backend& b, Side side) {
+            b.dropout(x[side], key, rate, rate == 0.2 ? Tensor{} : step_scalars(b, scalars), y[side]);
+          });
           // A bound relative to each value is also a test of the mask: zeros must be zeros, and only they.
           std::vector<double> bounds = test.expected(y);
           for (double& bound : bounds) bound = std::abs(bound) * 4 * kRounding;

@@ -301,7 +301,7 @@ TEST(ThreadCount, ElementwiseAndPooling) {
     r.keep(y);
     r.backend().relu_backward(y, dy, dx);
     r.keep(dx);
-    r.backend().dropout(x, RandomStream(1, RandomPurpose::kDropout).key(), 0.2, y);
+    r.backend().dropout(x, RandomStream(1, RandomPurpose::kDropout).key(), 0.2, Tensor{}, y);
     r.keep(y);
     const Shape pooled_shape = strided(kLarge);
     const Tensor pooled = r.output(pooled_shape), winner = r.backend().empty(pooled_shape, DType::kU8);

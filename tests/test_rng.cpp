@@ -214,7 +214,7 @@ TEST(Dropout, KeepsWithItsProbability) {
   constexpr int kDraws = 100000;
   for (float rate : {0.0f, 0.2f, 0.5f}) {
     int kept = 0;
-    for (int64_t i = 0; i < kDraws; ++i) kept += dropout_keeps(key, i, rate) ? 1 : 0;
+    for (int64_t i = 0; i < kDraws; ++i) kept += dropout_keeps(key, /*step=*/0, i, rate) ? 1 : 0;
     const double keep = 1.0 - rate;
     EXPECT_NEAR(kept / static_cast<double>(kDraws), keep, 5 * std::sqrt(keep * rate / kDraws)) << "rate " << rate;
   }

@@ -131,7 +131,7 @@ class TwoParameters : public Module {
 };
 
 void take_step(Optimizer& optimizer, double lr) {
-  optimizer.begin(lr, /*ema_decay=*/0);
+  optimizer.begin(/*step=*/0, lr, /*ema_decay=*/0);
   optimizer.step();
 }
 
@@ -144,13 +144,13 @@ TEST(Optimizer, UnscalesGradientsAndSkipsThoseThatOverflowed) {
   section.weight_decay = 0;
   Optimizer optimizer(*backend, module, section, /*skip_not_finite=*/true);
   module.set_gradients(*backend, {4, 0}, {2});
-  optimizer.begin(0.5, 0, /*loss_scale=*/4);
+  optimizer.begin(/*step=*/0, 0.5, 0, /*loss_scale=*/4);
   optimizer.step();
   EXPECT_TRUE(optimizer.read_applied());
   EXPECT_EQ(download(*backend, module.bias.value), (std::vector<float>{3 - 0.5f * 0.5f}));
   const std::vector<float> weight = download(*backend, module.weight.value);
   module.set_gradients(*backend, {kInfinity, 0}, {2});
-  optimizer.begin(0.5, 0, /*loss_scale=*/4);
+  optimizer.begin(/*step=*/0, 0.5, 0, /*loss_scale=*/4);
   optimizer.step();
   EXPECT_FALSE(optimizer.read_applied());
   EXPECT_EQ(download(*backend, module.weight.value), weight);

@@ -33,8 +33,8 @@ void run_devices(const DeviceOptions& options) {
   const DeviceChoice choice = make_backend(options.request);
   std::cout << "riffle  " << kVersion << '\n'
             << "cpu     " << cpu_model() << '\n'
-            << "        instruction set " << cpu_isa() << ", " << default_cpu_threads()
-            << " threads by default, " << (cpu_has_bf16() ? "fp32 and bf16" : "fp32") << ", oneDNN " << one_dnn_version() << '\n'
+            << "        instruction set " << cpu_isa() << ", " << default_cpu_threads() << " threads by default, "
+            << (cpu_has_bf16() ? "fp32 and bf16" : "fp32") << ", oneDNN " << one_dnn_version() << '\n'
             << "        memory " << format_bytes(memory_bytes("MemTotal")) << ", available "
             << format_bytes(memory_bytes("MemAvailable")) << '\n';
   const char* title = "cuda    ";

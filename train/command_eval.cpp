@@ -9,6 +9,7 @@
 #include "train/evaluator.h"
 #include "train/label_map.h"
 #include "train/loaded_model.h"
+#include "train/preprocessing_options.h"
 #include "train/progress.h"
 #include "train/run_folder.h"
 #include "train/whole_number.h"
@@ -17,11 +18,10 @@ namespace riffle {
 namespace {
 
 const char* const kFooter =
-    "Every image of the data is used exactly once, with the checkpoint's own preprocessing. Labels are matched by "
-    "class\n"
-    "name; the data may have fewer classes than the network.\n"
+    "Every image of the data is used exactly once, with the checkpoint's own preprocessing unless options say\n"
+    "otherwise. Labels are matched by class name; the data may have fewer classes than the network.\n"
     "JSON keys: images, top1_correct, top5_correct, top1, top5 (fractions from 0 to 1), loss (mean cross-entropy),\n"
-    "images_per_s, device.\n"
+    "images_per_s, device, weights (\"raw\" or \"ema\"), preprocessing (what was used).\n"
     "Examples:\n"
     "  riffle eval runs/a/checkpoints/best.safetensors                    on the data it was trained with\n"
     "  riffle eval best.safetensors --data folder:/data/imagenet --json -";
@@ -29,10 +29,11 @@ const char* const kFooter =
 struct EvalOptions {
   std::string checkpoint, data, split, weights, json;
   int64_t batch = 64;
+  PreprocessingOptions preprocessing;
   DeviceOptions device;
 };
 
-nlohmann::json to_json(const EvalResult& result, const std::string& device) {
+nlohmann::json to_json(const EvalResult& result, const std::string& device, const CheckpointMetadata& metadata) {
   const MetricSums& sums = result.sums;
   return {{"images", sums.images},
           {"top1", sums.top1()},
@@ -41,7 +42,9 @@ nlohmann::json to_json(const EvalResult& result, const std::string& device) {
           {"top5_correct", sums.top5_correct},
           {"loss", sums.loss()},
           {"images_per_s", result.images_per_s()},
-          {"device", device}};
+          {"device", device},
+          {"weights", metadata.averaged ? "ema" : "raw"},
+          {"preprocessing", to_json(metadata.preprocessing)}};
 }
 
 void run_eval(const EvalOptions& options) {
@@ -50,7 +53,8 @@ void run_eval(const EvalOptions& options) {
   std::ostream& log = json_to_output ? std::cerr : std::cout;
   if (!options.json.empty() && !json_to_output) check_text_file(options.json);
   const DeviceChoice device = options.device.open(log);
-  const LoadedModel model = load_for_inference(*device.backend, options.checkpoint, options.weights);
+  LoadedModel model = load_for_inference(*device.backend, options.checkpoint, options.weights);
+  model.metadata.preprocessing = options.preprocessing.override_of(model.metadata.preprocessing, model.path);
   const std::unique_ptr<Dataset> data = open_evaluation_data(model.metadata, model.path, options.data, options.split);
   const LabelMap labels = match_classes(data->classes(), model.metadata.classes, data->description());
   if (!options.weights.empty()) log << "weights     " << options.weights << '\n';
@@ -69,7 +73,7 @@ void run_eval(const EvalOptions& options) {
   progress.line("result      " + describe(result));
 
   if (options.json.empty()) return;
-  const std::string text = to_json(result, device.backend->description()).dump() + "\n";
+  const std::string text = to_json(result, device.backend->description(), model.metadata).dump() + "\n";
   if (json_to_output) {
     std::cout << text;
   } else {
@@ -95,6 +99,7 @@ void add_eval_command(CLI::App& app) {
       ->capture_default_str();
   command->add_option("--json", options->json, "Write the result as JSON to FILE, or to standard output if it is -")
       ->type_name("FILE|-");
+  options->preprocessing.add_to(*command);
   options->device.add_to(*command);
   options->device.add_precision_to(*command);
   command->footer(kFooter);

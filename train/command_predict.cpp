@@ -12,6 +12,7 @@
 #include "train/image_paths.h"
 #include "train/label_map.h"
 #include "train/predictor.h"
+#include "train/preprocessing_options.h"
 #include "train/text.h"
 #include "train/whole_number.h"
 
@@ -23,9 +24,8 @@ const char* const kFooter =
     "folder:DIR, whose validation images are shown with their true labels.\n"
     "--json prints one object a line: {\"path\", \"predictions\": [{\"index\", \"name\", \"probability\"}, ...]}, "
     "with\n"
-    "\"label\": {\"index\", \"name\"} for a data set. An unreadable image is reported on standard error; the others "
-    "are\n"
-    "predicted, and the exit code is 1.\n"
+    "\"label\": {\"index\", \"name\"} for a data set, and \"preprocessing\" where options change the checkpoint's. An\n"
+    "unreadable image is reported on standard error; the others are predicted, and the exit code is 1.\n"
     "--tensor verifies conversions: 'images' is u8 RGB (N,H,W,3), normalised as the checkpoint says but never "
     "resized.\n"
     "Examples:\n"
@@ -38,6 +38,7 @@ struct PredictOptions {
   std::vector<std::string> paths;
   int64_t top_k = 5, limit = 0;
   bool json = false;
+  PreprocessingOptions preprocessing;
   DeviceOptions device;
 };
 
@@ -84,14 +85,16 @@ Inputs find_inputs(const PredictOptions& options, const LoadedModel& model) {
   return inputs;
 }
 
+// preprocessing: null where it is the checkpoint's own.
 void print_json(const std::string& path, const PredictionOutput& output, int64_t label,
-                const std::vector<std::string>& names) {
+                const std::vector<std::string>& names, const nlohmann::json& preprocessing) {
   nlohmann::json line{{"path", path}, {"predictions", nlohmann::json::array()}};
   for (const Prediction& p : output.classes) {
     line["predictions"].push_back(
         {{"index", p.index}, {"name", names[static_cast<size_t>(p.index)]}, {"probability", p.probability}});
   }
   if (label >= 0) line["label"] = {{"index", label}, {"name", names[static_cast<size_t>(label)]}};
+  if (!preprocessing.is_null()) line["preprocessing"] = preprocessing;
   // A path need not be UTF-8, JSON must be.
   std::cout << line.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace) << '\n';
 }
@@ -109,7 +112,9 @@ void print_text(const std::string& path, const PredictionOutput& output, int64_t
   }
 }
 
-void predict_images(const PredictOptions& options, const DeviceChoice& device, const LoadedModel& model) {
+// changed_preprocessing: of the checkpoint, or null.
+void predict_images(const PredictOptions& options, const DeviceChoice& device, const LoadedModel& model,
+                    const nlohmann::json& changed_preprocessing) {
   const Inputs inputs = find_inputs(options, model);
   Predictor predictor(*device.backend, model, options.top_k, device.threads);
   const std::vector<std::string>& names = model.metadata.classes;
@@ -126,8 +131,12 @@ void predict_images(const PredictOptions& options, const DeviceChoice& device, c
         std::cerr << "riffle: error: " << outputs[i].error << '\n';
         continue;
       }
-      const auto print = options.json ? print_json : print_text;
-      print(batch[i].path, outputs[i], inputs.true_class(batch[i]), names);
+      const int64_t label = inputs.true_class(batch[i]);
+      if (options.json) {
+        print_json(batch[i].path, outputs[i], label, names, changed_preprocessing);
+      } else {
+        print_text(batch[i].path, outputs[i], label, names);
+      }
     }
     std::cout << std::flush;
   }
@@ -171,9 +180,12 @@ void run_predict(const PredictOptions& options) {
   if (!options.logits.empty()) const AtomicFile probe(options.logits);  // throws now rather than after the work
   // Standard output holds the predictions alone, so that it can be piped.
   const DeviceChoice device = options.device.open(std::cerr);
-  const LoadedModel model = load_for_inference(*device.backend, options.checkpoint, options.weights);
+  LoadedModel model = load_for_inference(*device.backend, options.checkpoint, options.weights);
   if (options.tensor.empty()) {
-    predict_images(options, device, model);
+    const EvalTransform used = options.preprocessing.override_of(model.metadata.preprocessing, model.path);
+    const bool changed = !(used == model.metadata.preprocessing);
+    model.metadata.preprocessing = used;
+    predict_images(options, device, model, changed ? to_json(used) : nlohmann::json());
   } else {
     predict_tensor(options, *device.backend, model);
   }
@@ -204,6 +216,8 @@ void add_predict_command(CLI::App& app) {
   tensor->needs(logits);
   logits->needs(tensor);
   for (CLI::Option* of_images : {top_k, limit, json}) tensor->excludes(of_images);
+  options->preprocessing.add_to(*command);
+  options->preprocessing.exclude(*command, *tensor);
   options->device.add_to(*command);
   options->device.add_precision_to(*command);
   command->footer(kFooter);

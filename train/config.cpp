@@ -66,11 +66,19 @@ TrainTransform Config::train_transform() const {
   for (size_t c = 0; c < std::min(means.size(), transform.mean_colour.size()); ++c)
     transform.mean_colour[c] =
         static_cast<uint8_t>(std::lround(std::clamp(means[c] / normalisation.scale, 0.0, 255.0)));
+  transform.exif_orientation = data.exif_orientation;
   return transform;
 }
 
 EvalTransform Config::eval_transform() const {
-  return {eval.resize, eval.crop};
+  EvalTransform transform;
+  transform.resize = eval.resize;
+  transform.crop = eval.crop;
+  transform.interpolation = find_interpolation(eval.interpolation).value();  // one of its names: config_fields.cpp
+  transform.rounding = find_rounding(eval.rounding).value();
+  transform.crop_offset = find_crop_offset(eval.crop_offset).value();
+  transform.exif_orientation = data.exif_orientation;
+  return transform;
 }
 
 }  // namespace riffle

@@ -41,8 +41,9 @@ struct DataSection {
   std::vector<std::string> class_names;  // empty: the data's own
   int loader_threads = 0;                // 0: half the CPU threads
   int prefetch = 4;
-  int repeats = 1;               // of a sample, in a row
-  int64_t max_bad_images = 100;  // an epoch, in training
+  int repeats = 1;                // of a sample, in a row
+  int64_t max_bad_images = 100;   // an epoch, in training
+  bool exif_orientation = false;  // apply it
 };
 
 struct NormalisationSection {
@@ -59,6 +60,9 @@ struct AugmentSection {  // of training images
 struct EvalSection {
   int resize = 256;  // short edge; 0: no resizing
   int crop = 224;
+  std::string interpolation = "pillow-bilinear";  // see data/transform.h
+  std::string rounding = "truncate";
+  std::string crop_offset = "half-to-even";
   int64_t batch = 0;     // 0: the training batch
   int every_epochs = 1;  // evaluate every N epochs, and after the last
 };

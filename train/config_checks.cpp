@@ -91,11 +91,6 @@ void check_images(const Config& config, const ConfigSources& sources) {
 }
 
 void check_optimizer(const Config& config, const ConfigSources& sources) {
-  if (config.train.precision == "fp16" && config.optimizer.accumulate > 1) {
-    fail_usage(sources.of({"train.precision", "optimizer.accumulate"}), ": train.precision is fp16 and ",
-               "optimizer.accumulate ", config.optimizer.accumulate, "; a batch whose gradients overflow is repeated, ",
-               "and only one can be: expected optimizer.accumulate=1, or train.precision=bf16");
-  }
   if (config.optimizer.nesterov && config.optimizer.momentum == 0) {
     fail_usage(sources.of({"optimizer.momentum"}), ": optimizer.nesterov is true, but optimizer.momentum is 0; ",
                "expected a momentum such as 0.9");
@@ -104,11 +99,21 @@ void check_optimizer(const Config& config, const ConfigSources& sources) {
 
 // A setting that nothing reads is a mistake that nobody notices, so it is an error; its default is none, for resolved
 // configurations spell every default out.
-void check_is_default(const ConfigSources& sources, const char* path, double value, double by_default,
+template <class Value>
+void check_is_default(const ConfigSources& sources, const char* path, const Value& value, const Value& by_default,
                       const std::string& why_unused) {
   if (value == by_default) return;
   fail_usage(sources.of({path}), ": ", path, " is ", value_text(value), ", but ", why_unused,
              "; expected its default, ", value_text(by_default));
+}
+
+void check_unused_resizing(const Config& config, const ConfigSources& sources) {
+  const EvalSection &eval = config.eval, defaults;
+  if (eval.resize != 0) return;
+  const std::string why_unused = "eval.resize is 0: images are not resized";
+  check_is_default(sources, "eval.interpolation", eval.interpolation, defaults.interpolation, why_unused);
+  check_is_default(sources, "eval.rounding", eval.rounding, defaults.rounding, why_unused);
+  check_is_default(sources, "eval.crop_offset", eval.crop_offset, defaults.crop_offset, why_unused);
 }
 
 void check_unused_schedule(const Config& config, const ConfigSources& sources) {
@@ -171,6 +176,7 @@ void check_config(const Config& config, const ConfigSources& sources) {
   check_optimizer(config, sources);
   check_schedule(config, sources);
   check_transforms(config, sources);
+  check_unused_resizing(config, sources);
   check_unused_schedule(config, sources);
 }
 

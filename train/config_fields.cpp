@@ -100,7 +100,8 @@ void add_model(ModelSection& section, std::vector<Field>& fields) {
 }
 
 void add_data(DataSection& section, std::vector<Field>& fields) {
-  auto& [source, train_split, val_split, class_names, loader_threads, prefetch, repeats, max_bad_images] = section;
+  auto& [source, train_split, val_split, class_names, loader_threads, prefetch, repeats, max_bad_images,
+         exif_orientation] = section;
   const std::vector<std::string> splits{"train", "val", "test"};
   SectionTable table("data", fields);
   table.add("source", source, anything(),
@@ -117,6 +118,10 @@ void add_data(DataSection& section, std::vector<Field>& fields) {
       "How often in a row an epoch shows a sample, each time augmented anew; it then shows so much fewer samples.");
   table.add("max_bad_images", max_bad_images, at_least(0),
             "Unreadable images that an epoch of training skips, and names, before it gives up.");
+  table.add(
+      "exif_orientation", exif_orientation, anything(),
+      "Turn photographs upright as their EXIF data says, in training, evaluation and prediction. Off for ImageNet, "
+      "by convention; on for photographs from phones.");
 }
 
 void add_normalisation(NormalisationSection& section, std::vector<Field>& fields) {
@@ -137,11 +142,17 @@ void add_augment(AugmentSection& section, std::vector<Field>& fields) {
 }
 
 void add_eval(EvalSection& section, std::vector<Field>& fields) {
-  auto& [resize, crop, batch, every_epochs] = section;
+  auto& [resize, crop, interpolation, rounding, crop_offset, batch, every_epochs] = section;
   SectionTable table("eval", fields);
   table.add("resize", resize, between(0, kMaxPixels),
             "Length of the short edge after resizing, in pixels. 0: no resizing.");
   table.add("crop", crop, between(1, kMaxPixels), "Height and width of the centre crop, in pixels.");
+  table.add("interpolation", interpolation, choice(interpolation_names()),
+            "Whose resizing, with which filter: Pillow's (antialiased) or OpenCV's (not).");
+  table.add("rounding", rounding, choice(rounding_names()),
+            "Of the long edge after resizing: `truncate` (torchvision) or `half-up` (Megvii, tensorpack).");
+  table.add("crop_offset", crop_offset, choice(crop_offset_names()),
+            "Of half the margin that the crop leaves: `half-to-even` (torchvision, Megvii) or `floor` (tensorpack).");
   table.add("batch", batch, between(0, kMaxBatch), "Images a forward pass. 0: `train.batch`. Changes no result.");
   table.add("every_epochs", every_epochs, at_least(1), "Evaluate every so many epochs, and after the last.");
 }

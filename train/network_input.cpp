@@ -3,12 +3,12 @@
 
 namespace riffle {
 
-NetworkInput::NetworkInput(Backend& backend, const Normalisation& normalisation, Shape images)
-    : backend_(backend),
-      normalisation_(normalisation),
-      pixels_(backend.empty(images, DType::kU8)),
-      normalised_(backend.empty(images)),
-      labels_(backend.empty({images.n, 1, 1, 1}, DType::kI32)) {
+NetworkInput::NetworkInput(Backend& backend, const Normalisation& normalisation, Shape images, int batches)
+    : backend_(backend), normalisation_(normalisation), pixels_(backend.empty(images, DType::kU8)) {
+  for (int i = 0; i < batches; ++i) {
+    normalised_.push_back(backend.empty(images));
+    labels_.push_back(backend.empty({images.n, 1, 1, 1}, DType::kI32));
+  }
   const auto channels = static_cast<size_t>(images.c);
   RIFFLE_CHECK(normalisation.mean.size() == channels && normalisation.std.size() == channels, "the images have ",
                channels, " channels, the normalisation ", normalisation.mean.size(), " means and ",
@@ -18,7 +18,7 @@ NetworkInput::NetworkInput(Backend& backend, const Normalisation& normalisation,
 Variable NetworkInput::images(const uint8_t* pixels, int64_t count) {
   RIFFLE_CHECK(count >= 1 && count <= capacity().n, count, " images for a buffer of ", capacity());
   const Tensor target = pixels_.sample_slice(0, count);
-  const Tensor y = normalised_.sample_slice(0, count);
+  const Tensor y = normalised_[next_images_++ % normalised_.size()].sample_slice(0, count);
   backend_.upload(pixels, DType::kU8, target);
   backend_.normalize(target, Tensor{}, normalisation_, y);
   return Variable(y, /*requires_grad=*/false);
@@ -26,7 +26,7 @@ Variable NetworkInput::images(const uint8_t* pixels, int64_t count) {
 
 Tensor NetworkInput::labels(const int32_t* values, int64_t count) {
   RIFFLE_CHECK(count >= 1 && count <= capacity().n, count, " labels for a buffer of ", capacity().n);
-  const Tensor y = labels_.sample_slice(0, count);
+  const Tensor y = labels_[next_labels_++ % labels_.size()].sample_slice(0, count);
   backend_.upload(values, DType::kI32, y);
   return y;
 }

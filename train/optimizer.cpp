@@ -42,13 +42,14 @@ Optimizer::Optimizer(Backend& backend, Module& module, const OptimizerSection& s
   });
 }
 
-void Optimizer::begin(double lr, double ema_decay, double loss_scale) {
+void Optimizer::begin(int64_t step, double lr, double ema_decay, double loss_scale) {
   double values[kStepScalars] = {};
   values[kLearningRate] = lr;
   values[kEmaDecay] = ema_decay;
   values[kLossScale] = loss_scale;
   values[kGradScale] = 1 / loss_scale;
   values[kApply] = 1;
+  values[kStep] = static_cast<double>(step % kStepModulus);
   backend_.upload(values, DType::kF64, scalars_);
 }
 

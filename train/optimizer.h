@@ -23,8 +23,8 @@ class Optimizer {
   // skip_not_finite: a step whose gradients are not finite changes nothing; read_applied() tells.
   Optimizer(Backend& backend, Module& module, const OptimizerSection& section, bool skip_not_finite = false);
 
-  // Puts a step's numbers where the device reads them. Before the step's first forward pass.
-  void begin(double lr, double ema_decay, double loss_scale = 1);
+  // Puts the numbers of step `step`, from 0, where the device reads them. Before the step's first forward pass.
+  void begin(int64_t step, double lr, double ema_decay, double loss_scale = 1);
   // One update from the gradients that the backward passes left; forgets them afterwards.
   void step();
   // The global gradient norm of the last step before clipping, or 0 where clipping is off (it is not computed then).

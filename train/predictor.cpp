@@ -7,6 +7,7 @@
 #include <numeric>
 
 #include "data/image.h"
+#include "train/preprocessing_options.h"
 
 namespace riffle {
 namespace {
@@ -61,7 +62,8 @@ std::vector<PredictionOutput> Predictor::predict(const std::vector<PredictionInp
     try {
       images[at] = model_.metadata.preprocessing.apply(images[at]);
     } catch (const Error& error) {
-      outputs[at].error = join(inputs[at].path, ": ", error.what(), " (preprocessing stored in ", model_.path, ")");
+      outputs[at].error = join(inputs[at].path, ": ", error.what(), " (", model_.path, ", ",
+                               describe(model_.metadata.preprocessing), ")");
     }
   });
 

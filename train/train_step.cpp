@@ -24,10 +24,6 @@ TrainStep::TrainStep(Backend& backend, ShuffleNetV2& network, const TrainStepOpt
       average_(options.ema_decay > 0 ? std::make_unique<WeightAverage>(backend, network, options.ema_decay) : nullptr),
       metrics_(backend, options.batch, options.steps_between_reads * options.optimizer.accumulate,
                network.config().classes) {
-  if (options.scale_loss && options.optimizer.accumulate > 1)
-    fail_usage(
-        "optimizer.accumulate is ", options.optimizer.accumulate,
-        " with train.precision fp16, which repeats a batch whose gradients overflow and keeps only one; use bf16");
   if (options.scale_loss) loss_scale_.value = kFirstLossScale;
   fixed_bytes_ = backend.memory().bytes_in_use;
   network.zero_grad();
@@ -36,42 +32,43 @@ TrainStep::TrainStep(Backend& backend, ShuffleNetV2& network, const TrainStepOpt
 void TrainStep::begin(double lr) {
   RIFFLE_CHECK(!begun_, "the step before was not finished");
   lr_ = lr;
-  optimizer_.begin(lr, average_ ? average_->decay_at(finished_steps_ + 1) : 0, loss_scale_.value);
+  write_scalars();
   begun_ = true;
+}
+
+void TrainStep::write_scalars() {
+  optimizer_.begin(finished_steps_, lr_, average_ ? average_->decay_at(finished_steps_ + 1) : 0, loss_scale_.value);
 }
 
 void TrainStep::forward_backward(const Variable& x, const Tensor& labels) {
   const int accumulate = options_.optimizer.accumulate;
   RIFFLE_CHECK(begun_, "begin() comes before a step's batches");
-  RIFFLE_CHECK(batches_of_step_ < accumulate, "finish() must be called after ", accumulate, " batches");
-  x_ = x;
-  labels_ = labels;
+  RIFFLE_CHECK(batches_.size() < static_cast<size_t>(accumulate), "finish() must be called after ", accumulate,
+               " batches");
   replaying_ = replays(x, labels);  // then all of it happens in finish()
-  if (!replaying_) {
-    result_ = run_batch(x, labels);
-    if (accumulate > 1) metrics_.record(result_.losses, result_.logits, labels);
-  }
-  ++batches_of_step_;
+  batches_.push_back({x, labels});
+  if (replaying_) return;
+  const BatchResult result = run_batch(batches_.size() - 1);
+  metrics_.record(result.losses, result.logits, labels);
 }
 
 // Out of memory is said with the batch that would fit: it is what people can change.
-TrainStep::StepResult TrainStep::run_batch(const Variable& x, const Tensor& labels) {
+TrainStep::BatchResult TrainStep::run_batch(size_t index) {
   try {
-    return forward_and_backward(x, labels);
+    return forward_and_backward(index);
   } catch (const OutOfMemory& error) {
-    const int64_t batch = x.shape().n, fitting = error.largest_batch(batch, fixed_bytes_);
+    const int64_t batch = batches_[index].x.shape().n, fitting = error.largest_batch(batch, fixed_bytes_);
     fail(error.what(), "\n  this was a training step on a batch of ", batch, " images; ",
          fitting > 0 ? join("no batch above ", fitting, " can fit") : "not even a single one fits");
   }
 }
 
-TrainStep::StepResult TrainStep::forward_and_backward(const Variable& x, const Tensor& labels) {
-  const int accumulate = options_.optimizer.accumulate;
-  Context context{backend_, &tape_, /*training=*/true, options_.seed};
-  context.step = static_cast<uint64_t>(finished_steps_ * accumulate + batches_of_step_);
-  const Variable logits = network_.forward(context, x);
-  const Tensor losses = softmax_cross_entropy(context, logits, labels, options_.label_smoothing,
-                                              /*grad_scale=*/1.0 / accumulate, optimizer_.scalars());
+TrainStep::BatchResult TrainStep::forward_and_backward(size_t index) {
+  const Batch& batch = batches_[index];
+  const Context context{backend_, &tape_, /*training=*/true, options_.seed, index, optimizer_.scalars()};
+  const Variable logits = network_.forward(context, batch.x);
+  const Tensor losses = softmax_cross_entropy(context, logits, batch.labels, options_.label_smoothing,
+                                              /*grad_scale=*/1.0 / options_.optimizer.accumulate, optimizer_.scalars());
   std::unique_ptr<ProfileRange> range;  // of the node that runs
   tape_.backward([&](const std::string& name, const Tensor&) {
     range.reset();
@@ -86,8 +83,8 @@ void TrainStep::run_update() {
 }
 
 void TrainStep::finish() {
-  RIFFLE_CHECK(batches_of_step_ == options_.optimizer.accumulate, "a step of ", options_.optimizer.accumulate,
-               " batches has only seen ", batches_of_step_);
+  RIFFLE_CHECK(batches_.size() == static_cast<size_t>(options_.optimizer.accumulate), "a step of ",
+               options_.optimizer.accumulate, " batches has only seen ", batches_.size());
   for (;;) {
     if (replaying_) {
       graph_->replay();
@@ -95,21 +92,16 @@ void TrainStep::finish() {
       run_update();
     }
     if (gradients_were_finite()) break;
-    optimizer_.begin(lr_, average_ ? average_->decay_at(finished_steps_ + 1) : 0, loss_scale_.value);
-    if (replaying_) continue;
-    batches_of_step_ = 0;  // the same dropout mask again
-    result_ = run_batch(x_, labels_);
-    batches_of_step_ = 1;
+    write_scalars();
+    for (size_t i = 0; !replaying_ && i < batches_.size(); ++i) run_batch(i);
   }
   if (replaying_) {
-    result_ = graph_result_;
+    metrics_.record(graph_result_.losses, graph_result_.logits, graph_labels_);
   } else {
     ++ordinary_steps_;
   }
-  if (options_.optimizer.accumulate == 1) metrics_.record(result_.losses, result_.logits, labels_);
-  result_ = {};
+  batches_.clear();
   ++finished_steps_;
-  batches_of_step_ = 0;
   begun_ = false;
 }
 
@@ -129,7 +121,11 @@ bool TrainStep::gradients_were_finite() {
 }
 
 bool TrainStep::replays(const Variable& x, const Tensor& labels) {
-  if (!options_.cuda_graphs || !backend_.can_capture() || options_.optimizer.accumulate > 1) return false;
+  if (!options_.cuda_graphs || !backend_.can_capture()) return false;
+  if (options_.optimizer.accumulate > 1) {
+    execution_ = "no CUDA graph: a step accumulates several batches";
+    return false;
+  }
   // Two ordinary steps first: by then the allocator has all the memory that a step needs.
   if (!graph_ && !gave_up_ && ordinary_steps_ >= kStepsBeforeCapture) capture(x, labels);
   const auto same = [](const Tensor& a, const Tensor& b) { return a.raw() == b.raw() && a.shape() == b.shape(); };
@@ -145,14 +141,10 @@ void TrainStep::release_graph() {
 }
 
 void TrainStep::capture(const Variable& x, const Tensor& labels) {
-  if (network_.config().dropout > 0) {
-    gave_up_ = true;
-    execution_ = "no CUDA graph: dropout draws another mask each step";
-    return;
-  }
+  batches_.push_back({x, labels});
   try {
     graph_ = backend_.capture([&] {
-      graph_result_ = run_batch(x, labels);
+      graph_result_ = run_batch(0);
       run_update();
     });
     graph_x_ = x.value();
@@ -165,10 +157,12 @@ void TrainStep::capture(const Variable& x, const Tensor& labels) {
     graph_result_ = {};
     tape_.clear();
     network_.zero_grad();
-    if (++failed_captures_ < kCaptureAttempts) return;
-    gave_up_ = true;
-    execution_ = join("no CUDA graph: ", error.what());
+    if (++failed_captures_ == kCaptureAttempts) {
+      gave_up_ = true;
+      execution_ = join("no CUDA graph: ", error.what());
+    }
   }
+  batches_.clear();
 }
 
 }  // namespace riffle

@@ -4,6 +4,7 @@
 #include <cstdint>
 #include <memory>
 #include <string>
+#include <vector>
 
 #include "train/config.h"
 #include "train/metrics.h"
@@ -18,7 +19,7 @@ struct TrainStepOptions {
   double ema_decay = 0;      // 0: no moving average
   uint64_t seed = 0;         // of dropout
   int64_t batch = 1;         // images a forward pass
-  bool scale_loss = false;   // dynamically: for f16 gradients. Needs accumulate = 1
+  bool scale_loss = false;   // dynamically: for f16 gradients
   bool cuda_graphs = false;  // where the backend can capture and accumulate = 1
   int64_t steps_between_reads = 1;
 };
@@ -27,14 +28,14 @@ class TrainStep {
  public:
   TrainStep(Backend& backend, ShuffleNetV2& network, const TrainStepOptions& options);
 
-  // begin(), optimizer.accumulate times forward_backward(), finish(). Inputs stay alive and unchanged until finish()
-  // returns.
+  // begin(), optimizer.accumulate times forward_backward(), finish(). With scale_loss the inputs stay as they are
+  // until finish() returns, since it may compute all batches of a step again.
   void begin(double lr);
   // One of the optimizer.accumulate batches of a step. x (N,H,W,C), labels i32 (N,1,1,1). The gradient of a step is
   // that of the mean over all its images.
   void forward_backward(const Variable& x, const Tensor& labels);
-  // The update. With scale_loss a batch whose gradients were not finite is computed again with a smaller scale, so that
-  // no step is lost and the schedule sees nothing of it. Batch norm's running statistics see that batch again, as they do
+  // The update. With scale_loss a step whose gradients were not finite is computed again with a smaller scale, so that
+  // none is lost and the schedule sees nothing of it. Batch norm's running statistics see its batches again, as they do
   // in a step that other frameworks skip. Waits for the device then.
   void finish();
   // Of the last step, before clipping; 0 where clipping is off. Waits for the device.
@@ -59,12 +60,17 @@ class TrainStep {
     double value = 1;
     int64_t steps_since_change = 0;
   };
-  struct StepResult {
+  struct BatchResult {
     Tensor losses, logits;  // (N,1,1,1), (N,1,1,K)
   };
+  struct Batch {
+    Variable x;
+    Tensor labels;
+  };
 
-  StepResult run_batch(const Variable& x, const Tensor& labels);
-  StepResult forward_and_backward(const Variable& x, const Tensor& labels);
+  void write_scalars();
+  BatchResult run_batch(size_t index);
+  BatchResult forward_and_backward(size_t index);
   void run_update();
   bool replays(const Variable& x, const Tensor& labels);
   void capture(const Variable& x, const Tensor& labels);
@@ -79,17 +85,14 @@ class TrainStep {
   Tape tape_;
   int64_t fixed_bytes_ = 0;  // of memory: what does not depend on the batch
   int64_t finished_steps_ = 0;
-  int64_t batches_of_step_ = 0;
   bool begun_ = false;
   double lr_ = 0;
   LossScale loss_scale_;
-  Variable x_;     // of the step's last batch
-  Tensor labels_;  // likewise
-  StepResult result_;
+  std::vector<Batch> batches_;  // of the step so far, for computing them again
 
   std::unique_ptr<CapturedWork> graph_;  // of a whole step on graph_x_ and graph_labels_
   Tensor graph_x_, graph_labels_;
-  StepResult graph_result_;
+  BatchResult graph_result_;
   bool replaying_ = false;  // this step
   int failed_captures_ = 0;
   bool gave_up_ = false;        // capturing

@@ -119,7 +119,8 @@ Trainer::Trainer(Backend& backend, const Config& config, const TrainData& data, 
       learning_rate_(config.schedule, total_steps_, steps_per_epoch_),
       train_step_(backend, network_, train_step_options(config, steps_per_epoch_)),
       input_(backend, config.network_input(),
-             {config.train.batch, config.augment.size, config.augment.size, config.model.input_channels}),
+             {config.train.batch, config.augment.size, config.augment.size, config.model.input_channels},
+             config.train.precision == "fp16" ? config.optimizer.accumulate : 1),  // a step may be computed again
       evaluator_(backend, *data.val, data.val_labels.to_network,
                  evaluator_options(config, loader_threads(config, cpu_threads))),
       metadata_(make_metadata(config, network_, data.classes)) {}

@@ -56,10 +56,10 @@ void CpuBackend::pointwise_batch_norm_backward(const Tensor& x, const Tensor& w,
       const int64_t rows = std::min(kRows, parts[part].end - begin);
       norm_backward_rows(y, dz, {begin, begin + rows}, k, gradient, norm.relu, g, outputs);
       gemm_(Transpose::kYes, Transpose::kNo, outputs, inputs, rows, g, outputs, px + begin * x.ld(), x.ld(),
-           begin > parts[part].begin, sum, inputs);
+            begin > parts[part].begin, sum, inputs);
       if (pdx)
         gemm_(Transpose::kNo, Transpose::kNo, rows, inputs, outputs, g, outputs, pw, inputs,
-             write_dx == Write::kAccumulate, pdx + begin * dx.ld(), dx.ld());
+              write_dx == Write::kAccumulate, pdx + begin * dx.ld(), dx.ld());
     }
   });
   reduce_parts(partial.data<float>(), parts.count(), inputs * outputs, write_params, dw.data<float>());

@@ -146,7 +146,7 @@ void CpuBackend::conv2d(const Tensor& x, const Tensor& w, const Window& window, 
     for (int64_t group = 0; group < groups; ++group) {
       gather(g, px, rows, group, matrix);
       gemm_(Transpose::kNo, Transpose::kYes, pixels, g.group_outputs, g.patch(), matrix, g.patch(),
-           pw + group * g.group_outputs * g.patch(), g.patch(), false, out + group * g.group_outputs, g.outputs);
+            pw + group * g.group_outputs * g.patch(), g.patch(), false, out + group * g.group_outputs, g.outputs);
     }
     if (bias || epilogue.relu) simd_.bias_relu(out, g.outputs, pixels, g.outputs, bias, epilogue.relu);
   });
@@ -169,8 +169,8 @@ void CpuBackend::conv2d_backward_data(const Tensor& dy, const Tensor& w, const W
     for (int64_t row = n * g.out_height; row < (n + 1) * g.out_height; ++row) {
       for (int64_t group = 0; group < groups; ++group) {
         gemm_(Transpose::kNo, Transpose::kNo, g.out_width, g.patch(), g.group_outputs,
-             pdy + row * g.out_width * g.outputs + group * g.group_outputs, g.outputs,
-             pw + group * g.group_outputs * g.patch(), g.patch(), false, matrix, g.patch());
+              pdy + row * g.out_width * g.outputs + group * g.group_outputs, g.outputs,
+              pw + group * g.group_outputs * g.patch(), g.patch(), false, matrix, g.patch());
         for_each_run(
             g, row, group,
             [&](int64_t from, int64_t to, int64_t count) {
@@ -206,8 +206,8 @@ void CpuBackend::conv2d_backward_weights(const Tensor& x, const Tensor& dy, cons
       for (int64_t group = 0; group < groups; ++group) {
         gather(g, px, rows, group, matrix);
         gemm_(Transpose::kYes, Transpose::kNo, g.group_outputs, g.patch(), rows.size() * g.out_width,
-             pdy + rows.begin * g.out_width * g.outputs + group * g.group_outputs, g.outputs, matrix, g.patch(),
-             i > parts[part].begin, sum + group * g.group_outputs * g.patch(), g.patch());
+              pdy + rows.begin * g.out_width * g.outputs + group * g.group_outputs, g.outputs, matrix, g.patch(),
+              i > parts[part].begin, sum + group * g.group_outputs * g.patch(), g.patch());
       }
     }
   });

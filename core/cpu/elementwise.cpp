@@ -34,17 +34,19 @@ void CpuBackend::relu_backward(const Tensor& y, const Tensor& dy, const Tensor& 
   });
 }
 
-void CpuBackend::dropout(const Tensor& x, PhiloxKey key, double rate, const Tensor& y) {
+void CpuBackend::dropout(const Tensor& x, PhiloxKey key, double rate, const Tensor& scalars, const Tensor& y) {
   check_same_shape(x, y, "dropout");
+  if (scalars.defined()) check_scalars(scalars, "dropout");
   RIFFLE_CHECK(rate >= 0 && rate < 1, "dropout rate ", rate, " is not in [0, 1)");
   const float* px = x.data<float>();
   float* py = y.data<float>();
+  const auto step = static_cast<uint32_t>(scalars.defined() ? scalars.data<float>()[kStep] : 0.0f);
   const float limit = static_cast<float>(rate), scale = static_cast<float>(1 / (1 - rate));
   const Chunks chunks = row_chunks(x.pixels(), x.channels());
   parallel_(chunks.count(), [&](int64_t i) {
     for (int64_t r = chunks[i].begin; r < chunks[i].end; ++r)
       for (int64_t c = 0; c < x.channels(); ++c)
-        py[r * y.ld() + c] = dropout_keeps(key, r * x.channels() + c, limit) ? px[r * x.ld() + c] * scale : 0.0f;
+        py[r * y.ld() + c] = dropout_keeps(key, step, r * x.channels() + c, limit) ? px[r * x.ld() + c] * scale : 0.0f;
   });
 }
 

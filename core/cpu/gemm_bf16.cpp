@@ -12,12 +12,12 @@
 namespace riffle {
 namespace {
 
-constexpr int64_t kLanes = 16;                    // f32 sums, or pairs of bf16, in a vector
-constexpr int64_t kTileRows = 12;                 // of c, in registers: 12 x 2 sums, 2 vectors of b
-constexpr int64_t kTileColumns = 2 * kLanes;      // likewise
-constexpr int64_t kBlockRows = 10 * kTileRows;    // of a, packed: 60 KB
+constexpr int64_t kLanes = 16;                       // f32 sums, or pairs of bf16, in a vector
+constexpr int64_t kTileRows = 12;                    // of c, in registers: 12 x 2 sums, 2 vectors of b
+constexpr int64_t kTileColumns = 2 * kLanes;         // likewise
+constexpr int64_t kBlockRows = 10 * kTileRows;       // of a, packed: 60 KB
 constexpr int64_t kBlockColumns = 4 * kTileColumns;  // of b, packed: 64 KB
-constexpr int64_t kBlockPairs = 128;              // along k
+constexpr int64_t kBlockPairs = 128;                 // along k
 
 using Pair = uint32_t;  // two bf16, the one of the lower k in the lower half
 
@@ -107,8 +107,8 @@ void pack_transposed(const float* source, int64_t ld, int64_t rows, int64_t dept
         const float* in = source + (row + i) * ld + 2 * p;
         const int64_t rest = depth - 2 * p;
         const __m512 low = _mm512_maskz_loadu_ps(first_lanes(rest), in);
-        const __m512 high = rest > kLanes ? _mm512_maskz_loadu_ps(first_lanes(rest - kLanes), in + kLanes)
-                                          : _mm512_setzero_ps();
+        const __m512 high =
+            rest > kLanes ? _mm512_maskz_loadu_ps(first_lanes(rest - kLanes), in + kLanes) : _mm512_setzero_ps();
         words[i] = reinterpret_cast<__m512i>(_mm512_cvtne2ps_pbh(high, low));
       }
       transpose_words(words);
@@ -126,8 +126,8 @@ void multiply_tile(const PackedRows& a, const Pair* b, int64_t b_pitch, int64_t 
   const __mmask16 masks[2] = {first_lanes(columns), first_lanes(columns - kLanes)};
   for (int row = 0; row < kRows; ++row) {
     for (int half = 0; half < 2; ++half)
-      sums[row][half] = accumulate ? _mm512_maskz_loadu_ps(masks[half], c + row * ldc + half * kLanes)
-                                   : _mm512_setzero_ps();
+      sums[row][half] =
+          accumulate ? _mm512_maskz_loadu_ps(masks[half], c + row * ldc + half * kLanes) : _mm512_setzero_ps();
   }
   for (int64_t p = 0; p < pairs; ++p) {
     const auto b0 = reinterpret_cast<__m512bh>(_mm512_loadu_si512(b + p * b_pitch));
@@ -180,8 +180,8 @@ void gemm_bf16(Transpose transpose_a, Transpose transpose_b, int64_t m, int64_t 
           for (int64_t i = 0; i < rows; i += kTileRows) {
             const PackedRows tile{block.data + i * block.row_stride, block.row_stride, block.pair_stride};
             kMultiplyTile[smaller(kTileRows, rows - i) - 1](tile, packed_b + j, kBlockColumns, pairs,
-                                                            accumulate || depth > 0,
-                                                            c + (row + i) * ldc + column + j, ldc, columns - j);
+                                                            accumulate || depth > 0, c + (row + i) * ldc + column + j,
+                                                            ldc, columns - j);
           }
         }
       }

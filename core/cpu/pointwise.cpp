@@ -53,7 +53,7 @@ void CpuBackend::pointwise(const Tensor& x, const Tensor& w, const Epilogue& epi
     const Range rows = tiles.rows[i / tiles.columns.count()], columns = tiles.columns[i % tiles.columns.count()];
     float* out = py + rows.begin * y.ld() + columns.begin;
     gemm_(Transpose::kNo, Transpose::kYes, rows.size(), columns.size(), inputs, px + rows.begin * x.ld(), x.ld(),
-         pw + columns.begin * inputs, inputs, false, out, y.ld());
+          pw + columns.begin * inputs, inputs, false, out, y.ld());
     if (bias || epilogue.relu)
       simd_.bias_relu(out, y.ld(), rows.size(), columns.size(), bias ? bias + columns.begin : nullptr, epilogue.relu);
     if (moments.defined())
@@ -73,7 +73,7 @@ void CpuBackend::pointwise_backward_data(const Tensor& dy, const Tensor& w, Writ
   parallel_(tiles.count(), [&](int64_t i) {
     const Range rows = tiles.rows[i / tiles.columns.count()], columns = tiles.columns[i % tiles.columns.count()];
     gemm_(Transpose::kNo, Transpose::kNo, rows.size(), columns.size(), outputs, pdy + rows.begin * dy.ld(), dy.ld(),
-         pw + columns.begin, inputs, write == Write::kAccumulate, pdx + rows.begin * dx.ld() + columns.begin, dx.ld());
+          pw + columns.begin, inputs, write == Write::kAccumulate, pdx + rows.begin * dx.ld() + columns.begin, dx.ld());
   });
 }
 
@@ -97,7 +97,7 @@ void CpuBackend::pointwise_backward_weights(const Tensor& x, const Tensor& dy, W
       const int64_t rows = std::min<int64_t>(256, part.end - begin);
       const bool accumulate = begin > part.begin || (direct && write == Write::kAccumulate);
       gemm_(Transpose::kYes, Transpose::kNo, slice.size(), inputs, rows, pdy + begin * dy.ld() + slice.begin, dy.ld(),
-           px + begin * x.ld(), x.ld(), accumulate, target + slice.begin * inputs, inputs);
+            px + begin * x.ld(), x.ld(), accumulate, target + slice.begin * inputs, inputs);
     }
   });
   if (!direct) reduce_parts(partial.data<float>(), parts.count(), outputs * inputs, write, pdw);

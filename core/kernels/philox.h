@@ -35,9 +35,10 @@ RIFFLE_HD inline PhiloxBlock philox(const PhiloxKey& key, uint64_t block) {
   return {{c0, c1, c2, c3}};
 }
 
-// Dropout's decision for one element: keep with probability 1 - rate. 32 random bits an element.
-RIFFLE_HD inline bool dropout_keeps(const PhiloxKey& key, int64_t element, float rate) {
-  const PhiloxBlock block = philox(key, static_cast<uint64_t>(element) / 4);
+// Dropout's decision for one of fewer than 2^34 elements: keep with probability 1 - rate. 32 random bits an element; the
+// step is part of the counter, so that each step draws another mask.
+RIFFLE_HD inline bool dropout_keeps(const PhiloxKey& key, uint32_t step, int64_t element, float rate) {
+  const PhiloxBlock block = philox(key, static_cast<uint64_t>(step) << 32 | static_cast<uint64_t>(element) / 4);
   const uint32_t bits = block.v[static_cast<uint64_t>(element) % 4];
   return static_cast<float>(bits >> 8) * (1.0f / 16777216.0f) >= rate;
 }

@@ -29,7 +29,7 @@ void time_in_place(benchmark::State& state, Change change) {
   state.SetItemsProcessed(state.iterations());
 }
 
-void time_op(benchmark::State& state, AugmentOp op, double magnitude, Interpolation interpolation) {
+void time_op(benchmark::State& state, AugmentOp op, double magnitude, AffineInterpolation interpolation) {
   const Image image = picture(224, 224);
   for (auto _ : state) {
     Image out = image;
@@ -68,10 +68,11 @@ void register_all() {
                              : op == AugmentOp::kRotate                                     ? 20
                                                                                             : 0.3;
     const bool is_affine = op >= AugmentOp::kShearX && op <= AugmentOp::kRotate;
-    benchmark::RegisterBenchmark(("copy + " + name_of(op)).c_str(), time_op, op, magnitude, Interpolation::kNearest);
+    benchmark::RegisterBenchmark(("copy + " + name_of(op)).c_str(), time_op, op, magnitude,
+                                 AffineInterpolation::kNearest);
     if (is_affine)
       benchmark::RegisterBenchmark(("copy + " + name_of(op) + " bilinear").c_str(), time_op, op, magnitude,
-                                   Interpolation::kBilinear);
+                                   AffineInterpolation::kBilinear);
   }
   const RandomResizedCrop crop;
   const std::vector<std::pair<const char*, std::vector<TransformStep>>> lists{

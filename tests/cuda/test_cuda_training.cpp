@@ -2,6 +2,7 @@
 // and when gradients overflow or memory runs out; and the program itself.
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cmath>
 #include <fstream>
 #include <nlohmann/json.hpp>
@@ -22,8 +23,9 @@ namespace {
 
 constexpr int64_t kBatch = 8, kSize = 32, kClasses = 4;
 
-ShuffleNetV2Config tiny_network() {
+ShuffleNetV2Config tiny_network(double dropout = 0) {
   ShuffleNetV2Config config;
+  config.dropout = dropout;
   config.stage_channels = {16, 24, 32};
   config.stage_repeats = {2, 1, 1};
   config.stem_channels = 8;
@@ -43,8 +45,11 @@ std::unique_ptr<Backend> cuda(DType dtype, bool cudnn_depthwise = false) {
 // A few steps on one batch that never changes.
 class TinyRun {
  public:
-  TinyRun(Backend& backend, const TrainStepOptions& options)
-      : backend_(backend), network_(backend, tiny_network(), 1), step_(backend, network_, options) {
+  TinyRun(Backend& backend, const TrainStepOptions& options, double dropout = 0)
+      : backend_(backend),
+        network_(backend, tiny_network(dropout), 1),
+        batches_a_step_(options.optimizer.accumulate),
+        step_(backend, network_, options) {
     RandomStream random(1, RandomPurpose::kTest);
     std::vector<float> images(static_cast<size_t>(kBatch * kSize * kSize * 3));
     for (float& value : images) value = static_cast<float>(random.normal());
@@ -56,9 +61,11 @@ class TinyRun {
     backend.upload(labels.data(), DType::kI32, labels_);
   }
 
-  double loss_of_step(double lr = 0.05) {
+  // images: of the batch, the first ones.
+  double loss_of_step(double lr = 0.05, int64_t images = kBatch) {
     step_.begin(lr);
-    step_.forward_backward(x_, labels_);
+    const Variable x(x_.value().sample_slice(0, images), false);
+    for (int i = 0; i < batches_a_step_; ++i) step_.forward_backward(x, labels_.sample_slice(0, images));
     step_.finish();
     return step_.read_metrics().loss();
   }
@@ -91,6 +98,7 @@ class TinyRun {
  private:
   Backend& backend_;
   ShuffleNetV2 network_;
+  int batches_a_step_;
   TrainStep step_;
   Variable x_;
   Tensor labels_;
@@ -243,13 +251,61 @@ TEST_F(CudaTraining, ReleasingTheGraphChangesNoBit) {
   EXPECT_EQ(weights[0], weights[1]);
 }
 
-TEST_F(CudaTraining, AccumulationWithFp16IsRefused) {
-  const auto gpu = cuda(DType::kF16);
-  TrainStepOptions options = options_of_run();
-  options.scale_loss = true;
-  options.optimizer.accumulate = 2;
-  ShuffleNetV2 network(*gpu, tiny_network(), 1);
-  EXPECT_THROW(TrainStep(*gpu, network, options), Error);
+// A batch twice a step has the gradient of the batch once, also where the step is computed again because it overflowed.
+TEST_F(CudaTraining, AStepOfSeveralBatchesIsComputedAgainAsAWhole) {
+  std::vector<std::vector<double>> moves;
+  for (const int accumulate : {1, 2}) {
+    const auto gpu = cuda(DType::kF16);
+    TrainStepOptions options = options_of_run();
+    options.scale_loss = true;
+    options.cuda_graphs = true;
+    options.optimizer.accumulate = accumulate;
+    TinyRun run(*gpu, options);
+    run.enlarge_classifier(1000);
+    const std::vector<float> before = run.parameters();
+    run.losses(1, /*lr=*/1e-6);
+    const std::vector<float> after = run.parameters();
+    EXPECT_LT(run.step().loss_scale(), 65536);
+    EXPECT_EQ(run.step().finished_steps(), 1);
+    EXPECT_EQ(run.step().execution(), accumulate == 1 ? "" : "no CUDA graph: a step accumulates several batches");
+    moves.emplace_back();
+    for (size_t i = 0; i < after.size(); ++i) moves.back().push_back(static_cast<double>(after[i]) - before[i]);
+  }
+  const double largest = *std::max_element(moves[0].begin(), moves[0].end());
+  EXPECT_GT(largest, 0);
+  for (size_t i = 0; i < moves[0].size(); ++i) ASSERT_NEAR(moves[1][i], moves[0][i], 1e-3 * largest) << i;
+}
+
+// Dropout draws another mask each step, whether kernels are launched or replayed.
+TEST_F(CudaTraining, AGraphDropsWhatLaunchesDrop) {
+  std::vector<std::vector<double>> losses;
+  for (const bool graphs : {false, true}) {
+    const auto gpu = cuda(DType::kF32);
+    TrainStepOptions options = options_of_run();
+    options.cuda_graphs = graphs;
+    TinyRun run(*gpu, options, /*dropout=*/0.5);
+    losses.push_back(run.losses(6, /*lr=*/0));
+    EXPECT_EQ(run.step().execution(), graphs ? "one CUDA graph a step" : "");
+  }
+  EXPECT_EQ(losses[0], losses[1]);
+  for (size_t i = 1; i < losses[0].size(); ++i) EXPECT_NE(losses[0][i], losses[0][i - 1]) << "the mask stayed";
+}
+
+// A batch of another size in between runs by launches, and the graph goes on afterwards.
+TEST_F(CudaTraining, ASmallerBatchDoesNotUseTheGraph) {
+  std::vector<std::vector<float>> weights;
+  for (const bool graphs : {false, true}) {
+    const auto gpu = cuda(DType::kF32);
+    TrainStepOptions options = options_of_run();
+    options.cuda_graphs = graphs;
+    TinyRun run(*gpu, options);
+    run.losses(4);
+    run.loss_of_step(0.05, /*images=*/kBatch / 2);
+    run.losses(2);
+    weights.push_back(run.parameters());
+    EXPECT_EQ(run.step().execution(), graphs ? "one CUDA graph a step" : "");
+  }
+  EXPECT_EQ(weights[0], weights[1]);
 }
 
 // The program, on the emulated device: trains, evaluates there and on the CPU, with equal results.

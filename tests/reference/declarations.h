@@ -73,7 +73,7 @@ class RefBackend final : public Backend {
   // pooling.cpp: elementwise and pooling
   void relu(const Tensor& x, const Tensor& y) override;
   void relu_backward(const Tensor& y, const Tensor& dy, const Tensor& dx) override;
-  void dropout(const Tensor& x, PhiloxKey key, double rate, const Tensor& y) override;
+  void dropout(const Tensor& x, PhiloxKey key, double rate, const Tensor& scalars, const Tensor& y) override;
   void pointwise_batch_norm_backward(const Tensor& x, const Tensor& w, const Tensor& y, const ChannelParts& dz,
                                      const Tensor& sums, const BatchNormState& norm, Write write_dx, const Tensor& dx,
                                      Write write_params, const Tensor& dw, const Tensor& dgamma,

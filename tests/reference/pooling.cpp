@@ -32,13 +32,14 @@ void RefBackend::relu_backward(const Tensor& y, const Tensor& dy, const Tensor& 
     for (int64_t c = 0; c < y.channels(); ++c) dxs(p, c) = ys(p, c) > 0 ? dys(p, c) : 0;
 }
 
-void RefBackend::dropout(const Tensor& x, PhiloxKey key, double rate, const Tensor& y) {
+void RefBackend::dropout(const Tensor& x, PhiloxKey key, double rate, const Tensor& scalars, const Tensor& y) {
   RIFFLE_CHECK(rate >= 0 && rate < 1, "dropout rate ", rate);
   check_same_or_disjoint("y", y, x);
   const Elements xs("x", x), ys("y", y, x.shape());
+  const auto step = static_cast<uint32_t>(scalars.defined() ? vector_view("scalars", scalars, kStepScalars)[kStep] : 0);
   for (int64_t p = 0; p < x.pixels(); ++p)
     for (int64_t c = 0; c < x.channels(); ++c) {
-      const bool keep = dropout_keeps(key, p * x.channels() + c, static_cast<float>(rate));
+      const bool keep = dropout_keeps(key, step, p * x.channels() + c, static_cast<float>(rate));
       ys(p, c) = keep ? xs(p, c) / (1 - rate) : 0;
     }
 }

@@ -18,9 +18,9 @@ struct Description {
 };
 
 // In the order of FileDType.
-constexpr Description kDescriptions[] = {{"f64", 8}, {"f32", 4}, {"f16", 2}, {"bf16", 2}, {"f8_e4m3", 1},
-                                         {"f8_e5m2", 1}, {"i64", 8}, {"i32", 4}, {"i16", 2}, {"i8", 1},
-                                         {"u64", 8}, {"u32", 4}, {"u16", 2}, {"u8", 1}, {"bool", 1}};
+constexpr Description kDescriptions[] = {{"f64", 8},     {"f32", 4}, {"f16", 2}, {"bf16", 2}, {"f8_e4m3", 1},
+                                         {"f8_e5m2", 1}, {"i64", 8}, {"i32", 4}, {"i16", 2},  {"i8", 1},
+                                         {"u64", 8},     {"u32", 4}, {"u16", 2}, {"u8", 1},   {"bool", 1}};
 static_assert(std::size(kDescriptions) == static_cast<size_t>(FileDType::kBool) + 1);
 
 const Description& description_of(FileDType dtype) {
@@ -67,13 +67,21 @@ float from_f64(double wide, size_t index, const std::string& what) {
 
 }  // namespace
 
-size_t size_of(FileDType dtype) { return description_of(dtype).size_bytes; }
+size_t size_of(FileDType dtype) {
+  return description_of(dtype).size_bytes;
+}
 
-const char* name_of(FileDType dtype) { return description_of(dtype).name; }
+const char* name_of(FileDType dtype) {
+  return description_of(dtype).name;
+}
 
-std::ostream& operator<<(std::ostream& out, FileDType dtype) { return out << name_of(dtype); }
+std::ostream& operator<<(std::ostream& out, FileDType dtype) {
+  return out << name_of(dtype);
+}
 
-bool converts_to_f32(FileDType dtype) { return dtype <= FileDType::kBF16; }
+bool converts_to_f32(FileDType dtype) {
+  return dtype <= FileDType::kBF16;
+}
 
 bool count_elements(const std::vector<int64_t>& shape, int64_t& elements) {
   // Zeros first: {2^40, 2^40, 0} is an empty tensor, whatever the order of its extents.

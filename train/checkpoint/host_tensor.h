@@ -15,8 +15,20 @@ namespace riffle {
 // What files hold: every type that safetensors, PyTorch, numpy and TensorFlow checkpoints share. Complex numbers and
 // texts are not among them.
 enum class FileDType : uint8_t {
-  kF64, kF32, kF16, kBF16, kF8E4M3, kF8E5M2,  // floating point; the last two are kept, never computed with
-  kI64, kI32, kI16, kI8, kU64, kU32, kU16, kU8,
+  kF64,
+  kF32,
+  kF16,
+  kBF16,
+  kF8E4M3,
+  kF8E5M2,  // floating point; the last two are kept, never computed with
+  kI64,
+  kI32,
+  kI16,
+  kI8,
+  kU64,
+  kU32,
+  kU16,
+  kU8,
   kBool  // one byte, 0 or 1
 };
 

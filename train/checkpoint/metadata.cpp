@@ -156,12 +156,30 @@ Normalisation read_normalisation(const Fields& fields, size_t channels) {
   return normalisation;
 }
 
+// The value of `key` among a choice's names; `find` is its find_*() of data/transform.h.
+template <class Choice>
+Choice read_choice(const Fields& fields, const char* key, std::optional<Choice> (*find)(const std::string&),
+                   const std::vector<std::string>& names) {
+  const std::optional<Choice> found = find(fields.text(key));
+  if (!found) {
+    std::string expected;
+    for (const std::string& name : names) expected += (expected.empty() ? "\"" : ", \"") + name + '"';
+    fields.wrong(key, "one of " + expected);
+  }
+  return *found;
+}
+
 EvalTransform read_preprocessing(const Fields& fields) {
-  if (fields.text("interpolation") != kPillowBilinear)
-    fields.wrong("interpolation", join('"', kPillowBilinear, "\", the one this version implements"));
   EvalTransform transform;
   transform.resize = static_cast<int>(fields.whole("resize", 0, kMaxPixels));
   transform.crop = static_cast<int>(fields.whole("crop", 1, kMaxPixels));
+  transform.interpolation = read_choice(fields, "interpolation", find_interpolation, interpolation_names());
+  // Checkpoints of before these fields are torchvision's kind, the defaults.
+  if (fields.has("rounding")) transform.rounding = read_choice(fields, "rounding", find_rounding, rounding_names());
+  if (fields.has("crop_offset")) {
+    transform.crop_offset = read_choice(fields, "crop_offset", find_crop_offset, crop_offset_names());
+  }
+  if (fields.has("exif_orientation")) transform.exif_orientation = fields.flag("exif_orientation");
   return transform;
 }
 
@@ -186,6 +204,15 @@ void check_consistent(const CheckpointMetadata& metadata) {
 
 }  // namespace
 
+Json to_json(const EvalTransform& preprocessing) {
+  return {{"resize", preprocessing.resize},
+          {"crop", preprocessing.crop},
+          {"interpolation", name_of(preprocessing.interpolation)},
+          {"rounding", name_of(preprocessing.rounding)},
+          {"crop_offset", name_of(preprocessing.crop_offset)},
+          {"exif_orientation", preprocessing.exif_orientation}};
+}
+
 Json to_json(const CheckpointMetadata& metadata) {
   check_consistent(metadata);
   const ShuffleNetV2Config& model = metadata.model;
@@ -206,10 +233,7 @@ Json to_json(const CheckpointMetadata& metadata) {
         {"stem_max_pool", model.stem_max_pool},
         {"dropout", model.dropout}}},
       {"classes", metadata.classes},
-      {"preprocessing",
-       {{"resize", metadata.preprocessing.resize},
-        {"crop", metadata.preprocessing.crop},
-        {"interpolation", kPillowBilinear}}},
+      {"preprocessing", to_json(metadata.preprocessing)},
       {"normalisation",
        {{"scale", normalisation.scale},
         {"mean", normalisation.mean},

@@ -15,9 +15,6 @@
 
 namespace riffle {
 
-// The one interpolation that EvalTransform implements; a checkpoint that was measured with another says so by name.
-inline constexpr const char* kPillowBilinear = "pillow-bilinear";
-
 struct CheckpointMetadata {
   ShuffleNetV2Config model;
   std::vector<std::string> classes;  // index -> name; model.classes of them, UTF-8
@@ -47,6 +44,9 @@ struct CheckpointMetadata {
 nlohmann::json to_json(const CheckpointMetadata& metadata);
 // Throws for a missing, ill-typed or out-of-range field, naming `path`, the field and what would be accepted.
 CheckpointMetadata metadata_from_json(const nlohmann::json& json, const std::string& path);
+
+// {"resize", "crop", "interpolation", "rounding", "crop_offset", "exif_orientation"}, as checkpoints hold it.
+nlohmann::json to_json(const EvalTransform& preprocessing);
 
 // "ShuffleNetV2 1.0x (torchvision), 1000 classes" of any checkpoint's metadata; "" where it does not say.
 std::string describe_architecture(const nlohmann::json& metadata);

@@ -20,10 +20,10 @@ struct StoredType {
   FileDType dtype;
 };
 
-constexpr StoredType kStoredTypes[] = {
-    {"f4", FileDType::kF32}, {"f8", FileDType::kF64}, {"f2", FileDType::kF16}, {"i1", FileDType::kI8},
-    {"i2", FileDType::kI16}, {"i4", FileDType::kI32}, {"i8", FileDType::kI64}, {"u1", FileDType::kU8},
-    {"u2", FileDType::kU16}, {"u4", FileDType::kU32}, {"u8", FileDType::kU64}, {"b1", FileDType::kBool}};
+constexpr StoredType kStoredTypes[] = {{"f4", FileDType::kF32}, {"f8", FileDType::kF64}, {"f2", FileDType::kF16},
+                                       {"i1", FileDType::kI8},  {"i2", FileDType::kI16}, {"i4", FileDType::kI32},
+                                       {"i8", FileDType::kI64}, {"u1", FileDType::kU8},  {"u2", FileDType::kU16},
+                                       {"u4", FileDType::kU32}, {"u8", FileDType::kU64}, {"b1", FileDType::kBool}};
 constexpr const char* kAccepted = "f2, f4, f8, i1, i2, i4, i8, u1, u2, u4, u8, b1";
 
 struct ArrayHeader {
@@ -229,15 +229,14 @@ HostTensor parse_npy(const std::vector<uint8_t>& bytes, const std::string& name)
   return tensor;
 }
 
-void write_npy(const std::string& path, const HostTensor& tensor) {
+std::string npy_header(const HostTensor& tensor, const std::string& path) {
   const StoredType* stored = nullptr;
   for (const StoredType& type : kStoredTypes) {
-    if (stored == nullptr && type.dtype == tensor.dtype) stored = &type;
+    if (type.dtype == tensor.dtype) stored = &type;
   }
   if (stored == nullptr) fail("cannot write ", path, ": numpy has no dtype for ", tensor.dtype);
   RIFFLE_CHECK(tensor.bytes.size() == static_cast<size_t>(tensor.elements()) * size_of(stored->dtype), path, ": ",
                tensor.bytes.size(), " bytes for ", shape_text(tensor.shape), " ", tensor.dtype);
-
   std::string shape;
   for (int64_t extent : tensor.shape) shape += std::to_string(extent) + ", ";
   if (tensor.shape.size() > 1) shape.resize(shape.size() - 2);
@@ -248,11 +247,14 @@ void write_npy(const std::string& path, const HostTensor& tensor) {
   header.append((kDataAlignment - unpadded % kDataAlignment) % kDataAlignment, ' ').append("\n");
   RIFFLE_CHECK(header.size() <= std::numeric_limits<uint16_t>::max(), "rank ", tensor.shape.size());
   const auto length = static_cast<uint16_t>(header.size());
+  std::string prefix(kMagic, kMagicBytes);
+  prefix.append("\1\0", kVersionBytes).append(reinterpret_cast<const char*>(&length), sizeof length);
+  return prefix + header;
+}
 
+void write_npy(const std::string& path, const HostTensor& tensor) {
+  const std::string header = npy_header(tensor, path);
   AtomicFile output(path);
-  output.write(kMagic, kMagicBytes);
-  output.write("\1\0", kVersionBytes);
-  output.write(&length, sizeof length);
   output.write(header.data(), header.size());
   output.write(tensor.bytes.data(), tensor.bytes.size());
   output.commit();

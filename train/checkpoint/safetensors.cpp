@@ -27,14 +27,12 @@ struct StoredType {
   FileDType dtype;
 };
 
-constexpr StoredType kStoredTypes[] = {{"F64", FileDType::kF64},         {"F32", FileDType::kF32},
-                                       {"F16", FileDType::kF16},         {"BF16", FileDType::kBF16},
-                                       {"F8_E4M3", FileDType::kF8E4M3},  {"F8_E5M2", FileDType::kF8E5M2},
-                                       {"I64", FileDType::kI64},         {"I32", FileDType::kI32},
-                                       {"I16", FileDType::kI16},         {"I8", FileDType::kI8},
-                                       {"U64", FileDType::kU64},         {"U32", FileDType::kU32},
-                                       {"U16", FileDType::kU16},         {"U8", FileDType::kU8},
-                                       {"BOOL", FileDType::kBool}};
+constexpr StoredType kStoredTypes[] = {
+    {"F64", FileDType::kF64},   {"F32", FileDType::kF32},        {"F16", FileDType::kF16},
+    {"BF16", FileDType::kBF16}, {"F8_E4M3", FileDType::kF8E4M3}, {"F8_E5M2", FileDType::kF8E5M2},
+    {"I64", FileDType::kI64},   {"I32", FileDType::kI32},        {"I16", FileDType::kI16},
+    {"I8", FileDType::kI8},     {"U64", FileDType::kU64},        {"U32", FileDType::kU32},
+    {"U16", FileDType::kU16},   {"U8", FileDType::kU8},          {"BOOL", FileDType::kBool}};
 
 const StoredType& stored_type_of(FileDType dtype) {
   for (const StoredType& type : kStoredTypes) {
@@ -116,8 +114,9 @@ std::string encode_header(const CheckpointFile& file, const std::string& path) {
   for (const auto& [name, tensor] : file.tensors) {
     const StoredType& type = stored_type_of(tensor.dtype);
     RIFFLE_CHECK(name != kMetadataKey, path, ": '", name, "' cannot be a tensor's name");
-    RIFFLE_CHECK(tensor.bytes.size() == static_cast<uint64_t>(tensor.elements()) * size_of(type.dtype), path, ": tensor '",
-                 name, "' has ", tensor.bytes.size(), " bytes for ", shape_text(tensor.shape), " ", tensor.dtype);
+    RIFFLE_CHECK(tensor.bytes.size() == static_cast<uint64_t>(tensor.elements()) * size_of(type.dtype), path,
+                 ": tensor '", name, "' has ", tensor.bytes.size(), " bytes for ", shape_text(tensor.shape), " ",
+                 tensor.dtype);
     header[name] = {
         {"dtype", type.name}, {"shape", tensor.shape}, {"data_offsets", {offset, offset + tensor.bytes.size()}}};
     offset += tensor.bytes.size();
