@@ -79,9 +79,9 @@ struct Loader::Implementation {
   int64_t batch_count() const;
   int64_t samples_in(int64_t batch) const { return std::min(options.batch, dataset.size() - batch * options.batch); }
   Slot& slot_of(int64_t batch) { return slots[static_cast<size_t>(batch % options.prefetch)]; }
-  int64_t index_at(int64_t position) const {
-    return options.training ? order[static_cast<size_t>(position)] : position;
-  }
+  // Of the epoch's order, from its start; in training a place stands for `repeats` positions.
+  int64_t place_of(int64_t position) const { return options.training ? position / options.repeats : position; }
+  int64_t index_at(int64_t place) const { return options.training ? order[static_cast<size_t>(place)] : place; }
 
   void work();
   bool claimable() const { return claim_batch < std::min(batch_count(), released + options.prefetch); }
@@ -89,7 +89,7 @@ struct Loader::Implementation {
   void fill(const Run& run, RunReport& report);
   void write_sample(const Run& run, int64_t position, RunReport& report);
   Image load_replacement_if_bad(const Run& run, int64_t position, int64_t& index, RunReport& report);
-  Image transform(const Image& image, int64_t index) const;
+  Image transform(const Image& image, int64_t index, int64_t repeat) const;
   void account_for_bad_images(Slot& slot);
 
   const Dataset& dataset;
@@ -136,10 +136,10 @@ Loader::Implementation::Implementation(const Dataset& source, const LoaderOption
       edge(options.training ? options.train_transform.size : options.eval_transform.crop),
       sample_bytes(static_cast<size_t>(edge * edge * dataset.channels())),
       run_length(std::clamp<int64_t>(options.batch / (int64_t{4} * std::max(options.threads, 1)), 1, 16)) {
-  RIFFLE_CHECK(
-      options.batch > 0 && options.threads > 0 && options.prefetch > 0 && options.max_bad_images >= 0 && edge > 0,
-      "batch ", options.batch, ", threads ", options.threads, ", prefetch ", options.prefetch, ", max_bad_images ",
-      options.max_bad_images, ", image size ", edge);
+  RIFFLE_CHECK(options.batch > 0 && options.threads > 0 && options.prefetch > 0 && options.max_bad_images >= 0 &&
+                   edge > 0 && options.repeats > 0,
+               "batch ", options.batch, ", threads ", options.threads, ", prefetch ", options.prefetch,
+               ", max_bad_images ", options.max_bad_images, ", image size ", edge);
   claim_batch = batch_count();  // nothing to do before start_epoch()
 
   const auto batch = static_cast<size_t>(options.batch);
@@ -296,8 +296,9 @@ void Loader::Implementation::fill(const Run& run, RunReport& report) {
 }
 
 void Loader::Implementation::write_sample(const Run& run, int64_t position, RunReport& report) {
-  int64_t index = index_at(run.batch * options.batch + position);
-  const Image image = transform(load_replacement_if_bad(run, position, index, report), index);
+  const int64_t start = run.batch * options.batch + position;
+  int64_t index = index_at(place_of(start));
+  const Image image = transform(load_replacement_if_bad(run, position, index, report), index, start % options.repeats);
   RIFFLE_CHECK(image.pixels.size() == sample_bytes, dataset.name(index), " became ", image.height, "x", image.width,
                "x", image.channels, ", expected ", edge, "x", edge, "x", dataset.channels());
   Slot& slot = slot_of(run.batch);
@@ -311,7 +312,7 @@ Image Loader::Implementation::load_replacement_if_bad(const Run& run, int64_t po
                                                       RunReport& report) {
   if (!options.training) return dataset.load(index);
   const int64_t size = dataset.size();
-  const int64_t start = run.batch * options.batch + position;
+  const int64_t start = place_of(run.batch * options.batch + position);
   // How far from `start` the i-th try is: 0, then size/2 .. size-1, then 1 .. size/2-1.
   const auto distance = [size](int64_t i) {
     if (i == 0) return int64_t{0};
@@ -332,11 +333,11 @@ Image Loader::Implementation::load_replacement_if_bad(const Run& run, int64_t po
   fail("no readable image found in place of ", dataset.name(index_at(start)), " after ", tries, " tries");
 }
 
-Image Loader::Implementation::transform(const Image& image, int64_t index) const {
+Image Loader::Implementation::transform(const Image& image, int64_t index, int64_t repeat) const {
   try {
     if (!options.training) return options.eval_transform.apply(image);
     RandomStream random(options.seed, RandomPurpose::kAugment, static_cast<uint64_t>(epoch),
-                        static_cast<uint64_t>(index));
+                        static_cast<uint64_t>(index) + (static_cast<uint64_t>(repeat) << 48));
     return options.train_transform.apply(image, random);
   } catch (const Error& error) {
     throw Error(error.kind(), join(dataset.name(index), ": ", error.what()));

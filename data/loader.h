@@ -8,6 +8,7 @@
 #include <string>
 #include <vector>
 
+#include "data/augment.h"
 #include "data/dataset.h"
 #include "data/transform.h"
 
@@ -21,6 +22,9 @@ struct LoaderOptions {
   bool training = false;  // shuffle, TrainTransform, drop the last partial batch; else in order, EvalTransform, keep it
   TrainTransform train_transform;
   EvalTransform eval_transform;
+  // Training: how often in a row an epoch shows a sample, each time augmented anew (Hoffer et al., 2020; torchvision's
+  // RASampler for one process). An epoch keeps its length, so it shows the first size/repeats samples of its order.
+  int repeats = 1;
   // Unreadable images: in training they are skipped, counted and named up to this many an epoch, then the run stops; in
   // evaluation the first one is an error.
   int64_t max_bad_images = 0;

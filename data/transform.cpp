@@ -1,4 +1,4 @@
-// Crops, flips and the two pipelines built from them.
+// Crops, flips and the evaluation pipeline. Training's is in augment.cpp.
 #include "data/transform.h"
 
 #include <algorithm>
@@ -8,6 +8,7 @@
 
 #include "core/check.h"
 #include "data/orientation.h"
+#include "data/pixel_loops.h"
 #include "data/resize.h"
 
 namespace riffle {
@@ -23,7 +24,8 @@ int half_margin(int n, CropOffset offset) {
   return n % 2 == 0 || offset == CropOffset::kFloor ? down : down + down % 2;
 }
 
-// The window whose top left corner is at (top, left), zero where it lies outside the image.
+}  // namespace
+
 Image window_with_zeros(const Image& image, int top, int left, int height, int width) {
   Image out(height, width, image.channels);
   const int y_begin = std::max(0, -top), y_end = std::min(height, image.height - top);
@@ -39,18 +41,6 @@ Image window_with_zeros(const Image& image, int top, int left, int height, int w
   }
   return out;
 }
-
-Image pad_and_crop(const Image& image, int pad, int size, RandomStream& random) {
-  const int rows = image.height + 2 * pad - size, columns = image.width + 2 * pad - size;
-  if (rows < 0 || columns < 0)
-    fail("a ", image.height, "x", image.width, " image padded by ", pad, " on each side is smaller than the crop of ",
-         size, "x", size, "; use a smaller size, a larger pad, or crop: random_resized_crop");
-  const auto top = static_cast<int>(random.below(rows + 1));
-  const auto left = static_cast<int>(random.below(columns + 1));
-  return window_with_zeros(image, top - pad, left - pad, size, size);
-}
-
-}  // namespace
 
 Image crop(const Image& image, const CropBox& box) {
   check_box(box, image.height, image.width);
@@ -70,23 +60,25 @@ Image center_crop(const Image& image, int height, int width, CropOffset offset) 
 }
 
 void flip_horizontal(Image& image) {
-  const auto width = static_cast<size_t>(image.width);
+  const size_t bytes = row_bytes(image);
+  std::vector<uint8_t> copy(bytes + 1);  // see reverse_row
   uint8_t* row = image.pixels.data();
-  for (int y = 0; y < image.height; ++y, row += row_bytes(image)) {
+  for (int y = 0; y < image.height; ++y, row += bytes) {
     if (image.channels == 1) {
-      std::reverse(row, row + width);
+      std::reverse(row, row + bytes);
       continue;
     }
-    for (size_t x = 0; x < width / 2; ++x) std::swap_ranges(row + x * 3, row + x * 3 + 3, row + (width - 1 - x) * 3);
+    std::memcpy(copy.data(), row, bytes);
+    pixel_loops().reverse_row(copy.data(), static_cast<size_t>(image.width), row);
   }
 }
 
 CropBox draw_crop(const RandomResizedCrop& parameters, int height, int width, RandomStream& random) {
   constexpr int kTries = 10;
   const double area = static_cast<double>(height) * width;
-  const double log_min = std::log(parameters.ratio_min), log_max = std::log(parameters.ratio_max);
+  const double log_min = std::log(parameters.ratio.min), log_max = std::log(parameters.ratio.max);
   for (int i = 0; i < kTries; ++i) {
-    const double target_area = area * random.uniform(parameters.scale_min, parameters.scale_max);
+    const double target_area = area * random.uniform(parameters.scale.min, parameters.scale.max);
     const double ratio = std::exp(random.uniform(log_min, log_max));
     const double exact_w = std::nearbyint(std::sqrt(target_area * ratio));
     const double exact_h = std::nearbyint(std::sqrt(target_area / ratio));
@@ -99,20 +91,9 @@ CropBox draw_crop(const RandomResizedCrop& parameters, int height, int width, Ra
   // The largest centred box of an allowed aspect.
   int h = height, w = width;
   const double ratio = static_cast<double>(width) / height;
-  if (ratio < parameters.ratio_min) h = std::max(1, static_cast<int>(std::nearbyint(width / parameters.ratio_min)));
-  if (ratio > parameters.ratio_max) w = std::max(1, static_cast<int>(std::nearbyint(height * parameters.ratio_max)));
+  if (ratio < parameters.ratio.min) h = std::max(1, static_cast<int>(std::nearbyint(width / parameters.ratio.min)));
+  if (ratio > parameters.ratio.max) w = std::max(1, static_cast<int>(std::nearbyint(height * parameters.ratio.max)));
   return {(height - h) / 2, (width - w) / 2, h, w};
-}
-
-Image TrainTransform::apply(const Image& image, RandomStream& random) const {
-  if (exif_orientation && image.orientation != kUpright) return apply(upright(image), random);
-  RIFFLE_CHECK(size > 0 && pad >= 0, "size ", size, ", pad ", pad);
-  Image out =
-      crop == TrainCrop::kPadAndCrop
-          ? pad_and_crop(image, pad, size, random)
-          : resize_bilinear(image, draw_crop(random_resized_crop, image.height, image.width, random), size, size);
-  if (random.flip(flip_probability)) flip_horizontal(out);
-  return out;
 }
 
 Image EvalTransform::apply(const Image& image) const {

@@ -51,28 +51,18 @@ Image center_crop(const Image& image, int height, int width, CropOffset offset =
 void flip_horizontal(Image& image);
 Image crop(const Image& image, const CropBox& box);
 Image pad_zero(const Image& image, int border);
+// The window whose top left corner is at (top, left), zero where it lies outside the image.
+Image window_with_zeros(const Image& image, int top, int left, int height, int width);
 
 // torchvision's RandomResizedCrop.get_params: ten tries of area in `scale` and log-uniform aspect in `ratio`, then a
 // centre crop. The draws come from `random`; the distribution, not the bits, equals torchvision's.
+struct Interval {
+  double min = 0, max = 0;
+};
 struct RandomResizedCrop {
-  double scale_min = 0.08, scale_max = 1.0;
-  double ratio_min = 3.0 / 4, ratio_max = 4.0 / 3;
+  Interval scale{0.08, 1.0}, ratio{3.0 / 4, 4.0 / 3};  // of the image's area; width / height
 };
 CropBox draw_crop(const RandomResizedCrop& parameters, int height, int width, RandomStream& random);
-
-enum class TrainCrop { kRandomResizedCrop, kPadAndCrop };
-
-// Training augmentation, a pure function of (image, stream).
-struct TrainTransform {
-  int size = 224;  // output height and width
-  TrainCrop crop = TrainCrop::kRandomResizedCrop;
-  RandomResizedCrop random_resized_crop;
-  int pad = 4;  // kPadAndCrop: zeros on each side, then a random size x size window
-  double flip_probability = 0.5;
-  bool exif_orientation = false;  // turn images upright first
-
-  Image apply(const Image& image, RandomStream& random) const;
-};
 
 // Evaluation preprocessing; stored in every checkpoint. resize = 0: no resizing (the image must be `crop` x `crop`
 // already, as with IDX data, else an error says so).

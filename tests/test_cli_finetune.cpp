@@ -19,7 +19,7 @@ class CliFinetune : public testing::Test {
     training_ = run_riffle({"train", path("tiny.yaml"), "-o", path("run"), "train.duration=4ep", "--threads", "1"});
     // A recipe without a network, for the same images.
     std::ofstream(path("tune.yaml")) << "data: {source: \"idx:" << path("idx") << "\"}\n"
-                                     << "augment: {crop: pad_and_crop, pad: 1, flip_probability: 0}\n"
+                                     << "augment: {transforms: [{pad_and_crop: 1}]}\n"
                                      << "eval: {resize: 0}\n"
                                      << "ema: {decay: 0.9}\n"
                                      << "schedule: {lr: 0.05}\n"

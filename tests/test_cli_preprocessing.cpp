@@ -21,7 +21,7 @@ class Preprocessing : public testing::Test {
     const std::string evaluation =
         "eval={resize: 36, crop: 32, interpolation: opencv-bicubic, rounding: half-up, crop_offset: floor}";
     training_ = run_riffle({"train", path("tiny.yaml"), "-o", path("run"), "train.duration=1ep",
-                            "augment={size: 32, crop: random_resized_crop, pad: 4}", evaluation});
+                            "augment={size: 32, transforms: [random_resized_crop]}", evaluation});
   }
   static void TearDownTestSuite() { delete folder_; }
   void SetUp() override { ASSERT_EQ(training_.exit_code, 0) << training_.out << training_.err; }

@@ -147,13 +147,14 @@ data:
   class_names: [cat, x]
   loader_threads: 3
   prefetch: 7
+  repeats: 2
   max_bad_images: 0
   exif_orientation: true
   val_labels: labels.txt
   index_cache: ""
   cache_bytes: 1.5GiB
 normalisation: {scale: 1, mean: [0.1], std: [0.2]}
-augment: {size: 28, crop: pad_and_crop, pad: 2, flip_probability: 0.25}
+augment: {size: 28, transforms: [{pad_and_crop: 2}, {flip: 0.25}]}
 eval: {resize: 0, crop: 28, batch: 10, every_epochs: 2}
 optimizer: {momentum: 0.8, nesterov: true, weight_decay: 1e-4, clip_norm: 5, accumulate: 2,
             lr_multipliers: [{pattern: "fc.*", multiplier: 10}, {multiplier: 0.5, pattern: stage4.*}]}
@@ -166,7 +167,7 @@ train: {duration: 30ep, batch: 64, label_smoothing: 0.1, seed: 18446744073709551
 )";
 const char* const kPolynomialRecipe = R"(
 normalisation: {channel_order: bgr}
-augment: {scale_min: 0.2, scale_max: 0.9, ratio_min: 0.5, ratio_max: 2}
+augment: {transforms: [{random_resized_crop: {scale: [0.2, 0.9], ratio: [0.5, 2]}}]}
 eval: {interpolation: opencv-bicubic, rounding: half-up, crop_offset: floor}
 schedule: {kind: polynomial, final_lr: 0.001, power: 2}
 )";
@@ -188,7 +189,7 @@ TEST(ConfigReader, EveryFieldSurvivesTheRoundTrip) {
 TEST(ConfigReader, FieldsReachTheirMembers) {
   const Config config = parse_config(kStepRecipe, "x.yaml", {});
   EXPECT_EQ(config.data.source, "idx:/some where/#1");
-  EXPECT_EQ(config.augment.pad, 2);
+  EXPECT_EQ(std::get<PadAndCrop>(config.augment.transforms.at(0)).pad, 2);
   EXPECT_EQ(config.schedule.milestones.at(1).text(), "20.5ep");
   EXPECT_EQ(config.schedule.milestones.at(2).text(), "50000it");
   EXPECT_EQ(config.train.seed, std::numeric_limits<uint64_t>::max());
@@ -279,14 +280,15 @@ TEST(Config, Preprocessing) {
 
   const TrainTransform train = step.train_transform(), resized = polynomial.train_transform();
   EXPECT_EQ(train.size, 28);
-  EXPECT_EQ(train.crop, TrainCrop::kPadAndCrop);
-  EXPECT_EQ(train.pad, 2);
-  EXPECT_EQ(train.flip_probability, 0.25);
-  EXPECT_EQ(resized.crop, TrainCrop::kRandomResizedCrop);
-  EXPECT_EQ(resized.random_resized_crop.scale_min, 0.2);
-  EXPECT_EQ(resized.random_resized_crop.scale_max, 0.9);
-  EXPECT_EQ(resized.random_resized_crop.ratio_min, 0.5);
-  EXPECT_EQ(resized.random_resized_crop.ratio_max, 2);
+  EXPECT_EQ(std::get<PadAndCrop>(train.steps.at(0)).pad, 2);
+  EXPECT_EQ(std::get<Flip>(train.steps.at(1)).probability, 0.25);
+  EXPECT_EQ(train.mean_colour[0], 0);  // the mean is 0.1 of 1
+  const auto& crop = std::get<RandomResizedCrop>(resized.steps.at(0));
+  EXPECT_EQ(crop.scale.min, 0.2);
+  EXPECT_EQ(crop.scale.max, 0.9);
+  EXPECT_EQ(crop.ratio.min, 0.5);
+  EXPECT_EQ(crop.ratio.max, 2);
+  EXPECT_EQ(resized.mean_colour, (std::array<uint8_t, 3>{104, 116, 124}));  // bgr: the first mean is blue's
 
   EvalTransform unresized{0, 28};
   unresized.exif_orientation = true;

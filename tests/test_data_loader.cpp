@@ -50,7 +50,7 @@ LoaderOptions training_options(int64_t batch, int threads = 2) {
   options.threads = threads;
   options.seed = 42;
   options.training = true;
-  options.train_transform = {8, TrainCrop::kPadAndCrop, {}, 2, 0.5};
+  options.train_transform = {8, {PadAndCrop{2}, Flip{0.5}}, {}};
   return options;
 }
 

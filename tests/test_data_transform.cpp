@@ -9,6 +9,7 @@
 #include <set>
 #include <sstream>
 
+#include "data/augment.h"
 #include "data/resize.h"
 #include "data/transform.h"
 #include "tests/image_fixtures.h"
@@ -116,7 +117,7 @@ TEST(DrawCrop, BoxesFollowTheParameters) {
 
 TEST(DrawCrop, FallsBackToTheLargestCentredBox) {
   RandomResizedCrop parameters;
-  parameters.scale_min = 0.9;  // cannot be had at an allowed aspect from so long an image
+  parameters.scale.min = 0.9;  // cannot be had at an allowed aspect from so long an image
   RandomStream random(9, RandomPurpose::kTest);
   const CropBox wide = draw_crop(parameters, 30, 1000, random);
   EXPECT_EQ(wide.height, 30);
@@ -131,8 +132,8 @@ TEST(DrawCrop, FallsBackToTheLargestCentredBox) {
 // The edges of such boxes do not fit an int.
 TEST(DrawCrop, ExtremeAspectsFallBackToo) {
   RandomResizedCrop parameters;
-  parameters.ratio_min = 1e200;
-  parameters.ratio_max = 1e300;
+  parameters.ratio.min = 1e200;
+  parameters.ratio.max = 1e300;
   RandomStream random(10, RandomPurpose::kTest);
   const CropBox box = draw_crop(parameters, 30, 40, random);
   EXPECT_EQ(box.height, 1);
@@ -141,7 +142,7 @@ TEST(DrawCrop, ExtremeAspectsFallBackToo) {
 
 TEST(TrainTransform, PadAndCropEqualsItsDefinition) {
   const Image image = random_image(28, 28, 1, 10);
-  const TrainTransform transform{28, TrainCrop::kPadAndCrop, {}, 2, 0.5};
+  const TrainTransform transform{28, {PadAndCrop{2}, Flip{0.5}}, {}};
   const Image padded = pad_zero(image, 2);
   std::vector<std::vector<uint8_t>> possible;  // 25 windows, plain and flipped
   for (int top = 0; top <= 4; ++top)
@@ -184,14 +185,14 @@ TEST(TrainTransform, FlipProbabilityAtItsEnds) {
   flip_horizontal(flipped);
   for (uint64_t i = 0; i < 20; ++i) {
     RandomStream a(15, RandomPurpose::kAugment, 0, i), b(15, RandomPurpose::kAugment, 0, i);
-    EXPECT_EQ((TrainTransform{28, TrainCrop::kPadAndCrop, {}, 0, 0.0}.apply(image, a).pixels), image.pixels);
-    EXPECT_EQ((TrainTransform{28, TrainCrop::kPadAndCrop, {}, 0, 1.0}.apply(image, b).pixels), flipped.pixels);
+    EXPECT_EQ((TrainTransform{28, {PadAndCrop{0}, Flip{0}}, {}}.apply(image, a).pixels), image.pixels);
+    EXPECT_EQ((TrainTransform{28, {PadAndCrop{0}, Flip{1}}, {}}.apply(image, b).pixels), flipped.pixels);
   }
 }
 
 TEST(TrainTransform, CropLargerThanThePaddedImageIsAnError) {
   RandomStream random(16, RandomPurpose::kAugment);
-  const TrainTransform transform{32, TrainCrop::kPadAndCrop, {}, 1, 0.5};
+  const TrainTransform transform{32, {PadAndCrop{1}, Flip{0.5}}, {}};
   expect_error([&] { transform.apply(random_image(28, 40, 1, 17), random); }, {"28x40", "padded by 1", "32x32"});
 }
 

@@ -95,7 +95,7 @@ inline std::string tiny_config(const std::string& data, int channels) {
          "normalisation: {mean: " +
          per_channel + ", std: " + per_channel +
          "}\n"
-         "augment: {size: 32, crop: pad_and_crop, pad: 1, flip_probability: 0}\n"
+         "augment: {size: 32, transforms: [{pad_and_crop: 1}]}\n"
          "eval: {resize: 0, crop: 32}\n"
          "optimizer: {nesterov: true}\n"
          "schedule: {lr: 0.1}\n"

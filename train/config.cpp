@@ -1,6 +1,7 @@
 // What the sections of a configuration mean to the rest of the program: steps, network, preprocessing.
 #include "train/config.h"
 
+#include <algorithm>
 #include <cmath>
 
 #include "core/check.h"
@@ -62,10 +63,13 @@ Normalisation Config::network_input() const {
 TrainTransform Config::train_transform() const {
   TrainTransform transform;
   transform.size = augment.size;
-  transform.crop = augment.crop == "pad_and_crop" ? TrainCrop::kPadAndCrop : TrainCrop::kRandomResizedCrop;
-  transform.random_resized_crop = {augment.scale_min, augment.scale_max, augment.ratio_min, augment.ratio_max};
-  transform.pad = augment.pad;
-  transform.flip_probability = augment.flip_probability;
+  transform.steps = augment.transforms;
+  // The pixel that normalises to 0, or the nearest.
+  std::vector<double> means = normalisation.mean;
+  if (normalisation.channel_order == "bgr") std::reverse(means.begin(), means.end());
+  for (size_t c = 0; c < std::min(means.size(), transform.mean_colour.size()); ++c)
+    transform.mean_colour[c] =
+        static_cast<uint8_t>(std::lround(std::clamp(means[c] / normalisation.scale, 0.0, 255.0)));
   transform.exif_orientation = data.exif_orientation;
   return transform;
 }

@@ -6,6 +6,7 @@
 #include <string>
 #include <vector>
 
+#include "data/augment.h"
 #include "data/transform.h"
 #include "layers/shufflenet_v2.h"
 
@@ -46,6 +47,7 @@ struct DataSection {
   std::vector<std::string> class_names;  // empty: the data's own
   int loader_threads = 0;                // 0: half the CPU threads
   int prefetch = 4;
+  int repeats = 1;                   // of a sample, in a row
   int64_t max_bad_images = 100;      // an epoch, in training
   bool exif_orientation = false;     // apply it
   std::string val_labels;            // a file; empty: one beside the images, where they lie without class folders
@@ -61,11 +63,7 @@ struct NormalisationSection {
 
 struct AugmentSection {  // of training images
   int size = 224;
-  std::string crop = "random_resized_crop";  // or "pad_and_crop"
-  double scale_min = 0.08, scale_max = 1.0;
-  double ratio_min = 0.75, ratio_max = 4.0 / 3;
-  int pad = 4;
-  double flip_probability = 0.5;
+  std::vector<TransformStep> transforms{RandomResizedCrop{}, Flip{}};
 };
 
 struct EvalSection {

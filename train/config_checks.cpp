@@ -6,6 +6,7 @@
 #include <utility>
 
 #include "core/check.h"
+#include "train/config_transforms.h"
 #include "train/config_values.h"
 #include "train/text.h"
 
@@ -92,20 +93,7 @@ void check_normalisation(const Config& config, const ConfigSources& sources) {
 }
 
 void check_images(const Config& config, const ConfigSources& sources) {
-  const AugmentSection& augment = config.augment;
   const EvalSection& eval = config.eval;
-  if (augment.scale_min > augment.scale_max) {
-    fail_usage(sources.of({"augment.scale_min", "augment.scale_max"}), ": augment.scale_min is ",
-               value_text(augment.scale_min), "; expected at most augment.scale_max, ", value_text(augment.scale_max));
-  }
-  if (augment.ratio_min > augment.ratio_max) {
-    fail_usage(sources.of({"augment.ratio_min", "augment.ratio_max"}), ": augment.ratio_min is ",
-               value_text(augment.ratio_min), "; expected at most augment.ratio_max, ", value_text(augment.ratio_max));
-  }
-  if (augment.crop == "pad_and_crop" && eval.resize != 0) {
-    fail_usage(sources.of({"eval.resize", "augment.crop"}), ": eval.resize is ", eval.resize, ", but augment.crop ",
-               "pad_and_crop trains on images as they are; expected eval.resize 0, so that evaluation sees the same");
-  }
   if (eval.resize != 0 && eval.resize < eval.crop) {
     fail_usage(sources.of({"eval.resize", "eval.crop"}), ": eval.resize is ", eval.resize, ", less than eval.crop, ",
                eval.crop, "; the crop would have black borders; expected at least ", eval.crop, ", or 0");
@@ -150,19 +138,6 @@ void check_is_default(const ConfigSources& sources, const char* path, const Valu
   if (value == by_default) return;
   fail_usage(sources.of({path}), ": ", path, " is ", value_text(value), ", but ", why_unused,
              "; expected its default, ", value_text(by_default));
-}
-
-void check_unused_augmentation(const Config& config, const ConfigSources& sources) {
-  const AugmentSection &augment = config.augment, defaults;
-  const std::string why_unused = "augment.crop is " + augment.crop + ", which does not use it";
-  if (augment.crop != "pad_and_crop") {
-    check_is_default(sources, "augment.pad", augment.pad, defaults.pad, why_unused);
-    return;
-  }
-  check_is_default(sources, "augment.scale_min", augment.scale_min, defaults.scale_min, why_unused);
-  check_is_default(sources, "augment.scale_max", augment.scale_max, defaults.scale_max, why_unused);
-  check_is_default(sources, "augment.ratio_min", augment.ratio_min, defaults.ratio_min, why_unused);
-  check_is_default(sources, "augment.ratio_max", augment.ratio_max, defaults.ratio_max, why_unused);
 }
 
 void check_unused_resizing(const Config& config, const ConfigSources& sources) {
@@ -235,7 +210,7 @@ void check_config(const Config& config, const ConfigSources& sources) {
   check_optimizer(config, sources);
   check_schedule(config, sources);
   check_finetune(config, sources);
-  check_unused_augmentation(config, sources);
+  check_transforms(config, sources);
   check_unused_resizing(config, sources);
   check_unused_schedule(config, sources);
 }

@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <utility>
 
+#include "train/config_transforms.h"
 #include "train/config_values.h"
 
 namespace riffle {
@@ -99,8 +100,8 @@ void add_model(ModelSection& section, std::vector<Field>& fields) {
 }
 
 void add_data(DataSection& section, std::vector<Field>& fields) {
-  auto& [source, train_split, val_split, class_names, loader_threads, prefetch, max_bad_images, exif_orientation,
-         val_labels, index_cache, cache_bytes] = section;
+  auto& [source, train_split, val_split, class_names, loader_threads, prefetch, repeats, max_bad_images,
+         exif_orientation, val_labels, index_cache, cache_bytes] = section;
   const std::vector<std::string> splits{"train", "val", "test"};
   SectionTable table("data", fields);
   table.add("source", source, anything(),
@@ -113,6 +114,9 @@ void add_data(DataSection& section, std::vector<Field>& fields) {
   table.add("loader_threads", loader_threads, between(0, 1024),
             "Threads that decode and augment. 0: half as many as compute on the CPU. Changes no result.");
   table.add("prefetch", prefetch, between(1, 1024), "Batches prepared ahead. Changes no result.");
+  table.add(
+      "repeats", repeats, between(1, 1 << 10),
+      "How often in a row an epoch shows a sample, each time augmented anew; it then shows so much fewer samples.");
   table.add("max_bad_images", max_bad_images, at_least(0),
             "Unreadable images that an epoch of training skips, and names, before it gives up.");
   table.add(
@@ -141,18 +145,10 @@ void add_normalisation(NormalisationSection& section, std::vector<Field>& fields
 }
 
 void add_augment(AugmentSection& section, std::vector<Field>& fields) {
-  auto& [size, crop, scale_min, scale_max, ratio_min, ratio_max, pad, flip_probability] = section;
+  auto& [size, transforms] = section;
   SectionTable table("augment", fields);
   table.add("size", size, between(1, kMaxPixels), "Height and width of a training image, in pixels.");
-  table.add("crop", crop, choice({"random_resized_crop", "pad_and_crop"}),
-            "`random_resized_crop`: a random part, resized. `pad_and_crop`: zeros around the image, then a random "
-            "window, without resizing.");
-  table.add("scale_min", scale_min, above_up_to(0, 1), "random_resized_crop: least part of the image's area.");
-  table.add("scale_max", scale_max, above_up_to(0, 1), "random_resized_crop: greatest part of the image's area.");
-  table.add("ratio_min", ratio_min, above(0), "random_resized_crop: least width / height.");
-  table.add("ratio_max", ratio_max, above(0), "random_resized_crop: greatest width / height. The default is 4/3.");
-  table.add("pad", pad, between(0, kMaxPixels), "pad_and_crop: zeros on each side, in pixels.");
-  table.add("flip_probability", flip_probability, between(0, 1), "How often an image is mirrored left to right.");
+  table.add("transforms", transforms, anything(), "What is done to a training image, in this order.");
 }
 
 void add_eval(EvalSection& section, std::vector<Field>& fields) {

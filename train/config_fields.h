@@ -16,8 +16,8 @@ namespace riffle {
 struct Constraint {
   double min = -std::numeric_limits<double>::infinity(), max = std::numeric_limits<double>::infinity();
   bool min_included = true, max_included = true;
-  std::vector<double> also;          // accepted besides the interval
-  std::vector<std::string> choices;  // of a string; empty: any
+  std::vector<double> also{};          // accepted besides the interval
+  std::vector<std::string> choices{};  // of a string; empty: any
 
   bool admits(double value) const;
   bool admits(const std::string& value) const;
@@ -26,7 +26,8 @@ struct Constraint {
 
 using FieldPointer =
     std::variant<bool*, int*, int64_t*, uint64_t*, double*, std::string*, Duration*, std::vector<int64_t>*,
-                 std::vector<double>*, std::vector<std::string>*, std::vector<Duration>*, std::vector<LrMultiplier>*>;
+                 std::vector<double>*, std::vector<std::string>*, std::vector<Duration>*, std::vector<LrMultiplier>*,
+                 Interval*, std::vector<TransformStep>*>;
 
 struct Field {
   std::string path;    // "schedule.lr"

@@ -17,6 +17,7 @@
 #include "core/check.h"
 #include "train/config_checks.h"
 #include "train/config_fields.h"
+#include "train/config_transforms.h"
 #include "train/config_values.h"
 #include "train/nearest.h"
 
@@ -153,6 +154,96 @@ void read_value(const YAML::Node& node, const std::string& where, const Origin& 
   for (const YAML::Node& element : node)
     read.push_back(read_lr_multiplier(element, origin.at(element.Mark()), origin, field));
   rules = std::move(read);
+}
+
+void read_value(const YAML::Node& node, const std::string& where, const Origin& origin, const Field& field,
+                Interval& range) {
+  std::vector<double> ends;
+  if (node.IsSequence() && node.size() == 2) read_value(node, where, origin, field, ends);
+  if (ends.size() != 2) {
+    fail_usage(where, ": ", field.path, " is ", shown(node), node.IsSequence() ? join(" of ", node.size()) : "",
+               "; expected two numbers, the least and the greatest, such as ", field.value_text());
+  }
+  if (ends[0] > ends[1]) {
+    fail_usage(where, ": ", field.path, " is ", value_text(Interval{ends[0], ends[1]}),
+               "; expected the least first, then the greatest");
+  }
+  range = {ends[0], ends[1]};
+}
+
+TransformStep step_named(const std::string& name, const std::string& where) {
+  std::vector<std::string> names;
+  for (const TransformStep& step : known_steps()) {
+    if (name_of(step) == name) return step;
+    names.push_back(name_of(step));
+  }
+  const std::string near = nearest(name, names);
+  if (!near.empty()) fail_usage(where, ": unknown transform '", name, "'; did you mean '", near, "'?");
+  fail_usage(where, ": unknown transform '", name, "'; the transforms are ", listed(names));
+}
+
+void read_value(const YAML::Node& node, const std::string& where, const Origin& origin, const Field& field,
+                std::vector<TransformStep>& steps);
+
+void read_parameter(const YAML::Node& node, const std::string& where, const Origin& origin, const Field& field) {
+  std::visit([&](auto* value) { read_value(node, where, origin, field, *value); }, field.value);
+}
+
+void read_parameters(const YAML::Node& map, const Origin& origin, const std::string& name,
+                     const std::vector<Field>& fields) {
+  std::vector<std::string> known;
+  known.reserve(fields.size());
+  for (const Field& field : fields) known.push_back(leaf_of(field.path));
+  std::map<std::string, std::string> seen;
+  for (const auto& entry : map) {
+    const std::string where = origin.at(entry.first.Mark());
+    if (!entry.first.IsScalar()) fail_usage(where, ": a key is ", shown(entry.first), "; expected a name");
+    const std::string key = entry.first.Scalar(), path = join(name, ".", key);
+    const auto found = std::find(known.begin(), known.end(), key);
+    if (found == known.end()) {
+      const std::string near = nearest(key, known);
+      fail_usage(where, ": unknown key '", path, "'; ",
+                 !near.empty()   ? join("did you mean '", name, ".", near, "'?")
+                 : known.empty() ? std::string("it has no parameters")
+                                 : join("its parameters are ", listed(known)));
+    }
+    const auto [first, is_new] = seen.emplace(path, where);
+    if (!is_new) fail_usage(where, ": duplicate key '", path, "'; it is already at ", first->second);
+    read_parameter(entry.second, entry.second.IsNull() ? where : origin.at(entry.second.Mark()), origin,
+                   fields[static_cast<size_t>(found - known.begin())]);
+  }
+}
+
+// `name`, `{name: value}` for the first parameter, or `{name: {parameter: value, ...}}`.
+TransformStep read_step(const YAML::Node& node, const Origin& origin, const Field& field) {
+  const std::string where = origin.at(node.Mark());
+  if (node.IsScalar()) return step_named(node.Scalar(), where);
+  if (!node.IsMap() || node.size() != 1 || !node.begin()->first.IsScalar()) {
+    fail_usage(where, ": ", field.path, " has ", shown(node), node.IsMap() ? join(" of ", node.size(), " keys") : "",
+               "; expected a transform such as flip, {flip: 0.5} or {flip: {probability: 0.5}}");
+  }
+  const std::string name = node.begin()->first.Scalar();
+  const YAML::Node value = node.begin()->second;
+  TransformStep step = step_named(name, where);
+  const std::vector<Field> fields = fields_of(step);
+  if (value.IsMap()) {
+    read_parameters(value, origin, name, fields);
+  } else if (!value.IsNull()) {
+    if (fields.empty()) fail_usage(origin.at(value.Mark()), ": ", name, " has no parameters; expected just its name");
+    read_parameter(value, origin.at(value.Mark()), origin, fields.front());
+  }
+  return step;
+}
+
+void read_value(const YAML::Node& node, const std::string& where, const Origin& origin, const Field& field,
+                std::vector<TransformStep>& steps) {
+  if (!node.IsSequence()) {
+    fail_usage(where, ": ", field.path, " is ", shown(node), "; expected a list of transforms such as ",
+               kind_of(TransformStep{}).list_example);
+  }
+  std::vector<TransformStep> read;
+  for (const YAML::Node& element : node) read.push_back(read_step(element, origin, field));
+  steps = std::move(read);
 }
 
 class Reader {

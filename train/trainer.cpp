@@ -22,6 +22,7 @@ LoaderOptions train_loader_options(const Config& config, int threads) {
   options.seed = config.train.seed;
   options.training = true;
   options.train_transform = config.train_transform();
+  options.repeats = config.data.repeats;
   options.max_bad_images = config.data.max_bad_images;
   return options;
 }
