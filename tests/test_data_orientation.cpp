@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <sstream>
 
+#include "data/augment.h"
 #include "data/orientation.h"
 #include "data/transform.h"
 #include "tests/image_fixtures.h"
