@@ -121,6 +121,16 @@ TEST(Conversion, AccountsForEveryTensor) {
 }
 
 // tf.train.Checkpoint(model=...): paths of objects, and the optimizer's slots beside them.
+TEST(Conversion, WhatIsOfTrainingOnly) {
+  for (const char* name : {"conv1.1.num_batches_tracked", "n_averaged"})
+    EXPECT_EQ(reason_to_ignore(name), "batch counters") << name;
+  for (const char* name : {"conv1/W/Momentum", "conv1/W/Adam_1:0", "SGD/momentum", "Adam/iter", "Adam/conv1/W/m",
+                           "conv1/bn/gamma/v:0", "stage2/block0/conv1/W/ExponentialMovingAverage"})
+    EXPECT_EQ(reason_to_ignore(name), "optimizer state") << name;
+  for (const char* name : {"conv1/W", "conv1.0.weight", "stage2/block0/conv1/bn/beta", "fc.bias", "momentum"})
+    EXPECT_EQ(reason_to_ignore(name), "") << name;
+}
+
 TEST(Conversion, ObjectBasedNamesOfKeras) {
   const ShuffleNetV2Config model = small_model(Dialect::kTensorpack);
   TensorFile file;

@@ -110,6 +110,13 @@ TEST(Npy, RefusesBadHeaders) {
   expect_message(parsing(npy("{'descr': '<f4', 'fortran_order': False, 'shape': (0,)} 1", "")), {"follows"});
   expect_message(parsing(npy("{'descr': '<f4", "")), {"string does not end"});
   expect_message(parsing(npy("", "")), {"expected '{'"});
+  std::string many = "(";
+  for (int i = 0; i < 65; ++i) many += "1, ";
+  expect_message(parsing(npy_of("<f4", many + ")", raw<float>({1}))), {"more than 64 axes"});
+}
+
+TEST(Npy, ReadsExtentsOfPython2) {
+  expect_same(parse(npy_of("<f4", "(2L, 1L)", raw<float>({1, 2}))), f32_tensor({2, 1}, {1, 2}), "long");
 }
 
 TEST(Npy, WritesWhatItReads) {

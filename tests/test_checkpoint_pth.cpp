@@ -288,6 +288,43 @@ TEST(TorchFileHostile, OtherVersionsAndByteOrdersAreRefused) {
     expect_message(parsing("version", version), {"x.pth", "of PyTorch's zip format is unknown; expected 1 to 10"});
 }
 
+// The pickle of {name: value, ...}, each of `count` times the one name of `length` characters that is remembered once.
+std::string pickle_of_one_name(size_t length, int count, const std::string& value) {
+  const auto size = static_cast<uint32_t>(length);
+  std::string text = "\x80\x02}(X" + std::string(reinterpret_cast<const char*>(&size), sizeof size);
+  text += std::string(length, 'x') + "q" + std::string(1, '\0') + value;
+  for (int i = 1; i < count; ++i) text += "h" + std::string(1, '\0') + value;
+  return text + "u.";
+}
+
+// Names are stored once and used often: what is said of them, and tensors called so, must not multiply them.
+TEST(TorchFileHostile, LongNamesCostNoMemory) {
+  const TemporaryFolder folder;
+  const std::string path = folder.file("names.pth");
+  const std::string storage = "(X" + std::string("\7\0\0\0storage", 11) + "ctorch\nFloatStorage\nX" +
+                              std::string(
+                                  "\1\0\0\0"
+                                  "0",
+                                  5) +
+                              "X" + std::string("\3\0\0\0cpu", 7) + "K\1tQ";
+  const std::string tensor =
+      "ctorch._utils\n_rebuild_tensor_v2\n(" + storage + std::string("K\0", 2) + ")" + ")" + "\x89NtR";
+  for (const std::string& value : {std::string("N"), tensor}) {
+    const std::string pickle = pickle_of_one_name(30000, 20000, value);
+    const float zero = 0;
+    ZipWriter archive(path);
+    archive.add("archive/data.pkl", pickle.data(), pickle.size());
+    archive.add("archive/version", "3\n", 2);
+    archive.add("archive/data/0", &zero, sizeof zero);
+    archive.commit();
+    struct rusage before, after;
+    getrusage(RUSAGE_SELF, &before);
+    expect_message(message_of([&] { read_pth(path); }), {path});
+    getrusage(RUSAGE_SELF, &after);
+    EXPECT_LT(after.ru_maxrss - before.ru_maxrss, 64 * 1024) << "KiB, for a file of " << pickle.size() / 1024;
+  }
+}
+
 struct Hostile {
   const char* file;
   const char* message;

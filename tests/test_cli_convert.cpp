@@ -97,6 +97,57 @@ INSTANTIATE_TEST_SUITE_P(Dialects, ConvertDialect,
                                          Published{"tensorpack", "tensorpack.npz"}),
                          [](const auto& test) { return std::string(test.param.dialect); });
 
+// The entry asked for is the one that is read, also one of Riffle's own name for averages.
+TEST_F(Convert, EntriesOfTrainingCheckpoints) {
+  const std::string file = std::string(RIFFLE_SOURCE_DIR) + "/tests/fixtures/pth/checkpoint.pth.tar";
+  // It is no ShuffleNetV2: what was left aside explains the error.
+  const ProcessResult averages =
+      run_riffle({"convert", file, path("a.safetensors"), "--entry", "model_ema", "--json", path("a.json")});
+  expect_failure(averages, 1, {"checkpoint.pth.tar"});
+  expect_contains(averages.out, {"weights are those under 'model_ema'", "'epoch': 3, skipped"});
+  const nlohmann::json report = nlohmann::json::parse(text_of(path("a.json")));
+  EXPECT_EQ(report["format"], "PyTorch (zip)");
+  EXPECT_FALSE(report["notes"].empty());
+  EXPECT_FALSE(report["error"].get<std::string>().empty());
+  expect_failure(run_riffle({"convert", file, path("a.safetensors"), "--entry", "ema"}), 2, {"no entry 'ema'"});
+}
+
+// A state dict cannot say whose images its weights want, nor what the stem does; the way back is said.
+TEST_F(Convert, WhatAStateDictLosesIsSaid) {
+  const std::string direct = converted(fixture("megvii.pth.tar"), "direct.safetensors", {"--to", "torchvision"});
+  const ProcessResult out = run_riffle({"convert", fixture("megvii.pth.tar"), path("t.pth"), "--to", "torchvision"});
+  expect_success(out);
+  expect_contains(out.out, {"warning", "other images than the torchvision dialect's", "--preprocessing"});
+  const std::string back = converted(path("t.pth"), "back.safetensors", {"--preprocessing", "megvii"});
+  EXPECT_EQ(logits(back, fixture("images.npz")), logits(direct, fixture("images.npz")));
+
+  const std::string small =
+      converted(fixture("torchvision.pth"), "small.safetensors", {"--stem-stride", "1", "--stem-max-pool", "false"});
+  const ProcessResult stem = run_riffle({"convert", small, path("small.pth")});
+  expect_success(stem);
+  expect_contains(stem.out, {"--stem-stride 1 --stem-max-pool false"});
+  EXPECT_EQ(
+      text_of(converted(path("small.pth"), "again.safetensors", {"--stem-stride", "1", "--stem-max-pool", "false"})),
+      text_of(small));
+}
+
+TEST_F(Convert, TheReportReplacesNoCheckpoint) {
+  const std::string input = converted(fixture("torchvision.pth"), "in.safetensors");
+  const std::string before = text_of(input);
+  for (const std::string& file : {input, path("out.safetensors")}) {
+    expect_failure(run_riffle({"convert", input, path("out.safetensors"), "--json", file, "--force"}), 2,
+                   {"--json names", file});
+  }
+  EXPECT_EQ(text_of(input), before);
+}
+
+TEST_F(Convert, ClassNamesThatRepeatAreRefused) {
+  write_text(path("classes.txt"), "cat\ndog\ncat\n");
+  expect_failure(
+      run_riffle({"convert", fixture("torchvision.pth"), path("a.safetensors"), "--classes", path("classes.txt")}), 1,
+      {"classes.txt", "line 3", "'cat'"});
+}
+
 // A checkpoint of TensorFlow's, given as its prefix and as its index.
 TEST_F(Convert, TheKerasTutorialsModel) {
   const ProcessResult result = run_riffle({"convert", fixture("keras/model.ckpt"), path("a.safetensors")});

@@ -144,9 +144,18 @@ void flush_standard_output() {
   if (!std::cout) fail("cannot write the standard output (is the disk full?)");
 }
 
+// Messages quote files: nothing that a terminal would obey, and no novels.
+std::string printable(std::string text) {
+  constexpr size_t kLongest = 8000;
+  for (char& symbol : text) {
+    if ((static_cast<unsigned char>(symbol) < 0x20 && symbol != '\n') || symbol == 0x7f) symbol = '?';
+  }
+  return text.size() <= kLongest ? text : text.substr(0, kLongest) + "...";
+}
+
 int report(const std::string& message, int exit_code) {
   std::cout.flush();
-  std::cerr << "riffle: error: " << message << std::endl;
+  std::cerr << "riffle: error: " << printable(message) << std::endl;
   return exit_code;
 }
 

@@ -6,12 +6,14 @@
 #include <fstream>
 #include <iostream>
 #include <nlohmann/json.hpp>
+#include <set>
 
 #include "train/checkpoint/checkpoint.h"
 #include "train/checkpoint/convert.h"
 #include "train/checkpoint/dialect_conversion.h"
 #include "train/checkpoint/file_io.h"
 #include "train/checkpoint/pth.h"
+#include "train/checkpoint/published_preprocessing.h"
 #include "train/checkpoint/read_tensor_file.h"
 #include "train/commands.h"
 #include "train/conversion_check.h"
@@ -40,7 +42,8 @@ const char* const kFooter =
     "  riffle convert runs/a/checkpoints/best.safetensors best.pth";
 
 struct ConvertCommand {
-  std::string input, output, dialect = "auto", width = "auto", classes, to, entry, json, stem_max_pool, channel_order;
+  std::string input, output, dialect = "auto", width = "auto", classes, to, entry, json, stem_max_pool, channel_order,
+                             preprocessing;
   int64_t stem_stride = 0;  // 0: not given
   bool force = false, allow_unexpected = false, allow_nonfinite = false;
 };
@@ -64,6 +67,10 @@ void check_output(const ConvertCommand& command) {
   if (fs::exists(command.output, ignored) && !command.force) {
     fail(command.output, " exists already; --force replaces it");
   }
+  for (const std::string& file : {command.input, command.output}) {
+    if (!command.json.empty() && fs::weakly_canonical(command.json, ignored) == fs::weakly_canonical(file, ignored))
+      fail_usage("--json names ", file, " itself; give the report a file of its own");
+  }
   const AtomicFile probe(command.output);  // throws where the folder cannot be written
   if (!command.json.empty() && command.json != "-") check_text_file(command.json);
 }
@@ -84,9 +91,11 @@ std::vector<std::string> read_classes(const std::string& path) {
   std::ifstream file(path);
   if (!file) fail(path, ": cannot open the file of class names");
   std::vector<std::string> classes;
+  std::set<std::string> seen;
   for (std::string line; std::getline(file, line);) {
     if (!line.empty() && line.back() == '\r') line.pop_back();
     if (line.empty()) fail(path, ": line ", classes.size() + 1, " is empty; expected one class name a line");
+    if (!seen.insert(line).second) fail(path, ": line ", classes.size() + 1, " repeats the class '", line, "'");
     classes.push_back(line);
   }
   if (classes.empty()) fail(path, " is empty; expected one class name a line");
@@ -103,6 +112,7 @@ ConvertOptions read_options(const ConvertCommand& command) {
   if (command.stem_stride != 0) options.claims.stem_stride = command.stem_stride;
   if (!command.stem_max_pool.empty()) options.claims.stem_max_pool = command.stem_max_pool == "true";
   if (!command.channel_order.empty()) options.bgr = command.channel_order == "bgr";
+  if (!command.preprocessing.empty()) options.preprocessing = parse_dialect(command.preprocessing);
   if (!command.classes.empty()) options.classes = read_classes(command.classes);
   return options;
 }
@@ -192,18 +202,55 @@ void print_findings(std::ostream& log, const ConvertCommand& command, const Tens
   for (const std::string& note : converted.notes) print_lines(log, "note", note);
 }
 
+// What is not recognised is explained by what was left aside.
+ConvertedModel convert_or_explain(std::ostream& log, const ConvertCommand& command, const TensorFile& file,
+                                  const ConvertOptions& options) {
+  try {
+    return convert(file, options, command.input);
+  } catch (const Error& error) {
+    print_lines(log, "input", join(command.input, ": ", file.format, ", ", file.tensors.size(), " tensors"));
+    for (const std::string& note : file.notes) print_lines(log, "note", note);
+    log << std::flush;
+    write_report(command, {{"input", command.input},
+                           {"output", command.output},
+                           {"format", file.format},
+                           {"notes", file.notes},
+                           {"error", error.what()}});
+    throw;
+  }
+}
+
+// A state dict has tensors only. What its reader would take for granted and is not so is said, with the way back.
+void warn_of_losses(std::ostream& log, const CheckpointMetadata& metadata, const std::string& output) {
+  const ShuffleNetV2Config& model = metadata.model;
+  print_lines(log, "note", "preprocessing and class names are not in " + output + ", which has no place for them");
+  const PublishedPreprocessing published = published_preprocessing(model);
+  if (!(published.transform == metadata.preprocessing) ||
+      describe_normalisation(published.normalisation) != describe_normalisation(metadata.normalisation)) {
+    print_lines(log, "warning",
+                join("these weights want other images than the ", name_of(model.dialect), " dialect's (",
+                     describe_normalisation(published.normalisation), "): see 'images' above. Whoever reads ", output,
+                     " must know that; riffle convert has --preprocessing"));
+  }
+  if (model.stem_stride != 2 || !model.stem_max_pool) {
+    print_lines(log, "warning",
+                join("the stem is not the published one, which no tensor shows; the way back is --stem-stride ",
+                     model.stem_stride, " --stem-max-pool ", model.stem_max_pool ? "true" : "false"));
+  }
+}
+
 void run_convert(const ConvertCommand& command) {
   check_output(command);
   ConvertOptions options = read_options(command);
   std::ostream& log = command.json == "-" ? std::cerr : std::cout;
-  const TensorFile file = read_tensor_file(command.input, command.entry == "ema" ? "" : command.entry);
+  const TensorFile file = read_tensor_file(command.input, command.entry);
   const bool foreign_entry = !command.entry.empty() && file.format.rfind("PyTorch", 0) != 0;
   options.averages = foreign_entry && command.entry == "ema";
   if (foreign_entry && !options.averages) {
     fail_usage(command.input, " is ", file.format,
                ", which has no entries; --entry is for PyTorch's files, or 'ema' of Riffle's");
   }
-  ConvertedModel converted = convert(file, options, command.input);
+  ConvertedModel converted = convert_or_explain(log, command, file, options);
   const ShuffleNetV2Config found = converted.metadata.model;
   print_findings(log, command, file, converted);
   log << std::flush;
@@ -227,9 +274,7 @@ void run_convert(const ConvertCommand& command) {
   const bool native = output_format(command.output) == OutputFormat::kSafetensors;
   print_lines(log, "images", describe(converted.metadata.preprocessing));
   print_lines(log, "", describe_normalisation(converted.metadata.normalisation));
-  if (!native)
-    print_lines(log, "note",
-                "preprocessing and class names are not in " + command.output + ", which has no place for them");
+  if (!native) warn_of_losses(log, converted.metadata, command.output);
   print_lines(log, "output", command.output);
   write_report(command, report(command, file, converted, found));
 }
@@ -272,6 +317,11 @@ void add_convert_command(CLI::App& app) {
                    "rgb or bgr, where weights read colours in another order than their dialect's")
       ->check(CLI::IsMember({"rgb", "bgr"}))
       ->type_name("ORDER");
+  command
+      ->add_option("--preprocessing", options->preprocessing,
+                   "Whose images the weights want, where not their dialect's: after --to, say")
+      ->check(CLI::IsMember({"torchvision", "megvii", "tensorpack"}))
+      ->type_name("DIALECT");
   command->add_flag("--allow-unexpected", options->allow_unexpected, "Leave out tensors that are not the network's");
   command->add_flag("--allow-nonfinite", options->allow_nonfinite, "Convert weights that are NaN or infinite");
   command->add_flag("--force", options->force, "Replace OUT if it exists");

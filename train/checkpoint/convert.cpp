@@ -178,13 +178,19 @@ class Mapping {
   std::map<FileDType, int64_t> converted_;
 };
 
-void add_preprocessing(ConvertedModel& result, std::optional<bool> bgr, const std::string& path) {
+void add_preprocessing(ConvertedModel& result, const ConvertOptions& options, const std::string& path) {
+  const std::optional<bool> bgr = options.bgr;
   CheckpointMetadata& metadata = result.metadata;
   if (metadata.model.input_channels != 3) {
     fail(path, " reads gray images; no published weights do, so that its preprocessing is not known");
   }
-  PublishedPreprocessing published = published_preprocessing(metadata.model);
-  if (result.naming == Naming::kKeras) {  // RGB, and Keras's own resizing of whole images
+  ShuffleNetV2Config like = metadata.model;
+  if (options.preprocessing) {
+    like.dialect = *options.preprocessing;
+    result.notes.push_back(join("preprocessing is the ", name_of(like.dialect), " dialect's, as asked"));
+  }
+  PublishedPreprocessing published = published_preprocessing(like);
+  if (result.naming == Naming::kKeras && !options.preprocessing) {  // RGB, and Keras's own resizing of whole images
     published.transform = EvalTransform{};
     published.normalisation = Normalisation{};
     result.notes.emplace_back(
@@ -281,7 +287,7 @@ ConvertedModel convert(const TensorFile& file, const ConvertOptions& options, co
     result.metadata.model = inferred.model;
     result.metadata.riffle_version = kVersion;
     Mapping(plain.tensors, result, path).run();
-    add_preprocessing(result, options.bgr, path);
+    add_preprocessing(result, options, path);
   }
   add_classes(result, options.classes, path);
   return result;

@@ -17,7 +17,8 @@ struct ConvertOptions {
   ModelClaims claims;
   std::vector<std::string> classes;  // empty: the file's own, ImageNet's where there are 1000, else "0", "1", ...
   std::optional<bool> bgr;           // the order of colours, of a file that Riffle did not write, if not its dialect's
-  bool averages = false;             // of a Riffle checkpoint: its moving averages
+  std::optional<Dialect> preprocessing;  // whose, of such a file, if not its dialect's
+  bool averages = false;                 // of a Riffle checkpoint: its moving averages
 };
 
 struct ConvertedModel {

@@ -256,12 +256,17 @@ HostTensor to_file_layout(const HostTensor& tensor, FileLayout layout, const std
 }
 
 std::string reason_to_ignore(const std::string& name) {
-  if (ends_with(name, "num_batches_tracked")) return "batch counters";
+  if (ends_with(name, "num_batches_tracked") || name == "n_averaged") return "batch counters";
   if (name.size() > kLongestName) return "";
   static const std::regex kSlots(R"(.*/(Momentum|Adam|Adam_1|RMSProp|RMSProp_1|Adagrad|AccumGrad)(:0)?)");
   static const std::regex kOptimizer(
       R"((optimizer|optim|momentum_buffer)[./].*|.*[./]momentum_buffer|.*\.OPTIMIZER_SLOT.*)");
-  if (std::regex_match(name, kSlots) || std::regex_match(name, kOptimizer)) return "optimizer state";
+  // Keras: the slots of a variable, and the optimizer's own numbers.
+  static const std::regex kKeras(
+      R"(.*/(kernel|depthwise_kernel|bias|gamma|beta|W|b)/(m|v|vhat|rms|momentum|ExponentialMovingAverage)(:0)?|)"
+      R"((.*/)?(SGD|Adam|RMSprop|Adagrad)/(iter|decay|momentum|beta_[12]|learning_rate|rho|iterations)(:0)?)");
+  if (std::regex_match(name, kSlots) || std::regex_match(name, kOptimizer) || std::regex_match(name, kKeras))
+    return "optimizer state";
   static const std::regex kCounters(
       R"((.*/)?(global_step|learning_rate|beta[12]_power|save_counter|iterations?)(:0)?)");
   if (std::regex_match(name, kCounters)) return "counters and learning rates";

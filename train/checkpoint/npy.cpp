@@ -13,6 +13,7 @@ namespace {
 
 constexpr char kMagic[] = "\x93NUMPY";  // 6 bytes, then major and minor version
 constexpr size_t kMagicBytes = 6, kVersionBytes = 2;
+constexpr size_t kMostAxes = 64;       // numpy's limit
 constexpr size_t kDataAlignment = 64;  // of the array's data, in files numpy writes
 
 struct StoredType {
@@ -93,6 +94,7 @@ class HeaderParser {
     expect('(');
     while (!accept(')')) {
       shape.push_back(parse_extent());
+      if (shape.size() > kMostAxes) invalid(join("more than ", kMostAxes, " axes"));
       if (!accept(',')) {
         expect(')');
         break;
@@ -111,6 +113,7 @@ class HeaderParser {
       ++position_;
     }
     if (position_ == begin) invalid("expected a whole number >= 0 in 'shape'");
+    if (position_ < text_.size() && text_[position_] == 'L') ++position_;  // Python 2 wrote 24L
     return value;
   }
 

@@ -428,9 +428,11 @@ Pickle::Pickle(std::string_view bytes, const std::string& name) {
 }
 
 std::vector<std::string> Pickle::globals() const {
+  constexpr size_t kMost = 1000, kLongest = 100;
   std::set<std::string> names;
   for (const PickleValue& value : values_) {
-    if (value.kind == Kind::kGlobal) names.insert(join(value.text, ".", value.name));
+    if (value.kind == Kind::kGlobal && names.size() < kMost)
+      names.insert(join(value.text.substr(0, kLongest), ".", value.name.substr(0, kLongest)));
   }
   return {names.begin(), names.end()};
 }

@@ -61,7 +61,7 @@ class Pickle {
   void for_each(const std::function<void(const PickleValue&)>& visit) const {
     for (const PickleValue& value : values_) visit(value);
   }
-  // Names "module.name" of all globals, sorted, each once.
+  // Names "module.name" of the first thousand globals, sorted, each once; modules and names of up to 100 characters.
   std::vector<std::string> globals() const;
 
  private:

@@ -4,6 +4,8 @@
 #include <algorithm>
 #include <cstring>
 #include <map>
+#include <regex>
+#include <set>
 
 #include "train/checkpoint/file_io.h"
 #include "train/checkpoint/torch_state.h"
@@ -22,13 +24,38 @@ std::string_view view_of(const std::vector<uint8_t>& bytes) {
   return {reinterpret_cast<const char*>(bytes.data()), bytes.size()};
 }
 
-// Python's modules whose names in a pickle are ordinary; whatever else is named there is worth a note.
+bool starts_with(const std::string& text, const char* prefix) {
+  return text.rfind(prefix, 0) == 0;
+}
+
+// What checkpoints name as a matter of course; whatever else is named in one is worth a note.
 bool is_ordinary(const std::string& global) {
-  for (const char* prefix :
-       {"collections.", "torch.", "__torch__.", "numpy.", "argparse.", "_codecs.", "__builtin__.set", "builtins.set"}) {
-    if (global.rfind(prefix, 0) == 0) return true;
-  }
-  return false;
+  static const std::set<std::string> kNames{"collections.OrderedDict",
+                                            "collections.defaultdict",
+                                            "torch.Size",
+                                            "torch.device",
+                                            "torch.Tensor",
+                                            "torch.nn.parameter.Parameter",
+                                            "torch.nn.parameter.Buffer",
+                                            "torch._tensor._rebuild_from_type_v2",
+                                            "numpy.core.multiarray.scalar",
+                                            "numpy.core.multiarray._reconstruct",
+                                            "numpy._core.multiarray.scalar",
+                                            "numpy._core.multiarray._reconstruct",
+                                            "numpy.dtype",
+                                            "numpy.ndarray",
+                                            "_codecs.encode",
+                                            "argparse.Namespace",
+                                            "__builtin__.set",
+                                            "builtins.set",
+                                            "torch.storage.UntypedStorage",
+                                            "torch.storage.TypedStorage",
+                                            "torch.storage._load_from_bytes"};
+  static const std::regex kOfTorch(R"(torch\.(cuda\.|storage\.)?[A-Z][A-Za-z0-9_]*(Storage|Tensor)|)"
+                                   R"(torch\.(u?int|float|bfloat|complex|quint|qint|bool)[0-9a-z_]*|)"
+                                   R"(torch\._utils\._rebuild_[a-z0-9_]+)");
+  return kNames.count(global) != 0 || std::regex_match(global, kOfTorch) || starts_with(global, "torch.nn.modules.") ||
+         starts_with(global, "__torch__.");
 }
 
 // Names come from the file: nothing that a terminal would obey, and no novels.
@@ -81,10 +108,14 @@ TensorFile interpret(const Pickle& pickle, const std::string& format, const Stor
 // The only entry "TOP/data.pkl", without its "data.pkl".
 std::string top_folder(const ZipArchive& archive, const std::string& name) {
   constexpr std::string_view kPickle = "data.pkl";
+  std::string top;
   for (const ZipArchive::Entry& entry : archive.entries()) {
     const size_t slash = entry.name.find('/');
-    if (slash != std::string::npos && entry.name.substr(slash + 1) == kPickle) return entry.name.substr(0, slash + 1);
+    if (slash == std::string::npos || entry.name.substr(slash + 1) != kPickle) continue;
+    if (!top.empty()) fail(name, " has two data.pkl; which of them counts is not known");
+    top = entry.name.substr(0, slash + 1);
   }
+  if (!top.empty()) return top;
   fail(name, " is a zip archive, but not one of PyTorch's: it has no data.pkl");
 }
 

@@ -265,7 +265,9 @@ class CheckpointReader {
     size_t count = 0;
     for (auto& [key, tensor] : file_.tensors) {
       const auto it = full_names_.find(key);
-      const bool has_name = it != full_names_.end() && file_.tensors.count(it->second) == 0;
+      // Slots are called after their variables; under their keys they are known for what they are.
+      const bool slot = key.find("/.OPTIMIZER_SLOT/") != std::string::npos || key.rfind("optimizer/", 0) == 0;
+      const bool has_name = !slot && it != full_names_.end() && file_.tensors.count(it->second) == 0;
       renamed.emplace(has_name ? it->second : key, std::move(tensor));
       count += has_name ? 1 : 0;
     }

@@ -12,11 +12,17 @@ namespace {
 using Kind = PickleValue::Kind;
 
 constexpr int kDeepestModule = 32;
-constexpr size_t kMostTensors = 100000, kMostModules = 100000;
+constexpr size_t kMostTensors = 100000, kMostModules = 100000, kMostNotes = 10000;
+// Names are parts of the pickle, and one may be used a million times: copies are made of short ones only.
+constexpr size_t kLongestName = 1000, kLongestShown = 60;
 // The weights as trained come first; averages only where there is nothing else, or on request.
 constexpr const char* kEntries[] = {"state_dict", "model",  "model_state_dict", "net",
                                     "network",    "module", "weights",          "state_dict_ema",
                                     "model_ema",  "ema",    "ema_state_dict"};
+
+std::string shown(std::string_view text) {
+  return text.size() <= kLongestShown ? std::string(text) : std::string(text.substr(0, kLongestShown)) + "...";
+}
 
 bool is_mapping(const PickleValue& value) {
   return value.kind == Kind::kDict ||
@@ -33,7 +39,7 @@ const PickleValue* attributes(const PickleValue& value) {
 
 std::string class_of(const PickleValue& value) {
   const PickleValue* callee = is_module_class(*value.callee) ? value.callee->argument->items[1] : value.callee;
-  return callee->kind == Kind::kGlobal ? join(callee->text, ".", callee->name) : "no name";
+  return callee->kind == Kind::kGlobal ? join(shown(callee->text), ".", shown(callee->name)) : "no name";
 }
 
 std::string describe(const PickleValue& value) {
@@ -56,7 +62,7 @@ std::string describe(const PickleValue& value) {
     case Kind::kDict:
       return join("a dict of ", value.pairs.size());
     case Kind::kGlobal:
-      return join(value.text, ".", value.name);
+      return join(shown(value.text), ".", shown(value.name));
     case Kind::kObject:
       if (TorchTensors::is_tensor(value)) return "a tensor";
       return is_mapping(value) ? join("a dict of ", value.pairs.size()) : "an object of class " + class_of(value);
@@ -73,7 +79,9 @@ class Search {
   std::vector<FoundTensor> of_mapping(const PickleValue& mapping) {
     std::vector<FoundTensor> found;
     for (const auto& [key, value] : mapping.pairs) {
-      if (key->kind == Kind::kText && TorchTensors::is_tensor(*value)) add(found, std::string(key->text), *value);
+      if (key->kind != Kind::kText || !TorchTensors::is_tensor(*value)) continue;
+      check_length(key->text);
+      add(found, std::string(key->text), *value);
     }
     return found;
   }
@@ -113,12 +121,18 @@ class Search {
   void member(const PickleValue& key, const PickleValue& value, const std::string& prefix, int depth,
               std::vector<FoundTensor>& found) {
     if (key.kind != Kind::kText) return;
+    check_length(key.text);
     const std::string name = prefix + std::string(key.text);
     if (TorchTensors::is_tensor(value)) {
       add(found, name, value);
     } else {
       of_module(value, name + ".", depth + 1, found);
     }
+  }
+
+  void check_length(std::string_view name) const {
+    if (name.size() > kLongestName)
+      fail(file_, ": a name of ", name.size(), " characters, '", shown(name), "'; no tensor is called so");
   }
 
   void add(std::vector<FoundTensor>& found, const std::string& name, const PickleValue& value) const {
@@ -143,8 +157,9 @@ std::string names_of(const PickleValue& mapping) {
   std::string names;
   for (size_t i = 0; i < std::min(kShown, mapping.pairs.size()); ++i) {
     const auto& [key, value] = mapping.pairs[i];
-    names += join(i == 0 ? "" : ", ", key->kind == Kind::kText ? join("'", key->text, "'") : "a key that is not text",
-                  " (", describe(*value), ")");
+    names +=
+        join(i == 0 ? "" : ", ", key->kind == Kind::kText ? join("'", shown(key->text), "'") : "a key that is not text",
+             " (", describe(*value), ")");
   }
   return names + (mapping.pairs.size() > kShown ? ", ..." : "");
 }
@@ -201,13 +216,13 @@ std::vector<FoundTensor> find_torch_state(const Pickle& pickle, const std::strin
       if (value == chosen || key->kind != Kind::kText) continue;
       const bool told = std::any_of(std::begin(kEntries), std::end(kEntries),
                                     [&, name = key->text](const char* known) { return name == known; });
-      if (!told || tensors_of(*value, file).empty())
-        notes.push_back(join("'", key->text, "': ", describe(*value), ", skipped"));
+      if (notes.size() < kMostNotes && (!told || tensors_of(*value, file).empty()))
+        notes.push_back(join("'", shown(key->text), "': ", describe(*value), ", skipped"));
     }
   } else if (is_mapping(*chosen)) {
     for (const auto& [key, value] : chosen->pairs) {
-      if (key->kind == Kind::kText && !TorchTensors::is_tensor(*value))
-        notes.push_back(join("'", key->text, "': ", describe(*value), ", skipped"));
+      if (notes.size() < kMostNotes && key->kind == Kind::kText && !TorchTensors::is_tensor(*value))
+        notes.push_back(join("'", shown(key->text), "': ", describe(*value), ", skipped"));
     }
   }
   drop_wrappers(found, file, notes);

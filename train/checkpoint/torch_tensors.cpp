@@ -175,6 +175,7 @@ std::optional<HostTensor> TorchTensors::read(const PickleValue& value, const std
     arguments = arguments->items[2];
     rebuilt_by = function->kind == Kind::kGlobal ? function->name : std::string_view();
   }
+  if (arguments->kind != Kind::kTuple) fail(where, ": its arguments are no tuple");
   const bool v3 = rebuilt_by == "_rebuild_tensor_v3";
   if (rebuilt_by != "_rebuild_tensor" && rebuilt_by != "_rebuild_tensor_v2" && !v3) {
     why_not = join("made by ", function == nullptr ? "something unnamed" : type_name(*function));
@@ -182,6 +183,14 @@ std::optional<HostTensor> TorchTensors::read(const PickleValue& value, const std
   }
   const std::vector<const PickleValue*>& fields = arguments->items;
   if (fields.size() < (v3 ? 7u : 4u)) fail(where, " is described by ", fields.size(), " fields; expected at least 4");
+  if (const size_t at = v3 ? 7 : 6; fields.size() > at) {  // {"conj": ..., "neg": ...}: to be computed when read
+    for (const char* lazy : {"conj", "neg"}) {
+      const PickleValue* flag = fields[at]->find(lazy);
+      if (flag == nullptr || flag->integer == 0) continue;
+      why_not = join("is stored with its '", lazy, "' still to be done");
+      return std::nullopt;
+    }
+  }
   const std::optional<TorchStorage> storage = read_torch_storage(*fields[0], name_);
   const StorageType* dtype = v3 ? find_type(kDTypes, fields[6]->name) : nullptr;
   if (!storage || (v3 && dtype == nullptr)) {
