@@ -196,7 +196,7 @@ class CheckpointReader {
       fail(what, ": the tensors in ", open.shard.name, " claim more bytes than it has");
     open.unread_bytes -= entry.size_bytes;
     std::vector<uint8_t> bytes(entry.size_bytes);
-    open.shard.read(entry.offset, bytes.data(), bytes.size());
+    if (!bytes.empty()) open.shard.read(entry.offset, bytes.data(), bytes.size());
     return bytes;
   }
 
