@@ -24,8 +24,13 @@ bool is_file(const std::string& path) {
 
 class Cifar10 : public Dataset {
  public:
-  Cifar10(std::string folder, std::vector<std::string> files, std::vector<std::string> classes, int channels)
-      : folder_(std::move(folder)), files_(std::move(files)), classes_(std::move(classes)), channels_(channels) {
+  Cifar10(std::string folder, std::vector<std::string> files, std::vector<std::string> classes, int channels,
+          bool numbered)
+      : folder_(std::move(folder)),
+        files_(std::move(files)),
+        classes_(std::move(classes)),
+        channels_(channels),
+        numbered_(numbered) {
     for (const std::string& file : files_) {
       const std::vector<uint8_t> bytes = read_file(file);
       if (bytes.empty() || bytes.size() % kRecord != 0)
@@ -43,6 +48,7 @@ class Cifar10 : public Dataset {
   int channels() const override { return channels_; }
   const std::vector<std::string>& classes() const override { return classes_; }
   int label(int64_t index) const override { return *record(index); }
+  bool numbered() const override { return numbered_; }
 
   std::string name(int64_t index) const override {
     RIFFLE_CHECK(index >= 0 && index < size(), "image ", index, " of ", size());
@@ -80,6 +86,7 @@ class Cifar10 : public Dataset {
   std::vector<uint8_t> records_;
   std::vector<int64_t> ends_;  // index after each file's last image
   int channels_;
+  bool numbered_;
 };
 
 std::vector<std::string> read_names(const std::string& path) {
@@ -110,8 +117,10 @@ std::unique_ptr<Dataset> open_cifar10(const std::string& folder, const Split& sp
     if (!is_file(file))
       fail(file, ": no such file; CIFAR-10's binary version has data_batch_{1..5}.bin and test_batch.bin");
   }
-  return std::make_unique<Cifar10>(folder, std::move(files),
-                                   classes.empty() ? read_names(folder + "/batches.meta.txt") : classes, channels);
+  const std::string names = folder + "/batches.meta.txt";
+  const bool numbered = classes.empty() && !is_file(names);
+  return std::make_unique<Cifar10>(folder, std::move(files), classes.empty() ? read_names(names) : classes, channels,
+                                   numbered);
 }
 
 }  // namespace riffle

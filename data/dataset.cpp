@@ -187,6 +187,7 @@ std::unique_ptr<Dataset> open_tar_split(const Request& request, const std::strin
   // A shard more makes another set, so the key names them all.
   std::string key = join(Request::absolute("tar", spec), "\nlabels ", find_label_file(labels));
   for (const std::string& path : paths) key += "\n" + path;
+  for (const std::string& path : labels.train_paths) key += "\ntrain " + path;
   return request.open(
       key, [&] { return list_tars(paths.size() == 1 ? paths.front() : spec, paths, request.split, labels); });
 }
@@ -228,6 +229,23 @@ std::unique_ptr<Dataset> open_detected(const Request& request, const std::string
        "file of labels");
 }
 
+std::unique_ptr<Dataset> open_spec(const Request& request, const std::string& spec) {
+  const std::string kind = spec.substr(0, spec.find(':') == std::string::npos ? 0 : spec.find(':'));
+  const std::string rest = kind.empty() ? spec : spec.substr(kind.size() + 1);
+  if (spec.empty())
+    fail_usage("no data given; use DIR, FILE.tar, idx:DIR, folder:DIR, tar:PATH, cifar10:DIR or pack:DIR");
+  if (kind == "idx") return open_idx_split(rest, request.split, request.channels, request.options.classes);
+  if (kind == "folder") {
+    const std::string kaggle = kaggle_images(rest);
+    return kaggle.empty() ? open_folder_split(request, rest) : open_kaggle(request, rest, kaggle);
+  }
+  if (kind == "tar" || kind == "webdataset") return open_tar_split(request, rest);
+  if (kind == "cifar10")
+    return open_cifar10(cifar10_folder(rest), request.split, request.channels, request.options.classes);
+  if (kind == "pack") return open_packed(rest, request.split, request.channels, request.options);
+  return open_detected(request, spec);
+}
+
 }  // namespace
 
 Split parse_split(const std::string& name) {
@@ -244,19 +262,11 @@ EncodedImage Dataset::encoded(int64_t) const {
 std::unique_ptr<Dataset> open_dataset(const std::string& spec, const std::string& split, int channels,
                                       const DatasetOptions& options) {
   const Request request{parse_split(split), channels, options};
-  const std::string kind = spec.substr(0, spec.find(':') == std::string::npos ? 0 : spec.find(':'));
-  const std::string rest = kind.empty() ? spec : spec.substr(kind.size() + 1);
-  if (spec.empty())
-    fail_usage("no data given; use DIR, FILE.tar, idx:DIR, folder:DIR, tar:PATH, cifar10:DIR or pack:DIR");
-  if (kind == "idx") return open_idx_split(rest, request.split, channels, options.classes);
-  if (kind == "folder") {
-    const std::string kaggle = kaggle_images(rest);
-    return kaggle.empty() ? open_folder_split(request, rest) : open_kaggle(request, rest, kaggle);
-  }
-  if (kind == "tar" || kind == "webdataset") return open_tar_split(request, rest);
-  if (kind == "cifar10") return open_cifar10(cifar10_folder(rest), request.split, channels, options.classes);
-  if (kind == "pack") return open_packed(rest, request.split, channels, options);
-  return open_detected(request, spec);
+  std::unique_ptr<Dataset> data = open_spec(request, spec);
+  if (!options.val_labels.empty() && !request.split.training() && !data->labelled_by_file())
+    fail_usage(options.val_labels, ": these labels are not used, since ", data->description(),
+               " has labels of its own; ", "leave out data.val_labels (--val-labels)");
+  return data;
 }
 
 }  // namespace riffle

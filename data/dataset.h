@@ -22,13 +22,19 @@ class Dataset {
   // The image's bytes as they are stored; null where pixels are stored (IDX, CIFAR-10). Throws as load().
   virtual EncodedImage encoded(int64_t index) const;
   virtual std::string name(int64_t index) const = 0;  // path, or "file.gz[17]", for messages
-  virtual std::string description() const = 0;        // "ImageFolder /data/val: 50000 images, 1000 classes"
+  // As name(), with what else helps to find the image: its name in the source of packed data.
+  virtual std::string name_in_errors(int64_t index) const { return name(index); }
+  virtual uint64_t encoded_size(int64_t) const { return 0; }  // of encoded(), without reading it; 0: not known
+  virtual bool numbered() const { return false; }          // the classes are just numbers, which any names may replace
+  virtual bool labelled_by_file() const { return false; }  // by DatasetOptions::val_labels, or a file beside the images
+  virtual std::string description() const = 0;             // "ImageFolder /data/val: 50000 images, 1000 classes"
   virtual std::vector<std::string> warnings() const { return {}; }  // for people, once
 };
 
 struct DatasetOptions {
-  std::vector<std::string> classes;    // as for open_image_folder() and open_idx()
-  std::string val_labels;              // the labels of validation images without class folders; "": a file beside them
+  std::vector<std::string> classes;  // as for open_image_folder() and open_idx()
+  // The labels of validation images without class folders; "": a file beside them. An error where they have folders.
+  std::string val_labels;
   std::string index_cache;             // folder in which listings are kept; "": none
   std::shared_ptr<CacheBudget> cache;  // memory for encoded images; null: none
 };

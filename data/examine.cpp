@@ -85,7 +85,7 @@ Examined examine(const Dataset& data, int64_t index) {
     }
     result.key = content_key(bytes->data(), bytes->size());
     result.probe = probe_image(bytes->data(), bytes->size());
-    const Image image = decode_image(bytes->data(), bytes->size(), data.name(index), data.channels());
+    const Image image = decode_image(bytes->data(), bytes->size(), data.name_in_errors(index), data.channels());
     result.what = oddness(result.probe, image, data.name(index));
   } catch (const Error& error) {
     result.bad = true;
@@ -107,8 +107,8 @@ struct Measured {
 
 Measured measure(const Dataset& data, int64_t index) {
   const EncodedImage bytes = data.encoded(index);
-  const Image image =
-      bytes ? decode_image(bytes->data(), bytes->size(), data.name(index), data.channels()) : data.load(index);
+  const Image image = bytes ? decode_image(bytes->data(), bytes->size(), data.name_in_errors(index), data.channels())
+                            : data.load(index);
   Measured result;
   result.height = image.height;
   result.width = image.width;

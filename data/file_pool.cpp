@@ -2,25 +2,37 @@
 #include "data/file_pool.h"
 
 #include <fcntl.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
 #include <algorithm>
 #include <cerrno>
 #include <cstring>
+#include <limits>
 #include <utility>
 
 #include "core/check.h"
 
 namespace riffle {
 
+namespace {
+
 bool try_stamp(const std::string& path, FileStamp& stamp) {
+  stamp.path = path;
   struct stat status {};
   if (stat(path.c_str(), &status) != 0) return false;
-  stamp.path = path;
   stamp.size = S_ISDIR(status.st_mode) ? 0 : static_cast<uint64_t>(status.st_size);
   stamp.mtime_ns = int64_t{status.st_mtim.tv_sec} * 1'000'000'000 + status.st_mtim.tv_nsec;
   return true;
+}
+
+}  // namespace
+
+FileStamp stamp_or_absence(const std::string& path) {
+  FileStamp stamp;
+  if (!try_stamp(path, stamp)) stamp.mtime_ns = std::numeric_limits<int64_t>::min();
+  return stamp;
 }
 
 FileStamp stamp_of(const std::string& path) {
@@ -71,26 +83,40 @@ std::vector<uint8_t> RandomAccessFile::read(uint64_t offset, size_t count) const
   return bytes;
 }
 
+size_t default_open_files() {
+  constexpr rlim_t kLeast = 64, kMost = 4096;
+  struct rlimit limit {};
+  if (getrlimit(RLIMIT_NOFILE, &limit) != 0) return kLeast;
+  return static_cast<size_t>(std::clamp<rlim_t>(limit.rlim_cur / 4, kLeast, kMost));
+}
+
 FilePool::FilePool(std::vector<std::string> paths, size_t max_open) : paths_(std::move(paths)), max_open_(max_open) {
   RIFFLE_CHECK(max_open > 0, "a pool of no files");
 }
 
+std::shared_ptr<const RandomAccessFile> FilePool::find(size_t file) const {
+  const auto found = opened_.find(file);
+  if (found == opened_.end()) return nullptr;
+  found->second.last_use = ++clock_;
+  return found->second.handle;
+}
+
 std::shared_ptr<const RandomAccessFile> FilePool::open(size_t file) const {
   RIFFLE_CHECK(file < paths_.size(), "file ", file, " of ", paths_.size());
+  {
+    const std::lock_guard<std::mutex> lock(mutex_);
+    if (auto handle = find(file)) return handle;
+  }
+  // Opening may take long on a network disk, and other threads read other files meanwhile.
+  auto opened = std::make_shared<const RandomAccessFile>(paths_[file]);
   const std::lock_guard<std::mutex> lock(mutex_);
-  ++clock_;
-  for (Opened& opened : opened_) {
-    if (opened.file != file) continue;
-    opened.last_use = clock_;
-    return opened.handle;
-  }
+  if (auto handle = find(file)) return handle;
   if (opened_.size() == max_open_) {
-    const auto oldest = std::min_element(opened_.begin(), opened_.end(),
-                                         [](const Opened& a, const Opened& b) { return a.last_use < b.last_use; });
-    opened_.erase(oldest);
+    opened_.erase(std::min_element(opened_.begin(), opened_.end(),
+                                   [](const auto& a, const auto& b) { return a.second.last_use < b.second.last_use; }));
   }
-  opened_.push_back({file, clock_, std::make_shared<const RandomAccessFile>(paths_[file])});
-  return opened_.back().handle;
+  opened_[file] = {++clock_, opened};
+  return opened;
 }
 
 size_t FilePool::open_count() const {

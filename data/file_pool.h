@@ -7,6 +7,7 @@
 #include <memory>
 #include <mutex>
 #include <string>
+#include <unordered_map>
 #include <vector>
 
 namespace riffle {
@@ -21,8 +22,9 @@ struct FileStamp {
     return path == other.path && size == other.size && mtime_ns == other.mtime_ns;
   }
 };
-FileStamp stamp_of(const std::string& path);                // throws with the path and the reason
-bool try_stamp(const std::string& path, FileStamp& stamp);  // false where there is nothing
+FileStamp stamp_of(const std::string& path);  // throws with the path and the reason
+// Where there is nothing, a stamp that says so: it changes when something appears.
+FileStamp stamp_or_absence(const std::string& path);
 
 class RandomAccessFile {
  public:
@@ -43,10 +45,14 @@ class RandomAccessFile {
   uint64_t size_ = 0;
 };
 
+// How many files a pool may hold: a quarter of what the process may open, since training and validation data have a pool
+// each and leave half; from 64 to 4,096.
+size_t default_open_files();
+
 // The least recently used file is closed when one more than `max_open` would be open; a read in progress keeps its own.
 class FilePool {
  public:
-  explicit FilePool(std::vector<std::string> paths, size_t max_open = 64);
+  explicit FilePool(std::vector<std::string> paths, size_t max_open = default_open_files());
 
   const std::vector<std::string>& paths() const { return paths_; }
   std::shared_ptr<const RandomAccessFile> open(size_t file) const;  // thread-safe
@@ -54,15 +60,15 @@ class FilePool {
 
  private:
   struct Opened {
-    size_t file;
-    uint64_t last_use;
+    uint64_t last_use = 0;
     std::shared_ptr<const RandomAccessFile> handle;
   };
+  std::shared_ptr<const RandomAccessFile> find(size_t file) const;  // with the mutex held; null: not open
 
   std::vector<std::string> paths_;
   size_t max_open_;
   mutable std::mutex mutex_;
-  mutable std::vector<Opened> opened_;  // guarded by the mutex, as is the clock
+  mutable std::unordered_map<size_t, Opened> opened_;  // by file; guarded by the mutex, as is the clock
   mutable uint64_t clock_ = 0;
 };
 

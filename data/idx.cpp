@@ -72,20 +72,23 @@ IdxFile read_idx(const std::string& path, size_t rank, const char* what) {
 
 class IdxDataset : public Dataset {
  public:
-  IdxDataset(std::string path, IdxFile images, IdxFile labels, std::vector<std::string> classes, int channels)
+  IdxDataset(std::string path, IdxFile images, IdxFile labels, std::vector<std::string> classes, int channels,
+             bool numbered)
       : path_(std::move(path)),
         images_(std::move(images)),
         labels_(std::move(labels)),
         classes_(std::move(classes)),
         channels_(channels),
         height_(static_cast<int>(images_.dimensions[1])),
-        width_(static_cast<int>(images_.dimensions[2])) {}
+        width_(static_cast<int>(images_.dimensions[2])),
+        numbered_(numbered) {}
 
   int64_t size() const override { return images_.dimensions[0]; }
   int channels() const override { return channels_; }
   const std::vector<std::string>& classes() const override { return classes_; }
   int label(int64_t index) const override { return labels_.values[checked(index)]; }
   std::string name(int64_t index) const override { return join(path_, "[", index, "]"); }
+  bool numbered() const override { return numbered_; }
 
   Image load(int64_t index) const override {
     Image image(height_, width_, channels_);
@@ -113,6 +116,7 @@ class IdxDataset : public Dataset {
   IdxFile images_, labels_;
   std::vector<std::string> classes_;
   int channels_, height_, width_;
+  bool numbered_;
 };
 
 void check_labels(const std::string& path, const std::vector<uint8_t>& labels, size_t classes) {
@@ -137,12 +141,14 @@ std::unique_ptr<Dataset> open_idx(const std::string& images_path, const std::str
   if (images.dimensions[1] > kMaxEdge || images.dimensions[2] > kMaxEdge)
     fail(images_path, ": images of ", images.dimensions[1], "x", images.dimensions[2], " pixels; edges of up to ",
          kMaxEdge, " are read");
-  if (classes.empty()) {
+  const bool numbered = classes.empty();
+  if (numbered) {
     const int largest = *std::max_element(labels.values.begin(), labels.values.end());
     for (int i = 0; i <= largest; ++i) classes.push_back(std::to_string(i));
   }
   check_labels(labels_path, labels.values, classes.size());
-  return std::make_unique<IdxDataset>(images_path, std::move(images), std::move(labels), std::move(classes), channels);
+  return std::make_unique<IdxDataset>(images_path, std::move(images), std::move(labels), std::move(classes), channels,
+                                      numbered);
 }
 
 }  // namespace riffle

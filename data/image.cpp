@@ -40,9 +40,9 @@ const char* foreign_format(const uint8_t* bytes, size_t size) {
 }  // namespace
 
 void check_image_size(const std::string& path, uint64_t height, uint64_t width) {
-  constexpr uint64_t kMaxPixels = 178956970;  // where Pillow refuses an image as a decompression bomb
-  if (height == 0 || width == 0 || height > kMaxPixels / width)
-    fail(path, ": the header says ", width, "x", height, " pixels; images of 1 to ", kMaxPixels, " pixels are read");
+  if (height == 0 || width == 0 || height > uint64_t{kMaxImagePixels} / width)
+    fail(path, ": the header says ", width, "x", height, " pixels; images of 1 to ", kMaxImagePixels,
+         " pixels are read");
 }
 
 Image decode_image(const uint8_t* bytes, size_t size, const std::string& path, int channels) {

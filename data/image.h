@@ -8,6 +8,9 @@
 
 namespace riffle {
 
+// Larger images are neither read nor made: where Pillow refuses an image as a decompression bomb.
+inline constexpr int64_t kMaxImagePixels = 178956970;
+
 inline constexpr int kUpright = 1;  // EXIF's orientation of pixels that need no turning
 
 struct Image {

@@ -87,6 +87,7 @@ Listing list_flat_folder(const std::string& folder, const FlatLabelSource& label
   FlatLabels found = read_flat_labels(labels, images, folder);
   listing.classes = std::move(found.classes);
   listing.numbered = found.numbered;
+  listing.labelled_by_file = true;
   listing.stamps.insert(listing.stamps.end(), found.stamps.begin(), found.stamps.end());
   Listing::Sample sample;
   sample.container = listing.add_container(0, "");

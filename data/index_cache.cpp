@@ -19,7 +19,7 @@ namespace {
 
 namespace fs = std::filesystem;
 
-constexpr char kMagic[] = "riffle-listing-1";
+constexpr char kMagic[] = "riffle-listing-2";
 
 // One function lists the members for writing and for reading.
 template <class Archive, class L>
@@ -30,6 +30,7 @@ void transfer(Archive& archive, L& listing) {
   archive(listing.numbered);
   archive(listing.in_tars);
   archive(listing.has_crc32);
+  archive(listing.labelled_by_file);
   archive(listing.files);
   archive(listing.containers);
   archive(listing.samples);
@@ -141,8 +142,7 @@ uint64_t hash_of(const std::string& text) {
 
 bool unchanged(const std::vector<FileStamp>& stamps) {
   for (const FileStamp& stamp : stamps) {
-    FileStamp now;
-    if (!try_stamp(stamp.path, now) || !(now == stamp)) return false;
+    if (!(stamp_or_absence(stamp.path) == stamp)) return false;
   }
   return true;
 }

@@ -40,18 +40,27 @@ bool is_file(const std::string& path) {
   return fs::is_regular_file(path, ignored);
 }
 
-// Words of each line that has any, separated by blanks.
-using Line = std::vector<std::string>;
+// A line that is not blank, and its words.
+struct Line {
+  std::string text;  // without blanks at its ends
+  std::vector<std::string> words;
+};
 
 std::vector<Line> read_lines(const std::string& path) {
   const std::vector<uint8_t> bytes = read_file(path);
-  std::istringstream in(std::string(bytes.begin(), bytes.end()));
+  std::string whole(bytes.begin(), bytes.end());
+  if (whole.rfind("\xEF\xBB\xBF", 0) == 0) whole.erase(0, 3);  // UTF-8's byte order mark, which Windows writes
+  std::istringstream in(whole);
   std::vector<Line> lines;
   for (std::string text; std::getline(in, text);) {
     std::istringstream words(text);
     Line line;
-    for (std::string word; words >> word;) line.push_back(word);
-    if (!line.empty()) lines.push_back(std::move(line));
+    for (std::string word; words >> word;) line.words.push_back(word);
+    if (line.words.empty()) continue;
+    const char* const blanks = " \t\r\v\f";
+    text.erase(text.find_last_not_of(blanks) + 1);
+    line.text = text.substr(text.find_first_not_of(blanks));
+    lines.push_back(std::move(line));
   }
   if (lines.empty()) fail(path, ": the label file is empty");
   return lines;
@@ -83,41 +92,58 @@ Words words_by_position(const std::string& path, const std::vector<Line>& lines,
     fail(path, ": has ", lines.size(), " labels, without names, but ", images, " has ", names.size(),
          " images; expected a label for each, in order of their names");
   Words words;
-  for (const Line& line : lines) words.push_back(line.front());
+  for (const Line& line : lines) words.push_back(line.words.front());
   return words;
 }
 
-// "ILSVRC2012_val_00048981,n03995372 85 1 499 272 n03481172 ...": the first class is the image's.
-std::unordered_map<std::string, std::string> read_kaggle(const std::string& path, const std::vector<Line>& lines) {
-  std::unordered_map<std::string, std::string> word_of;
-  for (size_t i = 1; i < lines.size(); ++i) {
-    const std::string& first = lines[i].front();
-    const size_t comma = first.find(',');
-    if (comma == std::string::npos || comma + 1 == first.size())
-      fail(path, ": line ", i + 1, " is '", first, "'; expected an image, a comma and its class");
-    word_of[first.substr(0, comma)] = first.substr(comma + 1);
+// Labels by image. An image may be there twice, but not with two labels.
+class LabelsByName {
+ public:
+  explicit LabelsByName(const std::string& path) : path_(path) {}
+  void add(const std::string& image, const std::string& word) {
+    const auto [entry, added] = word_of_.emplace(image, word);
+    if (!added && entry->second != word)
+      fail(path_, ": labels '", image, "' twice, as ", entry->second, " and as ", word,
+           "; names are compared without folder and extension");
   }
-  return word_of;
+  const std::unordered_map<std::string, std::string>& map() const { return word_of_; }
+
+ private:
+  const std::string& path_;
+  std::unordered_map<std::string, std::string> word_of_;
+};
+
+// "ILSVRC2012_val_00048981,n03995372 85 1 499 272 n03481172 ...": the first class is the image's.
+LabelsByName read_kaggle(const std::string& path, const std::vector<Line>& lines) {
+  LabelsByName labels(path);
+  for (size_t i = 1; i < lines.size(); ++i) {
+    const std::string& text = lines[i].text;
+    const size_t comma = text.find(',');
+    const std::string rest = comma == std::string::npos ? "" : text.substr(comma + 1);
+    const std::string word = rest.substr(0, rest.find_first_of(" \t"));
+    if (word.empty()) fail(path, ": line ", i + 1, " is '", text, "'; expected an image, a comma and its class");
+    labels.add(text.substr(0, comma), word);
+  }
+  return labels;
 }
 
-std::unordered_map<std::string, std::string> read_pairs(const std::string& path, const std::vector<Line>& lines) {
-  std::unordered_map<std::string, std::string> word_of;
+// "my image.jpg 65": names may have blanks, labels have none.
+LabelsByName read_pairs(const std::string& path, const std::vector<Line>& lines) {
+  LabelsByName labels(path);
   for (const Line& line : lines) {
-    if (line.size() != 2)
-      fail(path, ": line '", line.front(), "' has ", line.size(), " words; expected image and label");
-    word_of[stem_of(line[0])] = line[1];
+    if (line.words.size() < 2) fail(path, ": line '", line.text, "' has 1 word; expected image and label");
+    const std::string image = line.text.substr(0, line.text.find_last_of(" \t"));
+    labels.add(stem_of(image.substr(0, image.find_last_not_of(" \t") + 1)), line.words.back());
   }
-  return word_of;
+  return labels;
 }
 
 // ILSVRC2012_ID - 1 -> wnid, from a file beside the ground truth.
 std::vector<std::string> devkit_wnids(const std::string& path, std::vector<FileStamp>& stamps) {
   const fs::path folder = fs::path(path).parent_path();
   const std::string text = (folder / "synsets.txt").string(), matlab = (folder / "meta.mat").string();
-  if (is_file(matlab)) {
-    stamps.push_back(stamp_of(matlab));
-    return read_devkit_synsets(matlab);
-  }
+  stamps.push_back(stamp_or_absence(matlab));
+  if (is_file(matlab)) return read_devkit_synsets(matlab);
   if (!is_file(text))
     fail(path,
          ": these are ILSVRC2012_IDs, which only the devkit can translate; put its meta.mat beside the file, or a ",
@@ -125,9 +151,9 @@ std::vector<std::string> devkit_wnids(const std::string& path, std::vector<FileS
   stamps.push_back(stamp_of(text));
   std::map<int, std::string> wnid_of;
   for (const Line& line : read_lines(text)) {
-    if (line.size() < 2 || !is_number(line[0]))
-      fail(text, ": line '", line[0], "'; expected a number from 1 and a wnid");
-    wnid_of[std::stoi(line[0])] = line[1];
+    if (line.words.size() < 2 || !is_number(line.words[0]))
+      fail(text, ": line '", line.text, "'; expected a number from 1 and a wnid");
+    wnid_of[std::stoi(line.words[0])] = line.words[1];
   }
   std::vector<std::string> wnids;
   for (const auto& [id, wnid] : wnid_of) {
@@ -154,6 +180,8 @@ FlatLabels labels_of_numbers(const std::string& path, const Words& words,
   for (const std::string& word : words) {
     result.labels.push_back(std::stoi(word));
     largest = std::max(largest, result.labels.back());
+    if (largest >= kMostClasses)
+      fail(path, ": has label ", largest, "; expected class numbers from 0 to ", kMostClasses - 1);
   }
   result.numbered = train_classes.empty();
   result.classes = result.numbered ? number_names(int64_t{largest} + 1) : train_classes;
@@ -203,23 +231,18 @@ FlatLabels read_flat_labels(const FlatLabelSource& source, const std::vector<std
   }
   std::vector<FileStamp> stamps{stamp_of(path)};
   const std::vector<Line> lines = read_lines(path);
-  const Line& first = lines.front();
   Words words;
-  if (first.front().rfind("ImageId,", 0) == 0) {
-    words = words_by_name(path, read_kaggle(path, lines), names, images);
-  } else if (first.size() == 2) {
-    words = words_by_name(path, read_pairs(path, lines), names, images);
-  } else if (first.size() == 1) {
+  if (lines.front().text.rfind("ImageId,", 0) == 0) {
+    words = words_by_name(path, read_kaggle(path, lines).map(), names, images);
+  } else if (lines.front().words.size() > 1) {
+    words = words_by_name(path, read_pairs(path, lines).map(), names, images);
+  } else {
     words = words_by_position(path, lines, names, images);
     if (std::all_of(words.begin(), words.end(), is_number)) translate_devkit_ids(path, words, stamps);
-  } else {
-    fail(path, ": the first line has ", first.size(), " words; expected 'IMAGE CLASS', 'CLASS', or Kaggle's CSV");
   }
   const std::vector<std::string> train_classes = source.train_classes ? source.train_classes() : Words{};
-  for (const std::string& train : source.train_paths) {
-    FileStamp stamp;
-    if (try_stamp(train, stamp)) stamps.push_back(stamp);
-  }
+  // Training data that appears later names the classes.
+  for (const std::string& train : source.train_paths) stamps.push_back(stamp_or_absence(train));
   const bool numbers = std::all_of(words.begin(), words.end(), is_number);
   FlatLabels result = numbers ? labels_of_numbers(path, words, train_classes) : labels_of_names(words, train_classes);
   result.stamps = std::move(stamps);

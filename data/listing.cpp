@@ -47,7 +47,8 @@ class ListedDataset : public Dataset {
   ListedDataset(std::shared_ptr<const Listing> listing, int channels, const DatasetOptions& options)
       : listing_(std::move(listing)),
         channels_(channels),
-        classes_(options.classes.empty() ? listing_->classes : options.classes),
+        renamed_(!options.classes.empty()),
+        classes_(renamed_ ? options.classes : listing_->classes),
         labels_(map_labels(*listing_, options.classes)),
         files_(listing_->in_tars ? listing_->files : std::vector<std::string>{}) {
     if (options.cache) cache_ = std::make_unique<EncodedCache>(listing_->samples.size(), options.cache);
@@ -60,6 +61,18 @@ class ListedDataset : public Dataset {
     return labels_[static_cast<size_t>(listing_->samples[checked(index)].label)];
   }
   std::string name(int64_t index) const override { return listing_->name(checked(index)); }
+  std::string name_in_errors(int64_t index) const override {
+    const std::string original = listing_->original(checked(index));
+    return name(index) + (original.empty() ? "" : join(" (packed from ", original, ")"));
+  }
+  uint64_t encoded_size(int64_t index) const override {
+    const size_t at = checked(index);
+    if (listing_->in_tars) return listing_->samples[at].size;
+    FileStamp stamp = stamp_or_absence(listing_->name(at));  // an image that is missing is reported when it is read
+    return stamp.size;
+  }
+  bool numbered() const override { return listing_->numbered && !renamed_; }
+  bool labelled_by_file() const override { return listing_->labelled_by_file; }
   std::vector<std::string> warnings() const override { return listing_->warnings; }
 
   EncodedImage encoded(int64_t index) const override {
@@ -74,7 +87,7 @@ class ListedDataset : public Dataset {
 
   Image load(int64_t index) const override {
     const EncodedImage bytes = encoded(index);
-    return decode_image(bytes->data(), bytes->size(), name(index), channels_);
+    return decode_image(bytes->data(), bytes->size(), name_in_errors(index), channels_);
   }
 
   std::string description() const override {
@@ -93,12 +106,13 @@ class ListedDataset : public Dataset {
     std::vector<uint8_t> bytes =
         files_.open(listing_->containers[sample.container].file)->read(sample.offset, sample.size);
     if (listing_->has_crc32 && ::crc32_z(0, bytes.data(), bytes.size()) != sample.crc32)
-      fail(listing_->name(index), ": damaged: its checksum is not the one in the index");
+      fail(name_in_errors(static_cast<int64_t>(index)), ": damaged: its checksum is not the one in the index");
     return bytes;
   }
 
   std::shared_ptr<const Listing> listing_;
   int channels_;
+  bool renamed_;
   std::vector<std::string> classes_;
   std::vector<int> labels_;  // of each of the listing's classes
   FilePool files_;
@@ -121,6 +135,12 @@ void Listing::add(const std::string& name, Sample sample) {
 std::string Listing::short_name(size_t index) const {
   const uint64_t begin = index == 0 ? 0 : samples[index - 1].name_end;
   return names.substr(begin, samples[index].name_end - begin);
+}
+
+std::string Listing::original(size_t index) const {
+  if (index >= original_ends.size()) return "";
+  const uint64_t begin = index == 0 ? 0 : original_ends[index - 1];
+  return originals.substr(begin, original_ends[index] - begin);
 }
 
 std::string Listing::name(size_t index) const {

@@ -32,16 +32,21 @@ struct Listing {
   bool numbered = false;             // the classes are just numbers: labels came without names
   bool in_tars = false;              // else `files` holds one root folder
   bool has_crc32 = false;
+  bool labelled_by_file = false;  // by data.val_labels or a file of a known name
   std::vector<std::string> files;
   std::vector<Container> containers;
   std::vector<Sample> samples;
   std::string names;  // of all samples, one after the other: ImageNet has 1.3 million
+  // Packed data: names in the source, one after the other, and the end of each; empty for other kinds.
+  std::string originals;
+  std::vector<uint64_t> original_ends;
   std::vector<std::string> warnings;
   std::vector<FileStamp> stamps;  // the listing is valid while these are unchanged
 
   uint32_t add_container(uint32_t file, const std::string& prefix);
   void add(const std::string& name, Sample sample);
   std::string short_name(size_t index) const;  // without its container
+  std::string original(size_t index) const;    // "" where there is none
   std::string name(
       size_t index) const;  // for messages: "/data/train/n01440764/a.JPEG", "train.tar:n01440764.tar/a.JPEG"
 };
@@ -52,6 +57,8 @@ void sort_by_label_and_name(Listing& listing);
 void warn_about_numeric_names(Listing& listing);
 // The numbers 0 .. largest label, as names of classes that have none.
 std::vector<std::string> number_names(int64_t count);
+// A label above is damage, not a class; number_names() would fill the memory with names.
+constexpr int32_t kMostClasses = 1 << 20;
 
 // Reads the listed images. `classes` as for open_image_folder(); numbered classes are renamed by any list long enough.
 std::unique_ptr<Dataset> open_listing(std::shared_ptr<const Listing> listing, int channels,

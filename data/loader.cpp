@@ -340,7 +340,7 @@ Image Loader::Implementation::transform(const Image& image, int64_t index, int64
                         static_cast<uint64_t>(index) + (static_cast<uint64_t>(repeat) << 48));
     return options.train_transform.apply(image, random);
   } catch (const Error& error) {
-    throw Error(error.kind(), join(dataset.name(index), ": ", error.what()));
+    throw Error(error.kind(), join(dataset.name_in_errors(index), ": ", error.what()));
   }
 }
 

@@ -119,6 +119,8 @@ class Packer {
         fail(folder_, ": holds packed data of another origin ('", made, "', and now '", origin(),
              "'); name another folder, or remove this one");
     }
+    // Before anything is read: what changes meanwhile differs the next time.
+    for (int64_t shard = 0; shard < shards_; ++shard) checksums_.push_back(source_checksum(shard));
     std::vector<std::vector<Packed>> parts(static_cast<size_t>(shards_));
     parallel_indices(shards_, options_.threads, [&](int64_t shard) {
       std::vector<Packed>& part = parts[static_cast<size_t>(shard)];
@@ -131,7 +133,7 @@ class Packer {
       if (kept) report(static_cast<int64_t>(part.size()));
     });
     write_index(index, parts);
-    for (int64_t shard = 0; shard < shards_; ++shard) fs::remove(part_path(shard));
+    remove_leftovers();
     result_.images = data_.size();
     result_.shards = shards_;
     return result_;
@@ -154,21 +156,41 @@ class Packer {
     return text.substr(begin, text.find('\n', begin) - begin);
   }
 
+  // Parts of the index, which is whole now, and shards of an interrupted call that was to make more of them.
+  void remove_leftovers() const {
+    std::vector<fs::path> leftovers;
+    for (const auto& entry : fs::directory_iterator(folder_)) {
+      const std::string name = entry.path().filename().string();
+      long long shard = 0;
+      int end = 0;
+      if (std::sscanf(name.c_str(), "shard-%6lld.tar%n", &shard, &end) != 1 || end == 0) continue;
+      const std::string rest = name.substr(static_cast<size_t>(end));
+      if (name.substr(0, static_cast<size_t>(end)) != shard_name(shard)) continue;
+      const bool temporary = rest == ".part" || rest == ".index";
+      if (temporary || (rest.empty() && shard >= shards_)) leftovers.push_back(entry.path());
+    }
+    for (const fs::path& path : leftovers) fs::remove(path);
+  }
+
   // Called with the mutex held.
   void report(int64_t images) {
     done_ += images;
     if (options_.progress) options_.progress(done_);
   }
 
-  // The first line of a shard's part of the index: names and labels of its images are in it too.
-  std::string shard_key(int64_t shard) const {
+  // Of names, labels and file sizes of a shard's images.
+  std::string source_checksum(int64_t shard) const {
     uint32_t crc = 0;
     for (size_t at = begin_of(shard); at < begin_of(shard + 1); ++at) {
-      const std::string line = join(data_.name(order_[at]), "\n", data_.label(order_[at]), "\n");
+      const int64_t index = order_[at];
+      const std::string line = join(data_.name(index), "\n", data_.label(index), "\n", data_.encoded_size(index), "\n");
       crc = static_cast<uint32_t>(::crc32_z(crc, reinterpret_cast<const uint8_t*>(line.data()), line.size()));
     }
-    return join(origin(), "; images ", hex(crc));
+    return hex(crc);
   }
+
+  // The first line of a shard's part of the index.
+  std::string shard_key(const std::string& checksum) const { return join(origin(), "; images ", checksum); }
 
   // The images of a shard that an earlier call finished, after reading them all; empty where anything does not fit.
   std::vector<Packed> finished_shard(int64_t shard) const {
@@ -177,7 +199,8 @@ class Packer {
     std::string key;
     std::getline(in, key);
     std::error_code ignored;
-    if (key != shard_key(shard) || !fs::is_regular_file(shard_path(shard), ignored)) return {};
+    if (key != shard_key(checksums_[static_cast<size_t>(shard)]) || !fs::is_regular_file(shard_path(shard), ignored))
+      return {};
     const RandomAccessFile file(shard_path(shard));
     std::vector<Packed> images;
     Packed image;
@@ -197,11 +220,17 @@ class Packer {
     const std::string text = read_checked(folder_ + "/" + kPackIndex);
     if (text.empty()) return "";
     std::istringstream in(text);
-    std::string part = shard_key(shard) + "\n";
+    std::string part;
     int64_t index = -1;
     for (std::string line; std::getline(in, line);) {
       if (index < 0) {
-        if (line.rfind("images ", 0) == 0) index = 0;
+        std::istringstream words(line);
+        std::string name, size, checksum;
+        words >> name >> size >> checksum;
+        if (name == shard_name(shard)) part = shard_key(checksum) + "\n";
+        if (name == "images") index = 0;
+        if (name != "classes") continue;
+        for (int64_t left = std::stoll(size); left > 0; --left) std::getline(in, line);  // names may be any words
         continue;
       }
       std::istringstream words(line);
@@ -219,7 +248,7 @@ class Packer {
     const std::string temporary = shard_path(shard) + ".part";
     TarWriter writer(temporary);
     std::vector<Packed> images;
-    std::string part = shard_key(shard) + "\n";
+    std::string part = shard_key(checksums_[static_cast<size_t>(shard)]) + "\n";
     for (size_t at = begin_of(shard); at < begin_of(shard + 1); ++at) {
       const int64_t index = order_[at];
       const EncodedImage bytes = encoded(index);
@@ -247,13 +276,13 @@ class Packer {
       if (is_larger(image.height, image.width)) return resized(image);
       return std::make_shared<const std::vector<uint8_t>>(encode_png(image));
     }
-    if (bytes->empty()) fail(data_.name(index), ": the file is empty");
+    if (bytes->empty()) fail(data_.name_in_errors(index), ": the file is empty");
     if (options_.short_edge == 0) return bytes;
     const ImageProbe probe = probe_image(bytes->data(), bytes->size());
     // A header without a size is the decoder's to complain about.
     if (probe.width > 0 && probe.height > 0 && !is_larger(probe.height, probe.width)) return bytes;
     const int channels = probe.components == 1 ? 1 : 3;  // gray stays gray
-    const Image image = decode_image(bytes->data(), bytes->size(), data_.name(index), channels);
+    const Image image = decode_image(bytes->data(), bytes->size(), data_.name_in_errors(index), channels);
     // A photograph to be turned stays as it is: what is encoded again has no EXIF data to say so.
     return image.orientation == kUpright ? resized(image) : bytes;
   }
@@ -280,11 +309,13 @@ class Packer {
             join(data_.label(image.index), " ", shard, " ", image.offset, " ", image.size, " ", hex(image.crc32), " ",
                  image.member, " ", one_line(fs::path(data_.name(image.index)).filename().string()), "\n");
     }
-    std::string text = join(kPackMagic, "\n", one_line(origin()), "\nclasses ", data_.classes().size(), "\n");
+    std::string text = join(kPackMagic, "\n", one_line(origin()), "\nnumbered ", data_.numbered() ? 1 : 0, "\nclasses ",
+                            data_.classes().size(), "\n");
     for (const std::string& name : data_.classes()) text += name + "\n";
     text += join("shards ", shards_, "\n");
     for (int64_t shard = 0; shard < shards_; ++shard)
-      text += join(shard_name(shard), " ", fs::file_size(shard_path(shard)), "\n");
+      text += join(shard_name(shard), " ", fs::file_size(shard_path(shard)), " ",
+                   checksums_[static_cast<size_t>(shard)], "\n");
     text += join("images ", lines.size(), "\n");
     for (const std::string& line : lines) text += line;
     write_checked(path, text);
@@ -299,7 +330,8 @@ class Packer {
   const std::string& folder_;
   const PackOptions& options_;
   int64_t shards_ = 0;
-  std::vector<int64_t> order_;  // position in the shards -> index in the data
+  std::vector<int64_t> order_;          // position in the shards -> index in the data
+  std::vector<std::string> checksums_;  // source_checksum() of each shard
   std::mutex mutex_;
   PackResult result_;  // guarded by the mutex, as is the count
   int64_t done_ = 0;

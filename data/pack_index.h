@@ -1,5 +1,5 @@
-// The index of packed data, a text file: what it was made from, class names, shards with their sizes, and a line for each
-// image in the order of the source:
+// The index of packed data, a text file: what it was made from, whether its classes are just numbers, their names, shards
+// with their sizes and a checksum that tells whether their source changed, and a line for each image in its order:
 //   LABEL SHARD OFFSET SIZE CRC32 MEMBER ORIGINAL-NAME
 // The last line is a checksum of all others.
 #pragma once
@@ -11,7 +11,7 @@
 namespace riffle {
 
 constexpr const char* kPackIndex = "riffle-index.txt";
-constexpr const char* kPackMagic = "riffle-pack 1";
+constexpr const char* kPackMagic = "riffle-pack 2";
 
 Listing read_pack_index(const std::string& folder);
 

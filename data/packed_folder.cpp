@@ -96,6 +96,8 @@ void read_image_line(Scanner& scanner, Listing& listing) {
   sample.label = static_cast<int32_t>(label);
   sample.container = static_cast<uint32_t>(shard);
   listing.add(std::string(member), sample);
+  listing.originals += words;
+  listing.original_ends.push_back(listing.originals.size());
 }
 
 void check_shard(const std::string& path, uint64_t size) {
@@ -120,6 +122,9 @@ Listing read_pack_index(const std::string& folder) {
   listing.root = folder;
   listing.in_tars = true;
   listing.has_crc32 = true;
+  const uint64_t numbered = scanner.count("numbered");
+  if (numbered > 1) scanner.fail_here("'numbered ", numbered, "'; expected 0 or 1");
+  listing.numbered = numbered == 1;
   for (uint64_t i = scanner.count("classes"); i > 0; --i) listing.classes.emplace_back(scanner.line());
   for (uint64_t i = scanner.count("shards"); i > 0; --i) {
     std::string_view words = scanner.line();

@@ -48,6 +48,9 @@ Image resize_short_edge(const Image& image, int size, Interpolation interpolatio
   RIFFLE_CHECK(size > 0 && image.height > 0 && image.width > 0, "short edge ", size, " from ", image.height, "x",
                image.width);
   const ImageSize target = short_edge_size(image.height, image.width, size, rounding);
+  if (target.height > kMaxImagePixels / target.width)
+    fail("the image is ", image.height, "x", image.width, ", too narrow: with a short edge of ", size, " it would be ",
+         target.height, "x", target.width, ", and images of up to ", kMaxImagePixels, " pixels are made");
   return resize(image, target.height, target.width, interpolation);
 }
 

@@ -94,7 +94,10 @@ class Walker {
     for (;;) {
       if (end_ - at_ < kBlock) fail_here("truncated: the file ends without the mark that ends a tar file");
       file_.read(at_, block.data(), kBlock);
-      if (is_zero(block)) return;
+      if (is_zero(block)) {
+        check_end();
+        return;
+      }
       read_header(block);
       at_ += kBlock;
       const char flag = static_cast<char>(block[kTypeOffset]);
@@ -107,6 +110,20 @@ class Walker {
   template <class... Parts>
   [[noreturn]] void fail_here(const Parts&... parts) const {
     fail(what_, ": ", parts..., " (at byte ", at_ - begin_, ")");
+  }
+
+  // Zeros follow the mark up to the end of a record, or whatever else; but a member there was meant to be read.
+  void check_end() {
+    constexpr uint64_t kMostPadding = 1 << 20;
+    const uint64_t limit = at_ + std::min(end_ - at_, kMostPadding);
+    Block block{};
+    while (is_zero(block) && limit - at_ >= 2 * kBlock) {
+      at_ += kBlock;
+      file_.read(at_, block.data(), kBlock);
+    }
+    if (!is_zero(block) && checksum_fits(block))
+      fail_here("another tar file follows the mark that ends this one (concatenated tar files), which would not be ",
+                "read; keep them as files of their own, or join them with 'tar --concatenate'");
   }
 
   // Sets size_ and checks it, so that no later step reads or skips beyond the end.

@@ -5,6 +5,7 @@
 #include <map>
 #include <set>
 #include <unordered_map>
+#include <unordered_set>
 #include <utility>
 
 #include "core/check.h"
@@ -22,15 +23,39 @@ struct Found {
 };
 
 struct Contents {
-  std::vector<Found> images, labels;  // labels: *.cls
+  std::vector<Found> images, labels;  // labels: KEY.cls
+  std::unordered_set<std::string>
+      other_samples;  // keys of samples with other files (KEY.json); empty if any has a label
   bool nested = false, plain = false;
 };
 
-std::string extension_of(const std::string& name) {
-  std::string extension = std::filesystem::path(name).extension().string();
-  std::transform(extension.begin(), extension.end(), extension.begin(),
+std::string lower_case(std::string text) {
+  std::transform(text.begin(), text.end(), text.begin(),
                  [](unsigned char c) { return static_cast<char>(std::tolower(c)); });
-  return extension;
+  return text;
+}
+
+std::string extension_of(const std::string& name) {
+  return lower_case(std::filesystem::path(name).extension().string());
+}
+
+// WebDataset: files that share a name up to its first dot are one sample, and the rest says what each is: ".jpg",
+// ".mask.png".
+std::string sample_key(const Found& found) {
+  return join(found.file, ":", found.folder, found.name.substr(0, found.name.find('.')));
+}
+
+std::string sample_extension(const std::string& name) {
+  return lower_case(name.substr(std::min(name.find('.'), name.size())));
+}
+
+bool is_sample_image(const Found& found) {
+  const std::string extension = sample_extension(found.name);
+  return extension == ".jpg" || extension == ".jpeg" || extension == ".png";
+}
+
+bool is_hidden(const std::string& name) {  // ".hidden", "._name" of macOS
+  return name.empty() || name.front() == '.';
 }
 
 class Collector {
@@ -47,11 +72,11 @@ class Collector {
 
  private:
   void visit(const RandomAccessFile& file, uint32_t index, const TarMember& member) {
-    if (extension_of(member.name) != ".tar" || member.type != TarMember::Type::kFile) {
+    const std::string inner = std::filesystem::path(member.name).filename().string();
+    if (extension_of(inner) != ".tar" || is_hidden(inner) || member.type != TarMember::Type::kFile) {
       add(index, member, "");
       return;
     }
-    const std::string inner = std::filesystem::path(member.name).filename().string();
     contents_.nested = true;
     walk_tar(file, member.offset, member.offset + member.size, join(file.path(), ":", inner),
              [&](const TarMember& image) { add(index, image, inner); });
@@ -60,16 +85,22 @@ class Collector {
   void add(uint32_t file, const TarMember& member, const std::string& inner) {
     const size_t slash = member.name.rfind('/');
     const std::string name = slash == std::string::npos ? member.name : member.name.substr(slash + 1);
-    if (name.empty() || name.front() == '.') return;  // folders; ".hidden", "._name" of macOS
-    const bool image = is_image_name(name);
-    if (!image && extension_of(name) != ".cls") return;
+    if (is_hidden(name)) return;  // a folder's name is empty
+    const std::string folder = inner.empty() ? member.name.substr(0, slash + 1) : inner + "/";
+    const bool image = is_image_name(name), label = sample_extension(name) == ".cls";
+    if (!image && !label) {
+      const std::string extension = extension_of(name);
+      const bool of_a_sample = extension == ".json" || extension == ".txt" || extension == ".cls";
+      if (of_a_sample && contents_.labels.empty())
+        contents_.other_samples.insert(sample_key({file, 0, 0, folder, name}));
+      return;
+    }
     if (member.type == TarMember::Type::kLink)
       fail(paths_[file], ": '", member.name, "' is a link; only files are read from tar files");
     if (member.type != TarMember::Type::kFile) return;
     if (inner.empty()) contents_.plain = true;
-    const std::string folder = slash == std::string::npos ? "" : member.name.substr(0, slash + 1);
-    (image ? contents_.images : contents_.labels)
-        .push_back({file, member.offset, member.size, inner.empty() ? folder : inner + "/", name});
+    if (label) contents_.other_samples.clear();
+    (image ? contents_.images : contents_.labels).push_back({file, member.offset, member.size, folder, name});
   }
 
   const std::vector<std::string>& paths_;
@@ -123,17 +154,34 @@ std::string split_word(const std::string& folder) {
   return "";
 }
 
-// Keeps the images of the split, where folders name more than one.
+bool lies_flat_in(const Found& image, const std::string& word) {
+  const std::vector<std::string> parts = components(image.folder);
+  return split_word(image.folder).empty() && !parts.empty() && parts.back() == word;
+}
+
+// The word of the split whose folder holds images without class folders, where other images have a part: "val" of
+// train/<class>/*.jpg and val/*.jpg. "" where there is none.
+std::string flat_part(const std::vector<Found>& images, const Split& split) {
+  const auto has_part = [](const Found& image) { return !split_word(image.folder).empty(); };
+  if (std::none_of(images.begin(), images.end(), has_part)) return "";
+  for (const std::string& word : split.words) {
+    const auto is_wanted = [&word](const Found& image) { return split_word(image.folder) == word; };
+    if (std::any_of(images.begin(), images.end(), is_wanted)) return "";
+    const auto is_flat = [&word](const Found& image) { return lies_flat_in(image, word); };
+    if (std::any_of(images.begin(), images.end(), is_flat)) return word;
+  }
+  return "";
+}
+
+// Keeps the images of the split, where folders name any.
 void select_split(const std::string& root, const Split& split, std::vector<Found>& images) {
   std::set<std::string> words;
   for (const Found& image : images) words.insert(split_word(image.folder));
+  if (words == std::set<std::string>{""}) return;
   const auto wanted = std::find_if(split.words.begin(), split.words.end(),
                                    [&words](const std::string& word) { return words.count(word) > 0; });
-  if (wanted == split.words.end()) {
-    if (words.count("") == 0)
-      fail(root, ": has images below '", *words.begin(), "/' only, none for '", split.name, "'");
-    return;
-  }
+  if (wanted == split.words.end())
+    fail(root, ": has images below '", *words.rbegin(), "/' only, none for '", split.name, "'");
   images.erase(std::remove_if(images.begin(), images.end(),
                               [&](const Found& image) { return split_word(image.folder) != *wanted; }),
                images.end());
@@ -173,6 +221,7 @@ void add_flat(Contents& contents, Listing& listing, const FlatLabelSource& label
   FlatLabels found = read_flat_labels(labels, names, listing.root);
   listing.classes = std::move(found.classes);
   listing.numbered = found.numbered;
+  listing.labelled_by_file = true;
   listing.stamps.insert(listing.stamps.end(), found.stamps.begin(), found.stamps.end());
   Containers containers(listing);
   for (size_t i = 0; i < names.size(); ++i)
@@ -180,21 +229,36 @@ void add_flat(Contents& contents, Listing& listing, const FlatLabelSource& label
   sort_by_label_and_name(listing);
 }
 
-// WebDataset: files that share a name up to its first dot are one sample.
-std::string sample_key(const Found& found) {
-  return join(found.file, ":", found.folder, found.name.substr(0, found.name.find('.')));
+// Labels the flat images of a part by a file; their numbers mean the class folders of the training part.
+void add_flat_part(Contents& contents, const std::string& word, Listing& listing, FlatLabelSource labels) {
+  if (find_label_file(labels).empty())
+    fail(listing.root, ": images lie in '", word, "/' itself, without class folders as in other parts, and no file ",
+         "labels them; name one with data.val_labels, or put a val.txt with lines 'IMAGE CLASS' beside the tar file");
+  std::set<std::string> trained;
+  std::vector<Found> flat;
+  for (Found& image : contents.images) {
+    if (split_word(image.folder) == "train") trained.insert(components(image.folder).back());
+    if (lies_flat_in(image, word)) flat.push_back(std::move(image));
+  }
+  contents.images = std::move(flat);
+  labels.train_classes = [&trained] { return std::vector<std::string>(trained.begin(), trained.end()); };
+  add_flat(contents, listing, labels);
 }
 
 int32_t read_class_number(const RandomAccessFile& file, const Found& found) {
   constexpr size_t kMostDigits = 9;
   const std::vector<uint8_t> bytes = file.read(found.offset, std::min<uint64_t>(found.size, 64));
   std::string text(bytes.begin(), bytes.end());
-  text.erase(std::remove_if(text.begin(), text.end(), [](unsigned char c) { return std::isspace(c) != 0; }),
-             text.end());
+  const char* const blanks = " \t\r\n";
+  text.erase(text.find_last_not_of(blanks) + 1);
+  text.erase(0, text.find_first_not_of(blanks));
   const bool number =
       !text.empty() && text.size() <= kMostDigits && text.find_first_not_of("0123456789") == std::string::npos;
   if (!number) fail(file.path(), ":", found.folder, found.name, ": holds '", text, "'; expected a class number from 0");
-  return static_cast<int32_t>(std::stol(text));
+  const long value = std::stol(text);
+  if (value >= kMostClasses)
+    fail(file.path(), ":", found.folder, found.name, ": class number ", value, "; expected 0 to ", kMostClasses - 1);
+  return static_cast<int32_t>(value);
 }
 
 void add_samples(const Contents& contents, Listing& listing) {
@@ -208,19 +272,35 @@ void add_samples(const Contents& contents, Listing& listing) {
       fail(listing.files[label.file], ": has two labels for '", label.folder, label.name, "'");
   }
   Containers containers(listing);
-  std::set<std::string> seen;
+  std::unordered_set<std::string> seen;
   for (const Found& image : contents.images) {
+    if (!is_sample_image(image)) continue;  // "a.mask.png"
     const std::string key = sample_key(image);
+    if (!seen.insert(key).second)
+      fail(listing.files[image.file], ": '", image.folder, image.name, "' is a second image of its sample; expected ",
+           "one of .jpg, .jpeg and .png for each name up to the first dot");
     const auto label = label_of.find(key);
     if (label == label_of.end())
       fail(listing.files[image.file], ": '", image.folder, image.name, "' has no label, a file of that name in .cls");
     listing.add(image.name, sample_of(image, label->second, containers.of(image)));
   }
-  if (label_of.size() != contents.images.size())
-    fail(listing.root, ": has ", contents.images.size(), " images, but ", label_of.size(),
-         " labels (*.cls); expected one of each in a sample");
+  for (const Found& label : contents.labels) {
+    if (seen.count(sample_key(label)) == 0)
+      fail(listing.files[label.file], ": '", label.folder, label.name, "' has no image, a file of that name in .jpg, ",
+           ".jpeg or .png; the name of a sample ends at its first dot");
+  }
   listing.numbered = true;
   listing.classes = number_names(int64_t{largest} + 1);
+}
+
+// Shards of samples whose labels are elsewhere are no class each.
+void check_no_samples(const Contents& contents, const Listing& listing) {
+  for (const Found& image : contents.images) {
+    if (contents.other_samples.count(sample_key(image)) == 0) continue;
+    fail(listing.files[image.file], ": samples have no .cls: '", image.folder, image.name,
+         "' has files of other kinds beside it (.json, .txt), as in a WebDataset, but its class is read from KEY.cls, ",
+         "a number from 0; write such files, or remove the others if each tar file is a class");
+  }
 }
 
 }  // namespace
@@ -247,9 +327,11 @@ Listing list_tars(const std::string& root, const std::vector<std::string>& paths
     return parts.empty() || (parts.size() == 1 && (parts[0] == "val" || parts[0] == "test"));
   });
   if (flat && !contents.nested) {
-    // What ImageNet's training tar file unpacks to: a tar file for each class.
-    const bool class_tars = paths.size() > 1 && find_label_file(labels).empty();
+    // What ImageNet's training tar file unpacks to: a tar file for each class. A file of labels beside it is for the
+    // validation images.
+    const bool class_tars = paths.size() > 1 && (split.training() || find_label_file(labels).empty());
     if (class_tars) {
+      check_no_samples(contents, listing);
       listing.kind = "a tar for each class";
       add_by_class(contents, ClassBy::kTar, listing);
     } else {
@@ -258,8 +340,14 @@ Listing list_tars(const std::string& root, const std::vector<std::string>& paths
     return listing;
   }
   if (contents.nested) {
+    check_no_samples(contents, listing);
     listing.kind = "tar of tars";
   } else {
+    const std::string word = split.training() ? "" : flat_part(contents.images, split);
+    if (!word.empty()) {
+      add_flat_part(contents, word, listing, labels);
+      return listing;
+    }
     select_split(root, split, contents.images);
   }
   for (const Found& image : contents.images) {
@@ -274,6 +362,7 @@ std::vector<std::string> tar_class_names(const std::vector<std::string>& paths) 
   for (const std::string& path : paths) {
     walk_tar(RandomAccessFile(path), [&](const TarMember& member) {
       const std::string name = std::filesystem::path(member.name).filename().string();
+      if (is_hidden(name)) return;
       if (extension_of(name) == ".tar") names.insert(without_extension(name));
       const size_t slash = member.name.rfind('/');
       if (is_image_name(name) && slash != std::string::npos)

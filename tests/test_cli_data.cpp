@@ -87,6 +87,21 @@ TEST_F(CliData, TarOfTarsAndPackTrainAndEvaluateLikeTheFolder) {
   for (const json& entry : evaluations) EXPECT_EQ(entry, evaluations[0]);
 }
 
+TEST_F(CliData, EvaluationWithLabelsOfItsOwn) {
+  train("folder", source_);
+  const std::string official = make_official(), labels = folder_.path() + "/labels.txt";
+  fs::rename(official + "/val.txt", labels);
+  const std::string checkpoint = folder_.path() + "/folder/checkpoints/last.safetensors";
+  const auto eval = [&](std::vector<std::string> words) {
+    words.insert(words.begin(), {"eval", checkpoint, "--device", "cpu"});
+    return run_riffle(words);
+  };
+  expect_failure(eval({"--data", official}), 1, {"no file that labels them"});
+  expect_success(eval({"--data", official, "--val-labels", labels}));
+  expect_failure(eval({"--val-labels", labels}), 2, {labels, "not used"});
+  expect_failure(eval({"--data", official, "--val-labels", labels, "--split", "train"}), 2, {labels, "--val-labels"});
+}
+
 TEST_F(CliData, CachedImagesChangeNothing) {
   const std::vector<json> expected = train("plain", source_);
   const std::string config = tiny_config(source_, 3);
@@ -105,12 +120,12 @@ TEST_F(CliData, VerifyReportsAndExitsWithOne) {
   ProcessResult result = run_riffle({"data", "verify", source_});
   expect_success(result);
   expect_contains(result.out, {"48 images: 0 bad, 0 odd, 0 groups of duplicates", "12 images: 0 bad"});
-  folder_.add_fixture("cmyk.jpg", "source/train/north-east/cmyk.jpg");
+  folder_.add_fixture("cmyk.jpg", "source/train/north-east/a\x1b[2Jcmyk.jpg");
   write_bytes(source_ + "/val/north-east/broken.jpg", bytes_of("<html>"));
   fs::copy_file(source_ + "/train/north-east/0.png", source_ + "/train/south-east/0.png");
   result = run_riffle({"data", "verify", source_, "--threads", "2"});
   expect_failure(result, 1, {source_ + ": 1 image is bad"});
-  expect_contains(result.out, {"bad         " + source_ + "/val/north-east/broken.jpg", "cmyk.jpg: CMYK",
+  expect_contains(result.out, {"bad         " + source_ + "/val/north-east/broken.jpg", "a?[2Jcmyk.jpg: CMYK",
                                "1 groups of duplicates (1 across classes)", "0.png  =  "});
   result = run_riffle({"data", "verify", source_, "--split", "train", "--json", "-"});
   expect_success(result);
@@ -139,6 +154,12 @@ TEST_F(CliData, Mistakes) {
   expect_failure(run_riffle({"data", "pack", source_, folder_.path() + "/p", "--qualty", "3"}), 2,
                  {"--qualty", "'--quality'"});
   expect_failure(run_riffle({"data", "pack", source_, folder_.path() + "/p", "--quality", "101"}), 2, {"101"});
+  for (const std::string& inside : {source_, source_ + "/packed", source_ + "/../source/"})
+    expect_failure(run_riffle({"data", "pack", source_, inside}), 2, {inside, "lies in the source"});
+  expect_failure(run_riffle({"data", "pack", "folder:" + source_ + "/train", source_ + "/train/x"}), 2,
+                 {"lies in the source"});
+  EXPECT_FALSE(fs::exists(source_ + "/packed"));
+  expect_failure(run_riffle({"data", "stats", source_, "--val-labels", "some.txt"}), 2, {"some.txt", "not used"});
   fs::remove_all(source_ + "/val");
   expect_failure(run_riffle({"data", "verify", source_}), 1, {"no val", "--split"});
   expect_success(run_riffle({"data", "verify", source_, "--split", "train"}));

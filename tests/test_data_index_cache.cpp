@@ -167,6 +167,25 @@ TEST_F(IndexCache, LabelsOfFlatImagesByTheirFiles) {
   EXPECT_EQ(open_val()->label(0), 2);
 }
 
+TEST_F(IndexCache, TrainingClassesThatAppearLater) {
+  const std::string flat = temporary_.path() + "/flat";
+  std::string labels;
+  for (int i = 0; i < 2 * kImages; ++i) {
+    add(join("../flat/val/", i, ".jpg"));
+    labels += join(i, ".jpg ", i % 2, "\n");
+  }
+  add("../flat/val.txt", labels);
+  age(flat);
+  const auto classes = [&] { return open_dataset(flat, "val", 3, options_)->classes(); };
+  const std::vector<std::string> numbers{"0", "1"}, names{"cat", "dog"};
+  EXPECT_EQ(classes(), numbers);
+  ASSERT_EQ(stored().size(), 1u);
+  EXPECT_EQ(classes(), numbers);
+  add("../flat/train/cat/1.jpg");
+  add("../flat/train/dog/1.jpg");
+  EXPECT_EQ(classes(), names);
+}
+
 TEST_F(IndexCache, DefaultFolder) {
   setenv("XDG_CACHE_HOME", "/somewhere", 1);
   EXPECT_EQ(default_index_cache(), "/somewhere/riffle");

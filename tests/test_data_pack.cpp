@@ -150,6 +150,32 @@ TEST_F(PackTest, ResumesAfterAnInterruption) {
   expect_copied();
 }
 
+TEST_F(PackTest, ChangedImagesArePackedAgain) {
+  run();
+  const std::string image = root_ + "/north-east/0.png";
+  write_bytes(image, encode_png(quadrant_image(77, 40, 3, /*seed=*/3)));
+  EXPECT_EQ(run().kept_shards, 3);
+  expect_copied();
+}
+
+TEST_F(PackTest, ShardsOfAnInterruptedCallAreRemoved) {
+  options_.shards = 6;
+  options_.threads = 1;
+  options_.progress = [](int64_t images) {
+    if (images == 28) fail("interrupted");
+  };
+  expect_error([&] { run(); }, {"interrupted"});
+  EXPECT_TRUE(fs::exists(shard(4)) && fs::exists(shard(4) + ".index") && fs::exists(shard(5) + ".part"));
+  write_bytes(out_ + "/shard-7.tar", {});  // not of pack's making
+  options_.progress = nullptr;
+  options_.shards = 4;
+  run();
+  std::set<std::string> files;
+  for (const auto& entry : fs::directory_iterator(out_)) files.insert(entry.path().filename().string());
+  EXPECT_EQ(files, (std::set<std::string>{"riffle-index.txt", "shard-000000.tar", "shard-000001.tar",
+                                          "shard-000002.tar", "shard-000003.tar", "shard-7.tar"}));
+}
+
 TEST_F(PackTest, OtherOptionsNeedAnotherFolder) {
   run();
   options_.short_edge = 48;
@@ -177,7 +203,8 @@ TEST_F(PackTest, DamageIsNoticed) {
       data->encoded(i);
     } catch (const Error& error) {
       ++damaged;
-      expect_contains_all(error.what(), {shard(0), "checksum"});
+      expect_contains_all(error.what(), {shard(0), "checksum", "packed from"});
+      expect_contains_all(error.what(), {fs::path(source()->name(i)).filename().string()});
     }
   }
   EXPECT_EQ(damaged, 1);
@@ -215,6 +242,26 @@ TEST_F(PackTest, PixelsBecomePng) {
     EXPECT_EQ(data->load(i).pixels, idx->load(i).pixels);
     EXPECT_EQ(data->label(i), idx->label(i));
   }
+}
+
+// Numbers take the names of any list that is long enough, packed or not.
+TEST_F(PackTest, NumberedClassesStayNumbered) {
+  write_idx_data(temporary_.path() + "/idx");
+  const std::string source = temporary_.path() + "/idx";
+  pack(*open_dataset(source, "val", 1, {}), out_, options_);
+  DatasetOptions named;
+  for (const std::string& spec : {source, out_}) {
+    const auto plain = open_dataset(spec, "val", 1, {});
+    EXPECT_TRUE(plain->numbered());
+    named.classes.clear();
+    for (size_t i = 0; i < plain->classes().size() + 2; ++i) named.classes.push_back(join("class ", i));
+    const auto data = open_dataset(spec, "val", 1, named);
+    EXPECT_EQ(data->classes(), named.classes);
+    EXPECT_EQ(data->label(1), plain->label(1));
+  }
+  out_ = temporary_.path() + "/named";
+  run();
+  EXPECT_FALSE(packed()->numbered());
 }
 
 }  // namespace

@@ -154,6 +154,36 @@ TEST_F(Layouts, ClassFoldersInOneTarFile) {
   expect_error([&] { open(path, "train"); }, {path, "below 'test/' only"});
 }
 
+TEST_F(Layouts, OneTarFileWithFlatValidationImages) {
+  const std::string path = temporary_.path() + "/all.tar";
+  Bytes tar = tar_of_folder(folders_ + "/train", "x/train/");
+  tar.resize(tar.size() - 1024);  // its end mark
+  for (int64_t i = 0; i < 8; ++i) append_tar_member(tar, {"x/val/" + val_name(i)}, image_bytes(100 + i));
+  append_tar_end(tar);
+  write_bytes(path, tar);
+  expect_same(*open(path, "train"), "train");
+  expect_error([&] { open(path, "val"); }, {path, "in 'val/' itself", "data.val_labels", "val.txt"});
+  write_text(temporary_.path() + "/val.txt",
+             lines([](int64_t i) { return val_name(i) + " " + std::to_string(i % 4); }));
+  expect_same(*open(path, "val"), "val");
+  expect_same(*open(path, "train"), "train");
+}
+
+// macOS writes "._NAME" beside files whose attributes a tar file cannot hold.
+TEST_F(Layouts, HiddenFilesInTarFiles) {
+  Bytes inner, outer;
+  append_tar_member(inner, {"._1.jpg"}, bytes_of("attributes"));
+  append_tar_member(inner, {"1.jpg"}, image_bytes(0));
+  append_tar_end(inner);
+  append_tar_member(outer, {"./._cat.tar"}, bytes_of("attributes"));
+  append_tar_member(outer, {"./cat.tar"}, inner);
+  append_tar_end(outer);
+  write_bytes(temporary_.path() + "/all.tar", outer);
+  const auto data = open(temporary_.path() + "/all.tar", "train");
+  EXPECT_EQ(data->size(), 1);
+  EXPECT_EQ(data->classes(), Strings{"cat"});
+}
+
 // ImageNet's training tar file unpacks to these.
 TEST_F(Layouts, ATarFileForEachClass) {
   const std::string root = temporary_.path() + "/unpacked";
@@ -164,6 +194,8 @@ TEST_F(Layouts, ATarFileForEachClass) {
   expect_same(*open("tar:" + root + "/train", "train"), "train");
   expect_same(*open(root, "val"), "val");
   expect_same(*open("folder:" + root, "val"), "val");
+  write_text(root + "/val.txt", lines([](int64_t i) { return val_name(i) + " " + val_wnid(i); }));
+  expect_same(*open(root, "train"), "train");
 }
 
 TEST_F(Layouts, TarFilesThatDoNotFit) {
@@ -225,6 +257,45 @@ TEST_F(Layouts, WebDatasetShards) {
   expect_error([&] { open("tar:" + root + "/x-train-{3..0}.tar", "train"); }, {"{3..0}", "no range"});
 }
 
+// A sample's label and image are KEY.cls and KEY.jpg; KEY.mask.png and KEY.top.cls are other things.
+TEST_F(Layouts, WebDatasetSamplesOfManyFiles) {
+  Bytes tar;
+  for (int64_t i = 0; i < 3; ++i) {
+    const std::string key = join("s", i);
+    append_tar_member(tar, {"x/" + key + ".jpg"}, image_bytes(i));
+    append_tar_member(tar, {"x/" + key + ".mask.png"}, bytes_of("mask"));
+    append_tar_member(tar, {"x/" + key + ".top.cls"}, bytes_of("9"));
+    append_tar_member(tar, {"x/" + key + ".cls"}, bytes_of(join(" ", 2 - i, "\r\n")));
+    append_tar_member(tar, {"x/" + key + ".json"}, bytes_of("{}"));
+  }
+  append_tar_end(tar);
+  write_bytes(temporary_.path() + "/w.tar", tar);
+  const auto data = open(temporary_.path() + "/w.tar", "train");
+  ASSERT_EQ(data->size(), 3);
+  EXPECT_EQ(data->classes().size(), 3u);
+  for (int64_t i = 0; i < 3; ++i) {
+    EXPECT_EQ(data->label(i), 2 - i);
+    EXPECT_EQ(*data->encoded(i), image_bytes(i));
+  }
+}
+
+// A tar file for each class is one thing, shards whose labels are in other files another.
+TEST_F(Layouts, ShardsWithoutClassNumbers) {
+  for (const char* extension : {".json", ".txt", ".meta.json"}) {
+    const std::string root = temporary_.path() + "/shards" + extension;
+    for (const char* shard : {"train/0000.tar", "train/0001.tar", "val/0000.tar", "val/0001.tar"}) {
+      Bytes tar;
+      append_tar_member(tar, {join("a", extension)}, bytes_of("{\"label\": 3}"));
+      append_tar_member(tar, {"a.jpg"}, image_bytes(0));
+      append_tar_end(tar);
+      write_file(root + "/" + shard, tar);
+    }
+    for (const char* split : {"train", "val"})
+      expect_error([&] { open(root, split); },
+                   {join(root, "/", split, "/0000.tar"), "samples have no .cls", "'a.jpg'"});
+  }
+}
+
 TEST_F(Layouts, WebDatasetMistakes) {
   const std::string path = temporary_.path() + "/w.tar";
   const auto expect = [&](const std::vector<std::pair<std::string, std::string>>& members, const char* message) {
@@ -237,7 +308,11 @@ TEST_F(Layouts, WebDatasetMistakes) {
   expect({{"a.jpg", ""}, {"b.cls", "1"}}, "'a.jpg' has no label");
   expect({{"a.jpg", ""}, {"a.cls", "cat"}}, "expected a class number");
   expect({{"a.jpg", ""}, {"a.cls", "-1"}}, "expected a class number");
-  expect({{"a.jpg", ""}, {"a.cls", "1"}, {"b.cls", "1"}}, "1 images, but 2 labels");
+  expect({{"a.jpg", ""}, {"a.cls", "1 2"}}, "'1 2'");
+  expect({{"a.jpg", ""}, {"a.cls", "999999999"}}, "class number 999999999; expected 0 to 1048575");
+  expect({{"a.jpg", ""}, {"a.cls", "1"}, {"b.cls", "1"}}, "'b.cls' has no image");
+  expect({{"a.jpg", ""}, {"a.png", ""}, {"a.cls", "1"}, {"b.cls", "1"}}, "'a.png' is a second image");
+  expect({{"a.mask.png", ""}, {"a.cls", "1"}}, "'a.cls' has no image");
   expect({{"a.jpg", ""}, {"a.cls", "1"}, {"a.cls", "1"}}, "two labels");
 }
 
@@ -265,6 +340,31 @@ TEST_F(Layouts, FlatValidationImagesWithEveryKindOfLabels) {
     fs::remove(root + "/" + name);
     expect_same(*open(root, "val", given), "val");
   }
+}
+
+TEST_F(Layouts, LabelFilesOfWindowsAndNamesWithBlanks) {
+  const std::string root = make_flat();
+  std::string text = "\xEF\xBB\xBF";
+  for (int64_t i = 0; i < 8; ++i) {
+    fs::rename(join(root, "/val/", val_name(i)), join(root, "/val/my image ", i, ".jpg"));
+    text += join("val/my image ", i, ".jpg", i % 2 == 0 ? " " : "\t ", val_wnid(i), " \r\n");
+  }
+  write_text(root + "/val.txt", text);
+  expect_same(*open(root, "val"), "val");
+  fs::remove(root + "/val.txt");
+  text = "\xEF\xBB\xBFImageId,PredictionString\r\n";
+  for (int64_t i = 0; i < 8; ++i) text += join("my image ", i, ",", val_wnid(i), " 1 2 3 4\r\n");
+  write_text(root + "/LOC_val_solution.csv", text);
+  expect_same(*open(root, "val"), "val");
+}
+
+TEST_F(Layouts, LabelsThatAreNotUsed) {
+  DatasetOptions options;
+  options.val_labels = temporary_.path() + "/labels.txt";
+  write_text(options.val_labels, "x 1\n");
+  expect_same(*open(folders_, "train", options), "train");
+  expect_error([&] { open(folders_, "val", options); },
+               {options.val_labels, "not used", "ImageFolder", "--val-labels"});
 }
 
 TEST_F(Layouts, FlatFolderAlone) {
@@ -338,7 +438,11 @@ TEST_F(Layouts, LabelMistakes) {
   expect("other.JPEG 1\n", {"no label for ILSVRC2012_val_00000001.JPEG"});
   expect("n01440764\nn01440764\n", {"2 labels", "8 images"});
   expect(lines([](int64_t i) { return val_name(i) + " " + std::to_string(i); }), {"label 7", "4 classes"});
-  expect("a b c\n", {"3 words"});
+  expect("a b c\n", {"no label for ILSVRC2012_val_00000001.JPEG"});
+  expect("a b\nc\n", {"line 'c'", "expected image and label"});
+  expect("a.JPEG 1\nb 2\nval/a.png 2\n", {"labels 'a' twice, as 1 and as 2"});
+  expect("ImageId,PredictionString\na,x 1\na,y 1\n", {"labels 'a' twice, as x and as y"});
+  expect(lines([](int64_t i) { return val_name(i) + " 999999999"; }), {"val.txt", "label 999999999", "0 to 1048575"});
   expect("ImageId,PredictionString\nnonsense\n", {"line 2", "'nonsense'"});
 }
 

@@ -41,7 +41,7 @@ TEST_F(TarTest, MembersInOrder) {
   append_tar_member(tar, {"cat/link.jpg", '2', "00000001000"});  // a link's size says nothing
   append_tar_member(tar, {"1.jpg", '0', "", std::string("ustar\0", 6) + "00", "a/long/prefix"}, bytes_of("two"));
   append_tar_end(tar);
-  append_tar_member(tar, {"after the end"});
+  tar.resize(tar.size() + 512, 'j');  // what follows the mark is nobody's, unless it is a member
   const Members members = walk(tar);
   ASSERT_EQ(members.size(), 7u);
   EXPECT_EQ(members[0].type, TarMember::Type::kFolder);
@@ -145,6 +145,21 @@ TEST_F(TarTest, EveryTruncationIsAnError) {
   EXPECT_EQ(walk({tar.begin(), tar.begin() + static_cast<std::ptrdiff_t>(marked)}).size(), 2u);
 }
 
+TEST_F(TarTest, ConcatenatedTarFiles) {
+  Bytes tar, second;
+  append_tar_member(tar, {"a"}, bytes_of("x"));
+  append_tar_end(tar);
+  append_tar_member(second, {"b"}, bytes_of("y"));
+  append_tar_end(second);
+  for (const size_t padding : {0, 512, 8192}) {
+    Bytes both = tar;
+    both.resize(both.size() + padding);
+    EXPECT_EQ(walk(both).size(), 1u);
+    both.insert(both.end(), second.begin(), second.end());
+    expect_error([&] { walk(both); }, {path_, "another tar file follows", join("at byte ", tar.size() + padding)});
+  }
+}
+
 TEST_F(TarTest, WhatIsNoTarFile) {
   expect_error([&] { walk(bytes_of(std::string(2000, 'j'))); }, {path_, "not a tar file"});
   expect_error([&] { walk({}); }, {path_, "not a tar file", "empty"});
@@ -237,6 +252,18 @@ TEST_F(TarTest, SystemTarReadsWhatIsWritten) {
     EXPECT_EQ(members[1].name, "dir/1.jpg") << format;
     EXPECT_EQ(members[1].size, 3u) << format;
   }
+}
+
+TEST(FilePool, HoldsAPartOfWhatTheProcessMayOpen) {
+  EXPECT_GE(default_open_files(), 64u);
+  EXPECT_LE(default_open_files(), 4096u);
+  struct rlimit before {};
+  ASSERT_EQ(getrlimit(RLIMIT_NOFILE, &before), 0);
+  struct rlimit fewer = before;
+  fewer.rlim_cur = std::min<rlim_t>(before.rlim_max, 400);
+  ASSERT_EQ(setrlimit(RLIMIT_NOFILE, &fewer), 0);
+  EXPECT_EQ(default_open_files(), std::max<size_t>(64, fewer.rlim_cur / 4));
+  ASSERT_EQ(setrlimit(RLIMIT_NOFILE, &before), 0);
 }
 
 TEST(FilePool, ManyFilesManyThreadsFewDescriptors) {

@@ -190,6 +190,12 @@ TEST(TrainTransform, FlipProbabilityAtItsEnds) {
   }
 }
 
+TEST(TrainTransform, ResizingALineOfPixelsIsAnError) {
+  RandomStream random(16, RandomPurpose::kAugment);
+  const TrainTransform transform{224, {Resize{256}, CenterCrop{}}, {}};
+  expect_error([&] { transform.apply(Image(1, 20000, 3), random); }, {"1x20000", "256x5120000", "178956970"});
+}
+
 TEST(TrainTransform, CropLargerThanThePaddedImageIsAnError) {
   RandomStream random(16, RandomPurpose::kAugment);
   const TrainTransform transform{32, {PadAndCrop{1}, Flip{0.5}}, {}};

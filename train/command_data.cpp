@@ -1,6 +1,7 @@
 // riffle data: pack, verify, stats
 #include <CLI/CLI.hpp>
 #include <algorithm>
+#include <filesystem>
 #include <iostream>
 #include <memory>
 #include <nlohmann/json.hpp>
@@ -18,6 +19,8 @@
 
 namespace riffle {
 namespace {
+
+namespace fs = std::filesystem;
 
 const char* const kPackFooter =
     "Writes DST/train and DST/val (DST itself where SRC has no parts): tar files that WebDataset reads too, and an "
@@ -80,12 +83,30 @@ std::vector<Part> open_parts(const DataOptions& options) {
 }
 
 void show_part(std::ostream& log, const Part& part) {
-  log << "data        " << part.data->description() << '\n';
-  for (const std::string& warning : part.data->warnings()) log << "warning: " << warning << '\n';
+  log << "data        " << printable(part.data->description()) << '\n';
+  for (const std::string& warning : part.data->warnings()) log << "warning: " << printable(warning) << '\n';
+}
+
+// Packing into the source would make shards of shards when it goes on, or write over what it reads.
+void check_destination(const DataOptions& options, const std::string& folder) {
+  std::error_code ignored;
+  std::string source = options.source;
+  const size_t colon = source.find(':');
+  if (!fs::is_directory(source, ignored) && colon != std::string::npos) source.erase(0, colon + 1);
+  if (!fs::is_directory(source, ignored)) return;
+  const auto real = [](const std::string& path) {
+    const fs::path whole = fs::weakly_canonical(fs::absolute(path));
+    return whole.has_filename() ? whole : whole.parent_path();  // without a '/' at its end
+  };
+  const fs::path from = real(source), to = real(folder);
+  if (std::mismatch(from.begin(), from.end(), to.begin(), to.end()).first == from.end())
+    fail_usage(folder, ": lies in the source, ", source, "; name a folder outside of it");
 }
 
 void run_pack(const DataOptions& options) {
+  check_destination(options, options.destination);
   const std::vector<Part> parts = open_parts(options);
+  for (const Part& part : parts) check_destination(options, options.destination + "/" + part.name);
   for (const Part& part : parts) {
     show_part(std::cout, part);
     Progress progress = Progress::for_standard_output();
@@ -132,7 +153,7 @@ nlohmann::json to_json(const Part& part, const VerifyReport& report) {
 void show_findings(std::ostream& log, const char* title, const std::vector<Finding>& findings, bool message_names_it) {
   constexpr size_t kShown = 20;
   for (size_t i = 0; i < std::min(findings.size(), kShown); ++i)
-    log << title << (message_names_it ? "" : findings[i].name + ": ") << findings[i].what << '\n';
+    log << title << printable((message_names_it ? "" : findings[i].name + ": ") + findings[i].what) << '\n';
   if (findings.size() > kShown) log << title << "and " << findings.size() - kShown << " more (--json lists all)\n";
 }
 
@@ -143,7 +164,7 @@ void show(std::ostream& log, const Part& part, const VerifyReport& report) {
   for (size_t i = 0; i < std::min(report.duplicates.size(), kShown); ++i) {
     log << "duplicate   ";
     for (const int64_t index : report.duplicates[i])
-      log << (index == report.duplicates[i].front() ? "" : "  =  ") << part.data->name(index);
+      log << (index == report.duplicates[i].front() ? "" : "  =  ") << printable(part.data->name(index));
     log << '\n';
   }
   if (report.duplicates.size() > kShown)
@@ -212,7 +233,9 @@ void show(std::ostream& log, const Part& part, const StatsReport& report) {
     return text + "]";
   };
   const auto [least, most] = std::minmax_element(report.per_class.begin(), report.per_class.end());
-  const auto name = [&](auto at) { return part.data->classes()[static_cast<size_t>(at - report.per_class.begin())]; };
+  const auto name = [&](auto at) {
+    return printable(part.data->classes()[static_cast<size_t>(at - report.per_class.begin())]);
+  };
   log << "classes     " << report.per_class.size() << ", of " << *least << " ('" << name(least) << "') to " << *most
       << " ('" << name(most) << "') images\n"
       << "width       " << range(report.width) << "\nheight      " << range(report.height) << "\nshort edge  "

@@ -27,7 +27,8 @@ const char* const kFooter =
     "  riffle eval best.safetensors --data folder:/data/imagenet --json -";
 
 struct EvalOptions {
-  std::string checkpoint, data, split, weights, json;
+  std::string checkpoint, weights, json;
+  EvaluationSource data;
   int64_t batch = 64;
   PreprocessingOptions preprocessing;
   DeviceOptions device;
@@ -55,7 +56,7 @@ void run_eval(const EvalOptions& options) {
   const DeviceChoice device = options.device.open(log);
   LoadedModel model = load_for_inference(*device.backend, options.checkpoint, options.weights);
   model.metadata.preprocessing = options.preprocessing.override_of(model.metadata.preprocessing, model.path);
-  const std::unique_ptr<Dataset> data = open_evaluation_data(model.metadata, model.path, options.data, options.split);
+  const std::unique_ptr<Dataset> data = open_evaluation_data(model.metadata, model.path, options.data);
   const LabelMap labels = match_classes(data->classes(), model.metadata.classes, data->description());
   if (!options.weights.empty()) log << "weights     " << options.weights << '\n';
   log << "data        " << data->description() << '\n';
@@ -88,11 +89,13 @@ void add_eval_command(CLI::App& app) {
   CLI::App* command = app.add_subcommand("eval", "Measure a checkpoint: top-1 and top-5 accuracy and error, loss");
   command->add_option("CHECKPOINT", options->checkpoint, "A .safetensors file that riffle wrote")->required();
   command
-      ->add_option("--data", options->data,
+      ->add_option("--data", options->data.spec,
                    "What data.source may be: DIR, FILE.tar, ...; by default what it was trained with")
       ->type_name("SPEC");
-  command->add_option("--split", options->split, "train, val or test; by default the validation data")
+  command->add_option("--split", options->data.split, "train, val or test; by default the validation data")
       ->type_name("SPLIT");
+  command->add_option("--val-labels", options->data.val_labels, "Labels of validation images without class folders")
+      ->type_name("FILE");
   command->add_option("--weights", options->weights, "raw or ema, the moving average; by default what the file holds")
       ->check(CLI::IsMember({"raw", "ema"}))
       ->type_name("SET");

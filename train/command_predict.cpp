@@ -78,7 +78,7 @@ Inputs find_inputs(const PredictOptions& options, const LoadedModel& model) {
       }
       continue;
     }
-    inputs.datasets.push_back(open_evaluation_data(model.metadata, model.path, word, ""));
+    inputs.datasets.push_back(open_evaluation_data(model.metadata, model.path, {word, "", ""}));
     const Dataset& data = *inputs.datasets.back();
     inputs.labels.push_back(match_classes(data.classes(), model.metadata.classes, data.description()));
     for (int64_t i = 0; i < data.size(); ++i) inputs.images.push_back({data.name(i), &data, i});

@@ -39,7 +39,8 @@ DataSection trained_on(const CheckpointMetadata& metadata, const std::string& pa
 }  // namespace
 
 std::unique_ptr<Dataset> open_evaluation_data(const CheckpointMetadata& metadata, const std::string& path,
-                                              const std::string& spec, const std::string& split) {
+                                              const EvaluationSource& given) {
+  const auto& [spec, split, val_labels] = given;
   const DataSection trained = trained_on(metadata, path, /*needed=*/spec.empty() || split.empty());
   const std::string source = spec.empty() ? trained.source : spec;
   if (source.empty()) fail_usage(path, " does not say what data it was trained on; name the data with --data");
@@ -47,10 +48,13 @@ std::unique_ptr<Dataset> open_evaluation_data(const CheckpointMetadata& metadata
   const auto channels = static_cast<int>(metadata.model.input_channels);
   DatasetOptions options = dataset_options(trained);
   options.cache.reset();  // every image is read once
+  if (!val_labels.empty() && part == "train")
+    fail_usage(val_labels, ": labels are for validation images, and the split is train; leave out --val-labels");
+  if (!val_labels.empty()) options.val_labels = val_labels;
   // The training data may have been given other names by its configuration; data of the user's keeps its own.
   if (source == trained.source) return open_dataset(source, part, channels, options);
   options.classes.clear();
-  options.val_labels.clear();
+  options.val_labels = val_labels;
   std::unique_ptr<Dataset> data = open_dataset(source, part, channels, options);
   const bool nameless = are_numbers_in_order(data->classes()) && !contains_all(metadata.classes, data->classes());
   if (!nameless) return data;

@@ -9,8 +9,14 @@
 
 namespace riffle {
 
-// spec and split may be empty: then the checkpoint's configuration says. `path` is the checkpoint's, for messages.
+// What the user named; where a member is empty, the checkpoint's configuration says. Labels belong to their data: those of
+// the configuration are used with its data only.
+struct EvaluationSource {
+  std::string spec, split, val_labels;
+};
+
+// `path` is the checkpoint's, for messages.
 std::unique_ptr<Dataset> open_evaluation_data(const CheckpointMetadata& metadata, const std::string& path,
-                                              const std::string& spec, const std::string& split);
+                                              const EvaluationSource& given);
 
 }  // namespace riffle

@@ -82,15 +82,18 @@ int64_t parse_bytes(const std::string& text) {
   return static_cast<int64_t>(bytes);
 }
 
+std::string printable(std::string text) {
+  std::replace_if(
+      text.begin(), text.end(), [](char c) { return (c >= 0 && c < ' ') || c == 127; }, '?');
+  return text;
+}
+
 std::string format_names(const std::vector<std::string>& names) {
   constexpr size_t kShown = 5, kLongest = 100;
   std::string text;
   for (size_t i = 0; i < std::min(names.size(), kShown); ++i) {
-    std::string name = names[i].size() <= kLongest ? names[i] : names[i].substr(0, kLongest) + "...";
-    // A name may come from a file of anybody's, and a terminal obeys control characters.
-    std::replace_if(
-        name.begin(), name.end(), [](char c) { return (c >= 0 && c < ' ') || c == 127; }, '?');
-    text += (i == 0 ? "'" : ", '") + name + "'";
+    const std::string name = names[i].size() <= kLongest ? names[i] : names[i].substr(0, kLongest) + "...";
+    text += (i == 0 ? "'" : ", '") + printable(name) + "'";
   }
   return text + (names.size() > kShown ? ", ..." : "");
 }

@@ -15,6 +15,8 @@ std::string format_duration(double seconds);               // "48s", "4m12s", "3
 std::string format_bytes(double bytes);                    // "5.2 MiB"
 // "8GiB", "1.5 MiB", "4096" -> bytes. Throws kUsage errors that quote the text and say what is accepted.
 int64_t parse_bytes(const std::string& text);
+// Control characters become '?': a name may come from a file of anybody's, and a terminal obeys them.
+std::string printable(std::string text);
 // "'a', 'b', 'c', 'd', 'e', ...": the first few, each shortened, control characters as '?'.
 std::string format_names(const std::vector<std::string>& names);
 
