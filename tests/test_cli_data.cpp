@@ -160,6 +160,8 @@ TEST_F(CliData, Mistakes) {
                  {"lies in the source"});
   EXPECT_FALSE(fs::exists(source_ + "/packed"));
   expect_failure(run_riffle({"data", "stats", source_, "--val-labels", "some.txt"}), 2, {"some.txt", "not used"});
+  expect_failure(run_riffle({"data", "stats", source_, "--val-labels", "some.txt", "--split", "train"}), 2,
+                 {"some.txt", "the split is train"});
   fs::remove_all(source_ + "/val");
   expect_failure(run_riffle({"data", "verify", source_}), 1, {"no val", "--split"});
   expect_success(run_riffle({"data", "verify", source_, "--split", "train"}));

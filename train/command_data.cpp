@@ -64,6 +64,9 @@ std::vector<Part> open_parts(const DataOptions& options) {
   const DatasetOptions how = dataset_options(section);
   const auto open = [&](const std::string& split) { return open_dataset(options.source, split, /*channels=*/3, how); };
   std::vector<Part> parts;
+  if (options.split == "train" && !options.val_labels.empty())
+    fail_usage(options.val_labels,
+               ": labels are for validation images, and the split is train; leave out --val-labels");
   if (!options.split.empty()) {
     parts.push_back({options.split, open(options.split)});
     return parts;
