@@ -310,7 +310,8 @@ TEST(TorchFileHostile, LongNamesCostNoMemory) {
   const std::string tensor =
       "ctorch._utils\n_rebuild_tensor_v2\n(" + storage + std::string("K\0", 2) + ")" + ")" + "\x89NtR";
   for (const std::string& value : {std::string("N"), tensor}) {
-    const std::string pickle = pickle_of_one_name(30000, 20000, value);
+    constexpr int64_t kLength = 30000, kUses = 20000;
+    const std::string pickle = pickle_of_one_name(kLength, kUses, value);
     const float zero = 0;
     ZipWriter archive(path);
     archive.add("archive/data.pkl", pickle.data(), pickle.size());
@@ -321,7 +322,8 @@ TEST(TorchFileHostile, LongNamesCostNoMemory) {
     getrusage(RUSAGE_SELF, &before);
     expect_message(message_of([&] { read_pth(path); }), {path});
     getrusage(RUSAGE_SELF, &after);
-    EXPECT_LT(after.ru_maxrss - before.ru_maxrss, 64 * 1024) << "KiB, for a file of " << pickle.size() / 1024;
+    // Sanitizers keep what was freed; a copy of the name for each use would still be four times this.
+    EXPECT_LT(after.ru_maxrss - before.ru_maxrss, kLength * kUses / 1024 / 4) << "KiB, for " << pickle.size() / 1024;
   }
 }
 
