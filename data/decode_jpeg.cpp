@@ -10,23 +10,11 @@
 
 #include "core/check.h"
 #include "data/decoders.h"
+#include "data/jpeg_errors.h"
 #include "data/orientation.h"
 
 namespace riffle {
 namespace {
-
-// The public part must come first: libjpeg hands back a pointer to it.
-struct ErrorManager {
-  jpeg_error_mgr base;
-  std::jmp_buf escape;
-  char message[JMSG_LENGTH_MAX];
-};
-
-[[noreturn]] void on_error(j_common_ptr state) {
-  auto* manager = reinterpret_cast<ErrorManager*>(state->err);
-  manager->base.format_message(state, manager->message);
-  std::longjmp(manager->escape, 1);
-}
 
 // Warnings that mean lost picture content are errors. Others, such as extraneous bytes before a marker, occur in files
 // that every decoder reads in full.
@@ -38,7 +26,7 @@ void on_message(j_common_ptr state, int level) {
     case JWRN_HUFF_BAD_CODE:
     case JWRN_ARITH_BAD_CODE:
     case JWRN_MUST_RESYNC:
-      on_error(state);
+      on_jpeg_error(state);
     default:
       ++state->err->num_warnings;
   }
@@ -90,7 +78,7 @@ int orientation_of(const jpeg_decompress_struct& decoder) {
 
 // Decodes into objects that the caller owns: libjpeg leaves by longjmp, which runs no destructors of this frame.
 // Returns false with the manager's message set. check_image_size() may throw: no libjpeg frame is on the stack then.
-bool decode_into(jpeg_decompress_struct& decoder, ErrorManager& manager, const uint8_t* bytes, size_t size,
+bool decode_into(jpeg_decompress_struct& decoder, JpegErrorManager& manager, const uint8_t* bytes, size_t size,
                  const std::string& path, int channels, Image& image, std::vector<uint8_t>& row) {
   if (setjmp(manager.escape) != 0) return false;
   jpeg_create_decompress(&decoder);
@@ -131,10 +119,10 @@ struct Decoder {
 }  // namespace
 
 Image decode_jpeg(const uint8_t* bytes, size_t size, const std::string& path, int channels) {
-  ErrorManager manager{};
+  JpegErrorManager manager{};
   Decoder decoder;
   decoder.state.err = jpeg_std_error(&manager.base);
-  manager.base.error_exit = on_error;
+  manager.base.error_exit = on_jpeg_error;
   manager.base.emit_message = on_message;
   manager.base.output_message = print_nothing;
 

@@ -12,22 +12,10 @@
 #include <jpeglib.h>
 
 #include "core/check.h"
+#include "data/jpeg_errors.h"
 
 namespace riffle {
 namespace {
-
-// The public part must come first: libjpeg hands back a pointer to it.
-struct ErrorManager {
-  jpeg_error_mgr base;
-  std::jmp_buf escape;
-  char message[JMSG_LENGTH_MAX];
-};
-
-[[noreturn]] void on_error(j_common_ptr state) {
-  auto* manager = reinterpret_cast<ErrorManager*>(state->err);
-  manager->base.format_message(state, manager->message);
-  std::longjmp(manager->escape, 1);
-}
 
 struct Encoder {
   jpeg_compress_struct state{};
@@ -40,7 +28,7 @@ struct Encoder {
 };
 
 // All objects belong to the caller: libjpeg leaves by longjmp, which runs no destructors of this frame.
-bool encode_into(Encoder& encoder, ErrorManager& manager, const Image& image, int quality) {
+bool encode_into(Encoder& encoder, JpegErrorManager& manager, const Image& image, int quality) {
   if (setjmp(manager.escape) != 0) return false;
   jpeg_compress_struct& state = encoder.state;
   jpeg_create_compress(&state);
@@ -69,10 +57,10 @@ bool encode_into(Encoder& encoder, ErrorManager& manager, const Image& image, in
 std::vector<uint8_t> encode_jpeg(const Image& image, int quality) {
   RIFFLE_CHECK(image.channels == 1 || image.channels == 3, "an image of ", image.channels, " channels");
   RIFFLE_CHECK(quality >= 1 && quality <= 100, "JPEG quality ", quality);
-  ErrorManager manager{};
+  JpegErrorManager manager{};
   Encoder encoder;
   encoder.state.err = jpeg_std_error(&manager.base);
-  manager.base.error_exit = on_error;
+  manager.base.error_exit = on_jpeg_error;
   if (!encode_into(encoder, manager, image, quality))
     fail("cannot encode an image of ", image.width, "x", image.height, " pixels as JPEG: ", manager.message);
   return {encoder.bytes, encoder.bytes + encoder.size};
