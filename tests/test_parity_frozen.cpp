@@ -6,6 +6,7 @@
 #include "layers/shufflenet_v2.h"
 #include "layers/softmax_cross_entropy.h"
 #include "tests/parity.h"
+#include "tests/small_network.h"
 #include "tests/step_scalars.h"
 #include "train/checkpoint/module_io.h"
 
@@ -22,18 +23,6 @@ constexpr double kSumRounding = 1e-6;
 
 class FrozenParity : public ParityTest {};
 RIFFLE_INSTANTIATE_PARITY(FrozenParity);
-
-ShuffleNetV2Config small_network(Dialect dialect) {
-  ShuffleNetV2Config config;
-  config.dialect = dialect;
-  config.stage_channels = {20, 36};
-  config.stage_repeats = {2, 3};
-  config.stem_channels = 9;
-  config.head_channels = 40;
-  config.classes = 7;
-  config.stem_stride = 1;
-  return config;
-}
 
 // Published order, so that networks that store it otherwise compare.
 std::vector<double> published(Backend& backend, const Tensor& tensor, const StoredOrder& order) {

@@ -5,6 +5,7 @@
 #include "layers/shufflenet_v2.h"
 #include "layers/softmax_cross_entropy.h"
 #include "tests/parity.h"
+#include "tests/small_network.h"
 #include "tests/step_scalars.h"
 
 namespace riffle {
@@ -29,25 +30,12 @@ constexpr double kLossScaleForF16 = 1024;
 class NetworkParity : public ParityTest {};
 RIFFLE_INSTANTIATE_PARITY(NetworkParity);
 
-ShuffleNetV2Config small_network(Dialect dialect) {
-  ShuffleNetV2Config config;
-  config.dialect = dialect;
-  config.stage_channels = {20, 36};
-  config.stage_repeats = {2, 3};
-  config.stem_channels = 9;
-  config.head_channels = 40;
-  config.classes = 7;
-  config.stem_stride = 1;
-  config.dropout = 0.2;
-  return config;
-}
-
 // The same small network, images and labels on any backend.
 class NetworkRun {
  public:
   // Images and filters are rounded to `dtype`.
   NetworkRun(Backend& backend, Dialect dialect, DType dtype)
-      : backend_(backend), network_(backend, small_network(dialect), 1) {
+      : backend_(backend), network_(backend, small_network(dialect, /*dropout=*/0.2), 1) {
     RandomStream random(1, RandomPurpose::kTest);
     const auto draw = [&](const Tensor& to, double mean, double deviation) {
       std::vector<float> values(static_cast<size_t>(to.elements()));
