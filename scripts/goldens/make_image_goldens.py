@@ -2,8 +2,9 @@
 """Makes tests/fixtures/images: synthetic JPEG and PNG files, and what Pillow and torchvision make of them.
 
 Each small FILE has FILE.rgb.idx.gz, the pixels of convert("RGB") as a gzipped IDX array (H,W,3). goldens.txt has one
-line a result: FILE CHANNELS OPERATION ARGUMENTS | HEIGHT WIDTH CHANNELS CRC32. Needs Debian 12's python3-pil (9.4, with
-libjpeg-turbo 2.1.5), python3-numpy and python3-torchvision (0.14). Run it from anywhere; the result is deterministic.
+line a result: FILE CHANNELS OPERATION ARGUMENTS | HEIGHT WIDTH CHANNELS CRC32. Needs Pillow 13.0, numpy and torchvision
+(0.29) from PyPI; Debian 12's packages differ in tall images (docs/preprocessing.md) alone. Run it from anywhere; the
+result is deterministic.
 """
 import gzip
 import pathlib

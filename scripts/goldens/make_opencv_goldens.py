@@ -3,7 +3,7 @@
 
 goldens.txt has one line a result: FILE CHANNELS OPERATION ARGUMENTS | HEIGHT WIDTH CHANNELS CRC32; FILE is of this
 folder or of tests/fixtures/images. orientations.txt is the same for EXIF data, inputs.npz holds whole network inputs.
-Needs Debian 12's python3-opencv (4.6), python3-pil (9.4), python3-numpy and python3-torchvision (0.14). OpenCV must not
+Needs python3-opencv (4.6), Pillow (from 13.0, see docs/preprocessing.md), python3-numpy and python3-torchvision (0.14). OpenCV must not
 use Intel's IPP, which differs in bicubic pixels; Debian's does not, and for packages that do the variable below
 switches it off. The result is deterministic.
 
