@@ -12,7 +12,7 @@ class App;
 
 namespace riffle {
 
-void add_train_command(CLI::App& app);
+void add_train_command(CLI::App& app, const std::string& git_commit);
 void add_eval_command(CLI::App& app);
 void add_predict_command(CLI::App& app);
 void add_convert_command(CLI::App& app);
