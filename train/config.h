@@ -122,6 +122,11 @@ struct TrainSection {
   bool cuda_graphs = true;
 };
 
+struct LogSection {  // of a run folder; see docs/logs.md
+  bool tensorboard = true;
+  std::string histograms = "evaluations";  // in TensorBoard; or "none"
+};
+
 struct Config {
   ModelSection model;
   DataSection data;
@@ -134,6 +139,7 @@ struct Config {
   InitSection init;
   FinetuneSection finetune;
   TrainSection train;
+  LogSection log;
 
   ShuffleNetV2Config network(int64_t data_classes) const;  // the model section resolved; 0: no data at hand
   int64_t frozen_parts() const;                            // of ShuffleNetV2::parts()

@@ -247,6 +247,14 @@ void add_train(TrainSection& section, std::vector<Field>& fields) {
             "result.");
 }
 
+void add_log(LogSection& section, std::vector<Field>& fields) {
+  auto& [tensorboard, histograms] = section;
+  SectionTable table("log", fields);
+  table.add("tensorboard", tensorboard, anything(), "Write an event file for TensorBoard into the run folder.");
+  table.add("histograms", histograms, choice({"evaluations", "none"}),
+            "When the event file gets histograms of weights and gradients.");
+}
+
 std::string joined(const std::vector<std::string>& parts, const char* separator) {
   std::string out;
   for (const std::string& part : parts) out += (out.empty() ? "" : separator) + part;
@@ -318,7 +326,7 @@ std::string Field::value_text() const {
 }
 
 std::vector<Field> fields_of(Config& config) {
-  auto& [model, data, normalisation, augment, eval, optimizer, schedule, ema, init, finetune, train] = config;
+  auto& [model, data, normalisation, augment, eval, optimizer, schedule, ema, init, finetune, train, log] = config;
   std::vector<Field> fields;
   add_model(model, fields);
   add_data(data, fields);
@@ -331,6 +339,7 @@ std::vector<Field> fields_of(Config& config) {
   add_init(init, fields);
   add_finetune(finetune, fields);
   add_train(train, fields);
+  add_log(log, fields);
   return fields;
 }
 
