@@ -17,6 +17,7 @@
 #include <utility>
 
 #include "core/check.h"
+#include "data/training_image.h"
 
 namespace riffle {
 namespace {
@@ -88,8 +89,9 @@ struct Loader::Implementation {
   Run claim();
   void fill(const Run& run, RunReport& report);
   void write_sample(const Run& run, int64_t position, RunReport& report);
-  Image load_replacement_if_bad(const Run& run, int64_t position, int64_t& index, RunReport& report);
-  Image transform(const Image& image, int64_t index, int64_t repeat) const;
+  LoadedImage load_replacement_if_bad(const Run& run, int64_t position, int64_t& index, RunReport& report);
+  LoadedImage load(int64_t index, int64_t repeat) const;
+  Image transform(LoadedImage& loaded, int64_t index) const;
   void account_for_bad_images(Slot& slot);
 
   const Dataset& dataset;
@@ -298,7 +300,8 @@ void Loader::Implementation::fill(const Run& run, RunReport& report) {
 void Loader::Implementation::write_sample(const Run& run, int64_t position, RunReport& report) {
   const int64_t start = run.batch * options.batch + position;
   int64_t index = index_at(place_of(start));
-  const Image image = transform(load_replacement_if_bad(run, position, index, report), index, start % options.repeats);
+  LoadedImage loaded = load_replacement_if_bad(run, position, index, report);
+  const Image image = transform(loaded, index);
   RIFFLE_CHECK(image.pixels.size() == sample_bytes, dataset.name(index), " became ", image.height, "x", image.width,
                "x", image.channels, ", expected ", edge, "x", edge, "x", dataset.channels());
   Slot& slot = slot_of(run.batch);
@@ -308,11 +311,12 @@ void Loader::Implementation::write_sample(const Run& run, int64_t position, RunR
 }
 
 // `index` becomes the index of the image that was loaded. See Loader::next().
-Image Loader::Implementation::load_replacement_if_bad(const Run& run, int64_t position, int64_t& index,
-                                                      RunReport& report) {
-  if (!options.training) return dataset.load(index);
+LoadedImage Loader::Implementation::load_replacement_if_bad(const Run& run, int64_t position, int64_t& index,
+                                                            RunReport& report) {
+  const int64_t number = run.batch * options.batch + position;
+  if (!options.training) return load(index, /*repeat=*/0);
   const int64_t size = dataset.size();
-  const int64_t start = place_of(run.batch * options.batch + position);
+  const int64_t start = place_of(number);
   // How far from `start` the i-th try is: 0, then size/2 .. size-1, then 1 .. size/2-1.
   const auto distance = [size](int64_t i) {
     if (i == 0) return int64_t{0};
@@ -324,7 +328,7 @@ Image Loader::Implementation::load_replacement_if_bad(const Run& run, int64_t po
   for (int64_t i = 0; i < tries; ++i) {
     index = index_at((start + distance(i)) % size);
     try {
-      return dataset.load(index);
+      return load(index, number % options.repeats);
     } catch (const Error& error) {
       report.bad.push_back({position, index, error.what()});
     }
@@ -333,12 +337,17 @@ Image Loader::Implementation::load_replacement_if_bad(const Run& run, int64_t po
   fail("no readable image found in place of ", dataset.name(index_at(start)), " after ", tries, " tries");
 }
 
-Image Loader::Implementation::transform(const Image& image, int64_t index, int64_t repeat) const {
+LoadedImage Loader::Implementation::load(int64_t index, int64_t repeat) const {
+  const RandomStream random(options.seed, RandomPurpose::kAugment, static_cast<uint64_t>(epoch),
+                            static_cast<uint64_t>(index) + (static_cast<uint64_t>(repeat) << 48));
+  if (!options.training) return {dataset.load(index), random};
+  return load_training_image(dataset, index, options.train_transform, random);
+}
+
+Image Loader::Implementation::transform(LoadedImage& loaded, int64_t index) const {
   try {
-    if (!options.training) return options.eval_transform.apply(image);
-    RandomStream random(options.seed, RandomPurpose::kAugment, static_cast<uint64_t>(epoch),
-                        static_cast<uint64_t>(index) + (static_cast<uint64_t>(repeat) << 48));
-    return options.train_transform.apply(image, random);
+    if (!options.training) return options.eval_transform.apply(loaded.image);
+    return finish_training_image(loaded, options.train_transform);
   } catch (const Error& error) {
     throw Error(error.kind(), join(dataset.name_in_errors(index), ": ", error.what()));
   }
