@@ -56,6 +56,7 @@ class Trainer {
   std::vector<std::string> describe_groups() const;
   void take_step();
   void report();
+  void describe_end();
   void log(TrainProgress& progress);
   void finish_epoch();
   void report_bad_images();
@@ -93,8 +94,9 @@ class Trainer {
 
   Window window_;
   double training_seconds_ = 0, evaluation_seconds_ = 0;
-  int64_t evaluations_ = 0;
+  int64_t evaluations_ = 0, trained_images_ = 0;
   TrainProgress last_progress_;
+  EvaluationRecord last_evaluation_;
   Best best_;
 };
 

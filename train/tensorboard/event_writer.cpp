@@ -14,7 +14,6 @@
 #include <system_error>
 
 #include "core/check.h"
-#include "data/encode.h"
 #include "train/checkpoint/crc32c.h"
 #include "train/tensorboard/event.pb.h"
 
@@ -122,14 +121,14 @@ void EventWriter::histograms(int64_t step, const std::vector<std::pair<std::stri
   add_record(event.SerializeAsString());
 }
 
-void EventWriter::image(int64_t step, const std::string& tag, const Image& image) {
-  const std::vector<uint8_t> png = encode_png(image);
+void EventWriter::image(int64_t step, const std::string& tag, int width, int height, int channels,
+                        const std::vector<uint8_t>& png) {
   tensorboard::Event event = event_at(step);
   tensorboard::Summary::Value& value = *event.mutable_summary()->add_value();
   value.set_tag(tag);
-  value.mutable_image()->set_height(image.height);
-  value.mutable_image()->set_width(image.width);
-  value.mutable_image()->set_colorspace(image.channels);
+  value.mutable_image()->set_height(height);
+  value.mutable_image()->set_width(width);
+  value.mutable_image()->set_colorspace(channels);
   value.mutable_image()->set_encoded_image_string(png.data(), png.size());
   add_record(event.SerializeAsString());
 }

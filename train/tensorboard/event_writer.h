@@ -7,7 +7,6 @@
 #include <utility>
 #include <vector>
 
-#include "data/image.h"
 #include "train/checkpoint/file_io.h"
 #include "train/tensorboard/histogram.h"
 
@@ -25,7 +24,8 @@ class EventWriter {
   const std::string& path() const { return path_; }
   void scalars(int64_t step, const std::vector<std::pair<std::string, double>>& values);
   void histograms(int64_t step, const std::vector<std::pair<std::string, Histogram>>& values);
-  void image(int64_t step, const std::string& tag, const Image& image);
+  void image(int64_t step, const std::string& tag, int width, int height, int channels,
+             const std::vector<uint8_t>& png);
   // Throws where the file cannot be written; it then ends with the record before, and the added ones are kept for the
   // next flush().
   void flush();
