@@ -156,11 +156,11 @@ Image TrainTransform::apply(const Image& image, RandomStream& random) const {
   return applier.take();
 }
 
-Image TrainTransform::finish(Image image, RandomStream& random, size_t steps_done) const {
-  if (steps_done == 0) return apply(image, random);
-  RIFFLE_CHECK(steps_done <= steps.size(), steps_done, " of ", steps.size(), " steps");
+Image TrainTransform::apply_some(Image image, RandomStream& random, size_t begin, size_t end) const {
+  RIFFLE_CHECK(size > 0 && begin <= end && end <= steps.size(), "size ", size, ", steps ", begin, " to ", end, " of ",
+               steps.size());
   StepApplier applier(*this, std::move(image), random);
-  for (size_t i = steps_done; i < steps.size(); ++i) std::visit(applier, steps[i]);
+  for (size_t i = begin; i < end; ++i) std::visit(applier, steps[i]);
   return applier.take();
 }
 

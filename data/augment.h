@@ -91,8 +91,8 @@ struct TrainTransform {
   DecodeMode decode = DecodeMode::kExact;
 
   Image apply(const Image& image, RandomStream& random) const;
-  // The steps after the first `steps_done`, whose result `image` is, with draws from `random`.
-  Image finish(Image image, RandomStream& random, size_t steps_done) const;
+  // Steps begin .. end - 1, of an image that is upright.
+  Image apply_some(Image image, RandomStream& random, size_t begin, size_t end) const;
 };
 
 }  // namespace riffle

@@ -89,9 +89,10 @@ struct Loader::Implementation {
   Run claim();
   void fill(const Run& run, RunReport& report);
   void write_sample(const Run& run, int64_t position, RunReport& report);
-  LoadedImage load_replacement_if_bad(const Run& run, int64_t position, int64_t& index, RunReport& report);
-  LoadedImage load(int64_t index, int64_t repeat) const;
-  Image transform(LoadedImage& loaded, int64_t index) const;
+  Image evaluation_image(int64_t index) const;
+  Image training_image(const Run& run, int64_t position, int64_t& index, RunReport& report) const;
+  TrainingImage load_replacement_if_bad(const Run& run, int64_t position, int64_t& index, RunReport& report) const;
+  TrainingImage load(int64_t index, int64_t repeat) const;
   void account_for_bad_images(Slot& slot);
 
   const Dataset& dataset;
@@ -300,8 +301,7 @@ void Loader::Implementation::fill(const Run& run, RunReport& report) {
 void Loader::Implementation::write_sample(const Run& run, int64_t position, RunReport& report) {
   const int64_t start = run.batch * options.batch + position;
   int64_t index = index_at(place_of(start));
-  LoadedImage loaded = load_replacement_if_bad(run, position, index, report);
-  const Image image = transform(loaded, index);
+  const Image image = options.training ? training_image(run, position, index, report) : evaluation_image(index);
   RIFFLE_CHECK(image.pixels.size() == sample_bytes, dataset.name(index), " became ", image.height, "x", image.width,
                "x", image.channels, ", expected ", edge, "x", edge, "x", dataset.channels());
   Slot& slot = slot_of(run.batch);
@@ -311,10 +311,9 @@ void Loader::Implementation::write_sample(const Run& run, int64_t position, RunR
 }
 
 // `index` becomes the index of the image that was loaded. See Loader::next().
-LoadedImage Loader::Implementation::load_replacement_if_bad(const Run& run, int64_t position, int64_t& index,
-                                                            RunReport& report) {
+TrainingImage Loader::Implementation::load_replacement_if_bad(const Run& run, int64_t position, int64_t& index,
+                                                              RunReport& report) const {
   const int64_t number = run.batch * options.batch + position;
-  if (!options.training) return load(index, /*repeat=*/0);
   const int64_t size = dataset.size();
   const int64_t start = place_of(number);
   // How far from `start` the i-th try is: 0, then size/2 .. size-1, then 1 .. size/2-1.
@@ -337,17 +336,30 @@ LoadedImage Loader::Implementation::load_replacement_if_bad(const Run& run, int6
   fail("no readable image found in place of ", dataset.name(index_at(start)), " after ", tries, " tries");
 }
 
-LoadedImage Loader::Implementation::load(int64_t index, int64_t repeat) const {
+TrainingImage Loader::Implementation::load(int64_t index, int64_t repeat) const {
   const RandomStream random(options.seed, RandomPurpose::kAugment, static_cast<uint64_t>(epoch),
                             static_cast<uint64_t>(index) + (static_cast<uint64_t>(repeat) << 48));
-  if (!options.training) return {dataset.load(index), random};
-  return load_training_image(dataset, index, options.train_transform, random);
+  TrainingImage image(dataset, index, options.train_transform, random);
+  image.read();
+  image.decode();
+  return image;
 }
 
-Image Loader::Implementation::transform(LoadedImage& loaded, int64_t index) const {
+Image Loader::Implementation::training_image(const Run& run, int64_t position, int64_t& index,
+                                             RunReport& report) const {
+  TrainingImage image = load_replacement_if_bad(run, position, index, report);
   try {
-    if (!options.training) return options.eval_transform.apply(loaded.image);
-    return finish_training_image(loaded, options.train_transform);
+    image.resample();
+    return image.augment();
+  } catch (const Error& error) {
+    throw Error(error.kind(), join(dataset.name_in_errors(index), ": ", error.what()));
+  }
+}
+
+Image Loader::Implementation::evaluation_image(int64_t index) const {
+  const Image image = dataset.load(index);
+  try {
+    return options.eval_transform.apply(image);
   } catch (const Error& error) {
     throw Error(error.kind(), join(dataset.name_in_errors(index), ": ", error.what()));
   }

@@ -1,25 +1,41 @@
-// A training image from a data set, in two halves: loading, which fails where the image is bad, and the transforms. In
-// quick mode loading does the first transform too, for it decodes only what that needs. The draws are the same.
+// A training image on its way from a data set into a batch, stage by stage: the first two fail where the image is bad,
+// the others where it does not fit the transforms. In quick mode only what the first transform needs is decoded; what is
+// drawn at random is the same.
 #pragma once
 
 #include <string>
 
 #include "data/augment.h"
 #include "data/dataset.h"
+#include "data/resize.h"
 
 namespace riffle {
 
-struct LoadedImage {
-  Image image;
-  RandomStream random;    // the sample's own, after the draws of the steps that are done
-  size_t steps_done = 0;  // of the transform's
-};
+class TrainingImage {
+ public:
+  // `data` and `transform` must outlive the object. `random` is the sample's own stream.
+  TrainingImage(const Dataset& data, int64_t index, const TrainTransform& transform, const RandomStream& random);
 
-// Throws Error naming the image, as Dataset::load(). Images that quick mode cannot read in part are decoded whole.
-LoadedImage load_training_image(const Dataset& data, int64_t index, const TrainTransform& transform,
-                                const RandomStream& random);
-// The other steps.
-Image finish_training_image(LoadedImage& loaded, const TrainTransform& transform);
+  // To be called in this order. They throw Error; the first two name the image, as Dataset::load().
+  void read();      // the file, where there is one
+  void decode();    // images that quick mode cannot read in part are decoded whole
+  void resample();  // the first transform, if it changes the size
+  Image augment();  // the other transforms
+
+ private:
+  bool decode_part();
+
+  const Dataset* data_;
+  int64_t index_;
+  const TrainTransform* transform_;
+  RandomStream random_;
+  EncodedImage bytes_;
+  Image image_;
+  // Of quick mode: the crop in the pixels of image_, and what it becomes; 0 pixels where image_ is whole.
+  FractionalBox part_;
+  ImageSize target_{0, 0};
+  size_t steps_done_ = 0;
+};
 
 // "": the transform may be used in quick mode. Else why not.
 std::string why_not_quick(const TrainTransform& transform);

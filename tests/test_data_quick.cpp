@@ -73,8 +73,8 @@ std::vector<CropBox> boxes_of(int height, int width, int count) {
 }
 
 TEST(QuickDecode, UnscaledCropsAreExact) {
-  for (const char* name : {"rgb_420.jpg", "rgb_422.jpg", "rgb_444.jpg", "rgb_coded.jpg", "landscape.jpg", "portrait.jpg",
-                           "gray.jpg", "exif_rotated.jpg", "one_pixel.jpg"}) {
+  for (const char* name : {"rgb_420.jpg", "rgb_422.jpg", "rgb_444.jpg", "rgb_coded.jpg", "landscape.jpg",
+                           "portrait.jpg", "gray.jpg", "exif_rotated.jpg", "one_pixel.jpg"}) {
     const std::string path = image_fixture(name);
     const std::vector<uint8_t> bytes = read_file(path);
     const Image whole = decode_image(bytes.data(), bytes.size(), path, 3);
@@ -178,9 +178,11 @@ TrainTransform standard(int size) {
 
 Image training_image(const Dataset& data, int64_t index, TrainTransform transform, DecodeMode mode, uint64_t epoch) {
   transform.decode = mode;
-  LoadedImage loaded =
-      load_training_image(data, index, transform, RandomStream(7, RandomPurpose::kAugment, epoch, 11));
-  return finish_training_image(loaded, transform);
+  TrainingImage image(data, index, transform, RandomStream(7, RandomPurpose::kAugment, epoch, 11));
+  image.read();
+  image.decode();
+  image.resample();
+  return image.augment();
 }
 
 TEST(TrainingImage, QuickModeDrawsTheSame) {
