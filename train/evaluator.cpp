@@ -54,13 +54,15 @@ Evaluator::Evaluator(Backend& backend, const Dataset& dataset, std::vector<int32
              {std::min(options.batch, dataset.size()), options.transform.crop, options.transform.crop,
               dataset.channels()}) {}
 
-EvalResult Evaluator::run(ShuffleNetV2& network, const std::function<void(int64_t images)>& on_batch) {
+EvalResult Evaluator::run(ShuffleNetV2& network, const std::function<void(int64_t images)>& on_batch,
+                          const BatchObserver& observer) {
   const auto start = std::chrono::steady_clock::now();
   const Context context{backend_};
   MetricBuffer metrics(backend_, input_.capacity().n, kBatchesBetweenReads, network.config().classes);
   Coverage coverage(dataset_.size());
   EvalResult result;
   std::vector<int32_t> labels;
+  std::vector<float> host_logits;  // for the observer
   int64_t done = 0;
   Batch batch;
   loader_->start_epoch(0);
@@ -75,6 +77,11 @@ EvalResult Evaluator::run(ShuffleNetV2& network, const std::function<void(int64_
     const Tensor losses = softmax_cross_entropy(context, logits, label_tensor, /*smoothing=*/0);
     metrics.record(losses, logits.value(), label_tensor);
     if (metrics.full()) result.sums.add(metrics.read());
+    if (observer) {
+      host_logits.resize(static_cast<size_t>(logits.shape().elements()));
+      backend_.download(logits.value(), DType::kF32, host_logits.data());
+      observer({host_logits.data(), labels.data(), batch.indices, batch.count, network.config().classes});
+    }
     done += batch.count;
     on_batch(done);
   }

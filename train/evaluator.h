@@ -28,13 +28,24 @@ struct EvaluatorOptions {
   int prefetch = 4;
 };
 
+// A batch after the forward pass, on the host. The pointers are valid during the call that gets them.
+struct EvaluatedBatch {
+  const float* logits = nullptr;     // (count, classes)
+  const int32_t* labels = nullptr;   // (count), classes of the network
+  const int64_t* indices = nullptr;  // (count), of the data set
+  int64_t count = 0, classes = 0;
+};
+using BatchObserver = std::function<void(const EvaluatedBatch& batch)>;
+
 class Evaluator {
  public:
   // labels: data label -> class of the network (LabelMap::to_network). The data set must outlive the evaluator.
   Evaluator(Backend& backend, const Dataset& dataset, std::vector<int32_t> labels, const EvaluatorOptions& options);
 
-  // Throws if the loader delivers any image twice or not at all. `on_batch` hears how many images are done.
-  EvalResult run(ShuffleNetV2& network, const std::function<void(int64_t images)>& on_batch);
+  // Throws if the loader delivers any image twice or not at all. `on_batch` hears how many images are done. An
+  // `observer` gets every batch's logits, for which the host waits; without one nothing is read but sums.
+  EvalResult run(ShuffleNetV2& network, const std::function<void(int64_t images)>& on_batch,
+                 const BatchObserver& observer = {});
   int64_t images() const { return dataset_.size(); }
 
  private:
