@@ -45,11 +45,24 @@ Kernel kernel_of(Interpolation interpolation) {
   return interpolation == Interpolation::kPillowBicubic ? Kernel{2.0, cubic} : Kernel{1.0, triangle};
 }
 
+// Where one axis of the result comes from: `length` pixels from `begin` on, of pixels 0 .. count - 1 that may be read.
+struct Axis {
+  int count = 0;
+  double begin = 0, length = 0;
+
+  // That each output is one of the pixels.
+  bool is_identity(int out_size) const { return begin == 0 && length == out_size && count == out_size; }
+};
+
+Axis whole(int count) {
+  return {count, 0, static_cast<double>(count)};
+}
+
 // The kernel, stretched where the image shrinks, for outputs first .. first + count - 1 of `out_size`. Rounds as Pillow
 // does, by adding a half and truncating, which is not lround() everywhere.
 // NOLINTBEGIN(bugprone-incorrect-roundings)
-Filter make_filter(const Kernel& kernel, int in_size, int out_size, int first, int count) {
-  const double scale = static_cast<double>(in_size) / out_size;
+Filter make_filter(const Kernel& kernel, const Axis& axis, int out_size, int first, int count) {
+  const double scale = axis.length / out_size;
   const double stretch = std::max(scale, 1.0);  // antialiasing: shrinking averages over a wider window
   const double support = kernel.radius * stretch, inverse_stretch = 1.0 / stretch;
   Filter filter;
@@ -60,9 +73,9 @@ Filter make_filter(const Kernel& kernel, int in_size, int out_size, int first, i
   std::vector<double> exact(static_cast<size_t>(filter.taps));
 
   for (int i = 0; i < count; ++i) {
-    const double center = (first + i + 0.5) * scale;
+    const double center = axis.begin + (first + i + 0.5) * scale;
     const int begin = std::max(static_cast<int>(center - support + 0.5), 0);
-    const int end = std::min(static_cast<int>(center + support + 0.5), in_size);
+    const int end = std::min(static_cast<int>(center + support + 0.5), axis.count);
     double sum = 0;
     for (int t = 0; t < end - begin; ++t) {
       exact[static_cast<size_t>(t)] = kernel.weight(std::abs((t + begin - center + 0.5) * inverse_stretch));
@@ -192,16 +205,13 @@ void resize_vertically(const InnerLoops& loops, const Rows& rows, const Filter& 
   }
 }
 
-}  // namespace
-
-Image resize_pillow_window(const Image& image, const CropBox& box, int height, int width, const CropBox& window,
-                           Interpolation interpolation, ResizeLoops choice) {
-  const InnerLoops loops = inner_loops(choice);
-  const Kernel kernel = kernel_of(interpolation);
-  check_box(box, image.height, image.width);
+// The part `pixels` of `image`, from which `rows` and `columns` make an image of height x width; of that, the window.
+Image resize_part(const Image& image, const CropBox& pixels, const Axis& rows_axis, const Axis& columns_axis,
+                  int height, int width, const CropBox& window, const Kernel& kernel, const InnerLoops& loops) {
+  check_box(pixels, image.height, image.width);
   check_box(window, height, width);
   RIFFLE_CHECK(image.channels == 1 || image.channels == 3, "image of ", image.channels, " channels");
-  const bool horizontal = width != box.width, vertical = height != box.height;
+  const bool horizontal = !columns_axis.is_identity(width), vertical = !rows_axis.is_identity(height);
   const auto channels = static_cast<size_t>(image.channels);
   const size_t image_pitch = static_cast<size_t>(image.width) * channels;
   const size_t out_bytes = static_cast<size_t>(window.width) * channels;
@@ -211,22 +221,22 @@ Image resize_pillow_window(const Image& image, const CropBox& box, int height, i
   Filter rows_filter;
   int first_row = window.top, row_count = window.height;
   if (vertical) {
-    rows_filter = make_filter(kernel, box.height, height, window.top, window.height);
+    rows_filter = make_filter(kernel, rows_axis, height, window.top, window.height);
     first_row = rows_filter.firsts.front();
     row_count = rows_filter.firsts.back() + rows_filter.counts.back() - first_row;
     for (int& first : rows_filter.firsts) first -= first_row;
   }
-  const int first_column = box.left + (horizontal ? 0 : window.left);
+  const int first_column = pixels.left + (horizontal ? 0 : window.left);
   const size_t offset =
-      static_cast<size_t>(box.top + first_row) * image_pitch + static_cast<size_t>(first_column) * channels;
+      static_cast<size_t>(pixels.top + first_row) * image_pitch + static_cast<size_t>(first_column) * channels;
   Rows rows{image.pixels.data() + offset, image_pitch, row_count};
 
   std::vector<uint8_t> narrowed;
   if (horizontal) {
-    const Filter columns_filter = make_filter(kernel, box.width, width, window.left, window.width);
+    const Filter columns_filter = make_filter(kernel, columns_axis, width, window.left, window.width);
     if (vertical) narrowed.resize(static_cast<size_t>(row_count) * out_bytes);
     uint8_t* target = vertical ? narrowed.data() : out.pixels.data();
-    resize_horizontally(loops, rows, box.width, image.channels, columns_filter, target);
+    resize_horizontally(loops, rows, pixels.width, image.channels, columns_filter, target);
     rows = {target, out_bytes, row_count};
   }
   if (vertical) {
@@ -237,6 +247,34 @@ Image resize_pillow_window(const Image& image, const CropBox& box, int height, i
                   rows.data + static_cast<size_t>(y) * image_pitch, out_bytes);
   }
   return out;
+}
+
+// Pixels whose centres lie in begin .. begin + length, and that interval seen from the first of them.
+struct PixelSpan {
+  int first;
+  Axis axis;
+};
+PixelSpan span_of(double begin, double length, int size) {
+  const int first = std::clamp(static_cast<int>(std::ceil(begin - 0.5)), 0, size - 1);
+  const int end = std::clamp(static_cast<int>(std::ceil(begin + length - 0.5)), first + 1, size);
+  return {first, {end - first, begin - first, length}};
+}
+
+}  // namespace
+
+Image resize_pillow_window(const Image& image, const CropBox& box, int height, int width, const CropBox& window,
+                           Interpolation interpolation, ResizeLoops choice) {
+  return resize_part(image, box, whole(box.height), whole(box.width), height, width, window, kernel_of(interpolation),
+                     inner_loops(choice));
+}
+
+Image resize_fractional(const Image& image, const FractionalBox& box, int height, int width) {
+  RIFFLE_CHECK(box.height > 0 && box.width > 0, "box of ", box.height, "x", box.width);
+  const PixelSpan rows = span_of(box.top, box.height, image.height);
+  const PixelSpan columns = span_of(box.left, box.width, image.width);
+  return resize_part(image, {rows.first, columns.first, rows.axis.count, columns.axis.count}, rows.axis, columns.axis,
+                     height, width, {0, 0, height, width}, kernel_of(Interpolation::kPillowBilinear),
+                     inner_loops(ResizeLoops::kBest));
 }
 
 }  // namespace riffle

@@ -70,9 +70,9 @@ void SampleWriter::write_sample(const EpochPlan& plan, const SampleRun& run, int
                                 const std::atomic<bool>& cancelled, RunReport& report) const {
   const int64_t start = options_.part.global(run.batch * options_.batch + position);
   int64_t index = index_at(plan, place_of(start));
-  const Image loaded = load_replacement_if_bad(plan, place_of(start), position, index, cancelled, report);
-  if (loaded.pixels.empty()) return;  // left out of an evaluation
-  const Image image = transform(plan, loaded, index, start % options_.repeats);
+  LoadedImage loaded = load_replacement_if_bad(plan, start, position, index, cancelled, report);
+  if (loaded.image.pixels.empty()) return;  // left out of an evaluation
+  const Image image = transform(plan, loaded, index);
   const auto bytes = static_cast<size_t>(plan.edge * plan.edge * dataset_.channels());
   RIFFLE_CHECK(image.pixels.size() == bytes, dataset_.name(index), " became ", image.height, "x", image.width, "x",
                image.channels, ", expected ", plan.edge, "x", plan.edge, "x", dataset_.channels());
@@ -82,10 +82,11 @@ void SampleWriter::write_sample(const EpochPlan& plan, const SampleRun& run, int
 }
 
 // `index` becomes the index of the image that was loaded. See Loader::next().
-Image SampleWriter::load_replacement_if_bad(const EpochPlan& plan, int64_t start, int64_t position, int64_t& index,
-                                            const std::atomic<bool>& cancelled, RunReport& report) const {
-  const int64_t size = dataset_.size();
-  // How far from `start` the i-th try is: 0, then size/2 .. size-1, then 1 .. size/2-1.
+LoadedImage SampleWriter::load_replacement_if_bad(const EpochPlan& plan, int64_t start, int64_t position,
+                                                  int64_t& index, const std::atomic<bool>& cancelled,
+                                                  RunReport& report) const {
+  const int64_t size = dataset_.size(), place = place_of(start);
+  // How far from `place` the i-th try is: 0, then size/2 .. size-1, then 1 .. size/2-1.
   const auto distance = [size](int64_t i) {
     if (i == 0) return int64_t{0};
     const int64_t steps = size / 2 + i - 1;
@@ -94,24 +95,29 @@ Image SampleWriter::load_replacement_if_bad(const EpochPlan& plan, int64_t start
   // More failures than the limit end the epoch when the batch is given out, so looking further is useless.
   const int64_t tries = options_.training ? std::min(size - 1, options_.max_bad_images) + 1 : 1;
   for (int64_t i = 0; i < tries; ++i) {
-    index = index_at(plan, (start + distance(i)) % size);
+    index = index_at(plan, (place + distance(i)) % size);
     try {
-      return dataset_.load(index);
+      return load(plan, index, start % options_.repeats);
     } catch (const Error& error) {
       report.bad.push_back({position, index, error.what()});
     }
     if (cancelled) break;
   }
-  if (!options_.training) return {};
-  fail("no readable image found in place of ", dataset_.name(index_at(plan, start)), " after ", tries, " tries");
+  if (!options_.training) return {{}, RandomStream(options_.seed, RandomPurpose::kAugment)};
+  fail("no readable image found in place of ", dataset_.name(index_at(plan, place)), " after ", tries, " tries");
 }
 
-Image SampleWriter::transform(const EpochPlan& plan, const Image& image, int64_t index, int64_t repeat) const {
+LoadedImage SampleWriter::load(const EpochPlan& plan, int64_t index, int64_t repeat) const {
+  const RandomStream random(options_.seed, RandomPurpose::kAugment, static_cast<uint64_t>(plan.epoch),
+                            static_cast<uint64_t>(index) + (static_cast<uint64_t>(repeat) << 48));
+  if (!options_.training) return {dataset_.load(index), random};
+  return load_training_image(dataset_, index, plan.transform, random);
+}
+
+Image SampleWriter::transform(const EpochPlan& plan, LoadedImage& loaded, int64_t index) const {
   try {
-    if (!options_.training) return options_.eval_transform.apply(image);
-    RandomStream random(options_.seed, RandomPurpose::kAugment, static_cast<uint64_t>(plan.epoch),
-                        static_cast<uint64_t>(index) + (static_cast<uint64_t>(repeat) << 48));
-    return plan.transform.apply(image, random);
+    if (!options_.training) return options_.eval_transform.apply(loaded.image);
+    return finish_training_image(loaded, plan.transform);
   } catch (const Error& error) {
     throw Error(error.kind(), join(dataset_.name_in_errors(index), ": ", error.what()));
   }

@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "data/loader.h"
+#include "data/training_image.h"
 
 namespace riffle {
 
@@ -60,9 +61,10 @@ class SampleWriter {
   int size_at(int64_t epoch) const;
   void write_sample(const EpochPlan& plan, const SampleRun& run, int64_t position, const std::atomic<bool>& cancelled,
                     RunReport& report) const;
-  Image load_replacement_if_bad(const EpochPlan& plan, int64_t start, int64_t position, int64_t& index,
-                                const std::atomic<bool>& cancelled, RunReport& report) const;
-  Image transform(const EpochPlan& plan, const Image& image, int64_t index, int64_t repeat) const;
+  LoadedImage load_replacement_if_bad(const EpochPlan& plan, int64_t start, int64_t position, int64_t& index,
+                                      const std::atomic<bool>& cancelled, RunReport& report) const;
+  LoadedImage load(const EpochPlan& plan, int64_t index, int64_t repeat) const;
+  Image transform(const EpochPlan& plan, LoadedImage& loaded, int64_t index) const;
 
   const Dataset& dataset_;
   const LoaderOptions& options_;

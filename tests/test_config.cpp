@@ -166,6 +166,7 @@ train: {duration: 30ep, batch: 64, label_smoothing: 0.1, seed: 18446744073709551
         precision: bf16, deterministic: true, cuda_graphs: false}
 )";
 const char* const kPolynomialRecipe = R"(
+data: {decode: quick}
 normalisation: {channel_order: bgr}
 augment: {transforms: [{random_resized_crop: {scale: [0.2, 0.9], ratio: [0.5, 2]}}]}
 eval: {interpolation: opencv-bicubic, rounding: half-up, crop_offset: floor}
@@ -279,6 +280,8 @@ TEST(Config, Preprocessing) {
   EXPECT_TRUE(polynomial.network_input().reverse_channels);
 
   const TrainTransform train = step.train_transform(), resized = polynomial.train_transform();
+  EXPECT_EQ(train.decode, DecodeMode::kExact);
+  EXPECT_EQ(resized.decode, DecodeMode::kQuick);
   EXPECT_EQ(train.size, 28);
   EXPECT_EQ(std::get<PadAndCrop>(train.steps.at(0)).pad, 2);
   EXPECT_EQ(std::get<Flip>(train.steps.at(1)).probability, 0.25);

@@ -210,6 +210,12 @@ TEST(ConfigErrors, FilesThatCannotBeRead) {
             folder + ": is a folder; expected a YAML configuration file");
 }
 
+TEST(ConfigErrors, QuickDecodingNeedsACropFirst) {
+  EXPECT_EQ(file_error("data: {decode: quick}\naugment: {transforms: [flip, random_resized_crop]}\n"),
+            "x.yaml:1:16: data.decode is quick, but the first transform is neither random_resized_crop nor resize, so "
+            "that whole images are needed; expected data.decode exact, or another list in augment.transforms");
+}
+
 TEST(ConfigErrors, NetworksThatCannotBeBuilt) {
   EXPECT_EQ(file_error("model:\n  width: custom\n"),
             "x.yaml:2:10: model.width is custom, but model.stage_channels is not set; expected the output channels of "

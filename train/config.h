@@ -48,6 +48,7 @@ struct DataSection {
   int loader_threads = 0;                // 0: half the CPU threads
   int prefetch = 4;
   int repeats = 1;                   // of a sample, in a row
+  std::string decode = "exact";      // of training images; or "quick"
   int64_t max_bad_images = 100;      // an epoch, in training
   bool exif_orientation = false;     // apply it
   std::string val_labels;            // a file; empty: one beside the images, where they lie without class folders

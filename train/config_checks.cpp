@@ -6,6 +6,7 @@
 #include <utility>
 
 #include "core/check.h"
+#include "data/training_image.h"
 #include "train/config_transforms.h"
 #include "train/config_values.h"
 #include "train/text.h"
@@ -74,6 +75,14 @@ void check_cache_bytes(const Config& config, const ConfigSources& sources) {
   } catch (const Error& error) {
     fail_usage(sources.of({"data.cache_bytes"}), ": data.cache_bytes: ", error.what());
   }
+}
+
+void check_decoding(const Config& config, const ConfigSources& sources) {
+  if (config.data.decode != "quick") return;
+  const std::string reason = why_not_quick(config.train_transform());
+  if (!reason.empty())
+    fail_usage(sources.of({"data.decode", "augment.transforms"}), ": data.decode is quick, but ", reason,
+               "; expected data.decode exact, or another list in augment.transforms");
 }
 
 void check_per_channel(const Config& config, const ConfigSources& sources, const char* path, size_t count) {
@@ -211,6 +220,7 @@ void check_config(const Config& config, const ConfigSources& sources) {
   check_schedule(config, sources);
   check_finetune(config, sources);
   check_transforms(config, sources);
+  check_decoding(config, sources);
   check_unused_resizing(config, sources);
   check_unused_schedule(config, sources);
 }

@@ -100,7 +100,7 @@ void add_model(ModelSection& section, std::vector<Field>& fields) {
 }
 
 void add_data(DataSection& section, std::vector<Field>& fields) {
-  auto& [source, train_split, val_split, class_names, loader_threads, prefetch, repeats, max_bad_images,
+  auto& [source, train_split, val_split, class_names, loader_threads, prefetch, repeats, decode, max_bad_images,
          exif_orientation, val_labels, index_cache, cache_bytes] = section;
   const std::vector<std::string> splits{"train", "val", "test"};
   SectionTable table("data", fields);
@@ -117,6 +117,9 @@ void add_data(DataSection& section, std::vector<Field>& fields) {
   table.add(
       "repeats", repeats, between(1, 1 << 10),
       "How often in a row an epoch shows a sample, each time augmented anew; it then shows so much fewer samples.");
+  table.add("decode", decode, choice({"exact", "quick"}),
+            "How training images are decoded: `exact`, whole; or `quick`, only what a crop needs, at the scale that it "
+            "needs (docs/data.md). Evaluation is always exact.");
   table.add("max_bad_images", max_bad_images, at_least(0),
             "Unreadable images that an epoch of training skips, and names, before it gives up.");
   table.add(
