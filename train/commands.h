@@ -20,6 +20,7 @@ void add_inspect_command(CLI::App& app);
 void add_bench_command(CLI::App& app);
 void add_devices_command(CLI::App& app);
 void add_data_command(CLI::App& app);
+void add_data_show_command(CLI::App& data);  // below `riffle data`
 
 // --device and --threads, which every computing subcommand has; --precision where no configuration says it.
 struct DeviceOptions {

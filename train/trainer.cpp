@@ -13,19 +13,6 @@ namespace {
 
 constexpr size_t kBadImagesShown = 5;
 
-LoaderOptions train_loader_options(const Config& config, int threads) {
-  LoaderOptions options;
-  options.batch = config.train.batch;
-  options.threads = threads;
-  options.prefetch = config.data.prefetch;
-  options.seed = config.train.seed;
-  options.training = true;
-  options.train_transform = config.train_transform();
-  options.repeats = config.data.repeats;
-  options.max_bad_images = config.data.max_bad_images;
-  return options;
-}
-
 EvaluatorOptions evaluator_options(const Config& config, int threads) {
   EvaluatorOptions options;
   options.transform = config.eval_transform();
