@@ -399,6 +399,10 @@ int64_t Loader::images_per_epoch() const {
   return implementation_->image_count();
 }
 
+int64_t Loader::image_size() const {
+  return implementation_->writer.edge_at(implementation_->epoch);
+}
+
 void Loader::set_length(int64_t batches, int64_t in_all) {
   Implementation& loader = *implementation_;
   const std::lock_guard<std::mutex> lock(loader.mutex);

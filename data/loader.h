@@ -66,6 +66,7 @@ class Loader {
   // Batches of an epoch: floor(size/batch) in training, ceil in evaluation, of all images and processes together.
   int64_t batches_per_epoch() const;
   int64_t images_per_epoch() const;  // of this process
+  int64_t image_size() const;        // height and width in the epoch that was started
   // Training, before start_epoch(): what will be asked for, the first `batches` of each epoch, `in_all` of a whole run from
   // epoch 0 on. Nothing else is prepared, and next() ends there. Without it: all batches of epochs without end.
   void set_length(int64_t batches, int64_t in_all);

@@ -27,7 +27,8 @@ int64_t index_at(const EpochPlan& plan, int64_t place) {
 SampleWriter::SampleWriter(const Dataset& dataset, const LoaderOptions& options)
     : dataset_(dataset), options_(options), shards_(shards_to_shuffle(dataset, options)) {}
 
-int SampleWriter::size_at(int64_t epoch) const {
+int64_t SampleWriter::edge_at(int64_t epoch) const {
+  if (!options_.training) return options_.eval_transform.crop;
   int size = options_.train_transform.size;
   for (const SizeChange& change : options_.sizes)
     if (change.epoch <= epoch) size = change.size;
@@ -44,14 +45,13 @@ int64_t SampleWriter::largest_edge() const {
 std::shared_ptr<const EpochPlan> SampleWriter::plan(int64_t epoch) const {
   auto plan = std::make_shared<EpochPlan>();
   plan->epoch = epoch;
-  plan->edge = options_.eval_transform.crop;
+  plan->edge = edge_at(epoch);
   if (!options_.training) return plan;
   plan->order = options_.shuffle == Shuffle::kFull
                     ? full_order(dataset_.size(), options_.seed, epoch)
                     : shard_order(shards_, options_.shuffle_window, options_.seed, epoch);
   plan->transform = options_.train_transform;
-  plan->transform.size = size_at(epoch);
-  plan->edge = plan->transform.size;
+  plan->transform.size = static_cast<int>(plan->edge);
   return plan;
 }
 

@@ -52,6 +52,7 @@ class SampleWriter {
  public:
   SampleWriter(const Dataset& dataset, const LoaderOptions& options);
 
+  int64_t edge_at(int64_t epoch) const;  // height and width of an image
   int64_t largest_edge() const;
   std::shared_ptr<const EpochPlan> plan(int64_t epoch) const;
   void write(const EpochPlan& plan, const SampleRun& run, const std::atomic<bool>& cancelled, RunReport& report) const;
@@ -59,7 +60,6 @@ class SampleWriter {
  private:
   // Of the epoch's order, from its start; in training a place stands for `repeats` positions.
   int64_t place_of(int64_t position) const { return options_.training ? position / options_.repeats : position; }
-  int size_at(int64_t epoch) const;
   void write_sample(const EpochPlan& plan, const SampleRun& run, int64_t position, const std::atomic<bool>& cancelled,
                     RunReport& report) const;
   // `index` becomes the index of the image that was loaded. See Loader::next().

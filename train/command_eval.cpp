@@ -4,6 +4,7 @@
 #include <memory>
 #include <nlohmann/json.hpp>
 
+#include "train/bad_images.h"
 #include "train/commands.h"
 #include "train/evaluation_data.h"
 #include "train/evaluator.h"
@@ -23,6 +24,7 @@ const char* const kFooter =
     "Every image of the data is used exactly once, with the checkpoint's own preprocessing unless options say\n"
     "otherwise. Labels are matched by class name; the data may have fewer classes than the network.\n"
     "JSON keys: images, top1_correct, top5_correct, top1, top5 (fractions from 0 to 1), loss (mean cross-entropy),\n"
+    "bad_images (unreadable ones, with --allow-bad: among images, wrong, not in the loss),\n"
     "images_per_s, device, weights (\"raw\" or \"ema\"), preprocessing (what was used).\n"
     "--report DIR writes tables (per class, confusion matrix, most confused pairs, every prediction), calibration, and\n"
     "the worst mistakes with their images; 'riffle report' makes a page of it. docs/reports.md describes each file.\n"
@@ -37,6 +39,7 @@ struct EvalOptions {
   bool force = false;  // --report may replace an earlier one
   EvaluationSource data;
   int64_t batch = 64;
+  int64_t max_bad_images = 0;
   PreprocessingOptions preprocessing;
   DeviceOptions device;
 };
@@ -49,6 +52,7 @@ nlohmann::json to_json(const EvalResult& result, const std::string& device, cons
           {"top1_correct", sums.top1_correct},
           {"top5_correct", sums.top5_correct},
           {"loss", sums.loss()},
+          {"bad_images", sums.unreadable},
           {"images_per_s", result.images_per_s()},
           {"device", device},
           {"weights", metadata.averaged ? "ema" : "raw"},
@@ -85,12 +89,14 @@ void run_eval(const EvalOptions& options) {
   evaluation.normalisation = model.metadata.normalisation;
   evaluation.batch = options.batch;
   evaluation.loader_threads = device.threads;
+  evaluation.max_bad_images = options.max_bad_images;
   Evaluator evaluator(*device.backend, *data, labels.to_network, evaluation);
   Progress progress = json_to_output ? Progress::for_standard_error() : Progress::for_standard_output();
   ImageRecorder recorder(reported ? data->size() : 0);
   const EvalResult result = evaluator.run(
       *model.network, [&](int64_t images) { progress.evaluation("evaluating", images, evaluator.images()); },
       reported ? [&](const EvaluatedBatch& batch) { recorder.observe(batch); } : BatchObserver{});
+  for (const std::string& line : describe_bad_images(result.bad_images, "counted as wrong")) progress.line(line);
   progress.line("result      " + describe(result));
   nlohmann::json summary = to_json(result, device.backend->description(), model.metadata);
   const std::string text = summary.dump() + "\n";
@@ -131,6 +137,9 @@ void add_eval_command(CLI::App& app) {
   command->add_option("--batch", options->batch, "Images a forward pass; the result does not depend on it")
       ->check(whole_number(1, 1 << 20))
       ->capture_default_str();
+  command->add_flag("--allow-bad{9223372036854775807}", options->max_bad_images,
+                    "Count unreadable images as wrong, and name them, instead of giving up at the first; "
+                    "--allow-bad=N gives up above N");
   command->add_option("--json", options->json, "Write the result as JSON to FILE, or to standard output if it is -")
       ->type_name("FILE|-");
   command

@@ -27,6 +27,12 @@ struct LrMultiplier {
   double multiplier = 1;  // of the schedule's learning rate
 };
 
+// From a time on, training images have another size.
+struct ImageSizeChange {
+  Duration from;  // whole epochs
+  int size = 0;
+};
+
 struct ModelSection {
   std::string width = "1.0x";  // a published width, or "custom" with stage_channels given
   std::string dialect = "torchvision";
@@ -47,6 +53,8 @@ struct DataSection {
   std::vector<std::string> class_names;  // empty: the data's own
   int loader_threads = 0;                // 0: half the CPU threads
   int prefetch = 4;
+  std::string shuffle = "full";      // or "shards"
+  int shuffle_window = 16;           // shards that are read at a time
   int repeats = 1;                   // of a sample, in a row
   std::string decode = "exact";      // of training images; or "quick"
   int64_t max_bad_images = 100;      // an epoch, in training
@@ -63,7 +71,8 @@ struct NormalisationSection {
 };
 
 struct AugmentSection {  // of training images
-  int size = 224;
+  int size = 224;                      // at first
+  std::vector<ImageSizeChange> sizes;  // later ones
   std::vector<TransformStep> transforms{RandomResizedCrop{}, Flip{}};
 };
 
@@ -75,6 +84,7 @@ struct EvalSection {
   std::string crop_offset = "half-to-even";
   int64_t batch = 0;     // 0: the training batch
   int every_epochs = 1;  // evaluate every N epochs, and after the last
+  int64_t max_bad_images = 0;  // in an evaluation; they count as wrong
 };
 
 struct OptimizerSection {  // SGD

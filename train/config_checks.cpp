@@ -2,6 +2,7 @@
 #include "train/config_checks.h"
 
 #include <algorithm>
+#include <cmath>
 #include <set>
 #include <utility>
 
@@ -109,6 +110,28 @@ void check_images(const Config& config, const ConfigSources& sources) {
   }
 }
 
+void check_image_sizes(const Config& config, const ConfigSources& sources) {
+  const std::string where = sources.of({"augment.sizes"});
+  double before = 0;
+  for (const ImageSizeChange& change : config.augment.sizes) {
+    const Duration& from = change.from;
+    if (from.unit != Duration::Unit::kEpochs || from.value != std::floor(from.value) || from.value < 1)
+      fail_usage(where, ": augment.sizes has a size from ", from.text(), " on; expected whole epochs, from 1ep on ",
+                 "(until then the size is augment.size)");
+    if (from.value <= before)
+      fail_usage(where, ": augment.sizes has ", from.text(), " after ", value_text(before),
+                 "ep; expected later and later epochs");
+    before = from.value;
+  }
+  const auto& steps = config.augment.transforms;
+  const bool resizes = std::any_of(steps.begin(), steps.end(), [](const TransformStep& step) {
+    return std::holds_alternative<RandomResizedCrop>(step);
+  });
+  if (!config.augment.sizes.empty() && !resizes)
+    fail_usage(where, ": augment.sizes is set, but augment.transforms has no random_resized_crop, the one transform ",
+               "that makes images of any size without cutting or padding them");
+}
+
 void check_optimizer(const Config& config, const ConfigSources& sources) {
   if (config.optimizer.nesterov && config.optimizer.momentum == 0) {
     fail_usage(sources.of({"optimizer.momentum"}), ": optimizer.nesterov is true, but optimizer.momentum is 0; ",
@@ -177,6 +200,13 @@ void check_unused_schedule(const Config& config, const ConfigSources& sources) {
   }
 }
 
+void check_unused_window(const Config& config, const ConfigSources& sources) {
+  const DataSection &data = config.data, defaults;
+  if (data.shuffle == "shards") return;
+  check_is_default(sources, "data.shuffle_window", data.shuffle_window, defaults.shuffle_window,
+                   "data.shuffle is " + data.shuffle + ", which does not use it");
+}
+
 void check_schedule(const Config& config, const ConfigSources& sources) {
   const ScheduleSection& schedule = config.schedule;
   if (schedule.kind == "step" && schedule.milestones.empty()) {
@@ -220,12 +250,14 @@ void check_config(const Config& config, const ConfigSources& sources) {
   check_cache_bytes(config, sources);
   check_normalisation(config, sources);
   check_images(config, sources);
+  check_image_sizes(config, sources);
   check_optimizer(config, sources);
   check_schedule(config, sources);
   check_finetune(config, sources);
   check_transforms(config, sources);
   check_decoding(config, sources);
   check_unused_resizing(config, sources);
+  check_unused_window(config, sources);
   check_unused_schedule(config, sources);
 }
 

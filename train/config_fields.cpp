@@ -100,7 +100,7 @@ void add_model(ModelSection& section, std::vector<Field>& fields) {
 }
 
 void add_data(DataSection& section, std::vector<Field>& fields) {
-  auto& [source, train_split, val_split, class_names, loader_threads, prefetch, repeats, decode, max_bad_images,
+  auto& [source, train_split, val_split, class_names, loader_threads, prefetch, shuffle, shuffle_window, repeats, decode, max_bad_images,
          exif_orientation, val_labels, index_cache, cache_bytes] = section;
   const std::vector<std::string> splits{"train", "val", "test"};
   SectionTable table("data", fields);
@@ -114,6 +114,11 @@ void add_data(DataSection& section, std::vector<Field>& fields) {
   table.add("loader_threads", loader_threads, between(0, 1024),
             "Threads that decode and augment. 0: half as many as compute on the CPU. Changes no result.");
   table.add("prefetch", prefetch, between(1, 1024), "Batches prepared ahead. Changes no result.");
+  table.add("shuffle", shuffle, choice({"full", "shards"}),
+            "The order of an epoch of training: a permutation of `full` randomness; or `shards`, for images in tar files "
+            "that are slow to read at random (docs/data.md).");
+  table.add("shuffle_window", shuffle_window, between(1, 1 << 16),
+            "shards: how many tar files are read, and mixed, at a time.");
   table.add(
       "repeats", repeats, between(1, 1 << 10),
       "How often in a row an epoch shows a sample, each time augmented anew; it then shows so much fewer samples.");
@@ -148,14 +153,16 @@ void add_normalisation(NormalisationSection& section, std::vector<Field>& fields
 }
 
 void add_augment(AugmentSection& section, std::vector<Field>& fields) {
-  auto& [size, transforms] = section;
+  auto& [size, sizes, transforms] = section;
   SectionTable table("augment", fields);
   table.add("size", size, between(1, kMaxPixels), "Height and width of a training image, in pixels.");
+  table.add("sizes", sizes, between(1, kMaxPixels),
+            "Later sizes, in order, each from the beginning of an epoch on: `[{from: 30ep, size: 192}]`.");
   table.add("transforms", transforms, anything(), "What is done to a training image, in this order.");
 }
 
 void add_eval(EvalSection& section, std::vector<Field>& fields) {
-  auto& [resize, crop, interpolation, rounding, crop_offset, batch, every_epochs] = section;
+  auto& [resize, crop, interpolation, rounding, crop_offset, batch, every_epochs, max_bad_images] = section;
   SectionTable table("eval", fields);
   table.add("resize", resize, between(0, kMaxPixels),
             "Length of the short edge after resizing, in pixels. 0: no resizing.");
@@ -168,6 +175,9 @@ void add_eval(EvalSection& section, std::vector<Field>& fields) {
             "Of half the margin that the crop leaves: `half-to-even` (torchvision, Megvii) or `floor` (tensorpack).");
   table.add("batch", batch, between(0, kMaxBatch), "Images a forward pass. 0: `train.batch`. Changes no result.");
   table.add("every_epochs", every_epochs, at_least(1), "Evaluate every so many epochs, and after the last.");
+  table.add("max_bad_images", max_bad_images, at_least(0),
+            "Unreadable images that an evaluation during training counts as wrong, and names, before it gives up. "
+            "`riffle eval` has `--allow-bad` for it.");
 }
 
 void add_optimizer(OptimizerSection& section, std::vector<Field>& fields) {

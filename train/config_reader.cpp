@@ -70,43 +70,61 @@ void read_value(const YAML::Node& node, const std::string& where, const Origin& 
   values = std::move(read);
 }
 
-// One {pattern: ..., multiplier: ...}.
-LrMultiplier read_lr_multiplier(const YAML::Node& node, const std::string& where, const Origin& origin,
-                                const Field& field) {
-  const std::string expected = join("; expected ", kind_of(LrMultiplier{}).example);
-  if (!node.IsMap()) fail_usage(where, ": an element of ", field.path, " is ", shown(node), expected);
-  LrMultiplier rule;
-  bool has_pattern = false, has_multiplier = false;
+void read_parameter(const YAML::Node& node, const std::string& where, const Origin& origin, const Field& field);
+
+// An element of a list of maps that have exactly these keys, such as {pattern: ..., multiplier: ...}.
+void read_element(const YAML::Node& node, const Origin& origin, const std::string& list, const std::string& example,
+                  const std::vector<Field>& parts) {
+  const std::string where = origin.at(node.Mark()), expected = "; expected " + example;
+  if (!node.IsMap()) fail_usage(where, ": an element of ", list, " is ", shown(node), expected);
+  std::vector<bool> seen(parts.size());
   for (const auto& entry : node) {
-    const std::string key = entry.first.IsScalar() ? entry.first.Scalar() : "";
-    const std::string at = origin.at(entry.second.Mark());
-    bool* const has = key == "pattern" ? &has_pattern : key == "multiplier" ? &has_multiplier : nullptr;
-    if (!has) fail_usage(origin.at(entry.first.Mark()), ": unknown key '", key, "' in ", field.path, expected);
-    if (*has) fail_usage(origin.at(entry.first.Mark()), ": duplicate key '", key, "' in ", field.path);
-    *has = true;
-    if (key == "pattern") {
-      rule.pattern = read_scalar<std::string>(entry.second, at, {field.path + ".pattern", &rule.pattern, {}, ""});
-    } else {
-      rule.multiplier =
-          read_scalar<double>(entry.second, at, {field.path + ".multiplier", &rule.multiplier, field.constraint, ""});
-    }
+    const std::string key = entry.first.IsScalar() ? entry.first.Scalar() : "", at = origin.at(entry.first.Mark());
+    const auto part =
+        std::find_if(parts.begin(), parts.end(), [&](const Field& field) { return leaf_of(field.path) == key; });
+    if (part == parts.end()) fail_usage(at, ": unknown key '", key, "' in ", list, expected);
+    const auto index = static_cast<size_t>(part - parts.begin());
+    if (seen[index]) fail_usage(at, ": duplicate key '", key, "' in ", list);
+    seen[index] = true;
+    read_parameter(entry.second, origin.at(entry.second.Mark()), origin, *part);
   }
-  if (rule.pattern.empty() || !has_multiplier)
-    fail_usage(where, ": an element of ", field.path, " has no ", rule.pattern.empty() ? "pattern" : "multiplier",
-               expected);
-  return rule;
+  for (size_t i = 0; i < parts.size(); ++i)
+    if (!seen[i]) fail_usage(where, ": an element of ", list, " has no ", leaf_of(parts[i].path), expected);
+}
+
+void read_element(const YAML::Node& node, const Origin& origin, const Field& field, LrMultiplier& rule) {
+  const std::string example = kind_of(LrMultiplier{}).example;
+  read_element(node, origin, field.path, example,
+               {{field.path + ".pattern", &rule.pattern, {}, ""},
+                {field.path + ".multiplier", &rule.multiplier, field.constraint, ""}});
+  if (rule.pattern.empty())
+    fail_usage(origin.at(node.Mark()), ": an element of ", field.path, " has no pattern; expected ", example);
+}
+
+void read_element(const YAML::Node& node, const Origin& origin, const Field& field, ImageSizeChange& change) {
+  read_element(node, origin, field.path, kind_of(ImageSizeChange{}).example,
+               {{field.path + ".from", &change.from, {}, ""},
+                {field.path + ".size", &change.size, field.constraint, ""}});
+}
+
+template <class T>
+void read_list_of_maps(const YAML::Node& node, const std::string& where, const Origin& origin, const Field& field,
+                       std::vector<T>& values) {
+  if (!node.IsSequence())
+    fail_usage(where, ": ", field.path, " is ", shown(node), "; expected a list such as ", kind_of(T{}).list_example);
+  std::vector<T> read(node.size());
+  for (size_t i = 0; i < read.size(); ++i) read_element(node[i], origin, field, read[i]);
+  values = std::move(read);
 }
 
 void read_value(const YAML::Node& node, const std::string& where, const Origin& origin, const Field& field,
                 std::vector<LrMultiplier>& rules) {
-  if (!node.IsSequence()) {
-    fail_usage(where, ": ", field.path, " is ", shown(node), "; expected a list such as ",
-               kind_of(LrMultiplier{}).list_example);
-  }
-  std::vector<LrMultiplier> read;
-  for (const YAML::Node& element : node)
-    read.push_back(read_lr_multiplier(element, origin.at(element.Mark()), origin, field));
-  rules = std::move(read);
+  read_list_of_maps(node, where, origin, field, rules);
+}
+
+void read_value(const YAML::Node& node, const std::string& where, const Origin& origin, const Field& field,
+                std::vector<ImageSizeChange>& changes) {
+  read_list_of_maps(node, where, origin, field, changes);
 }
 
 void read_value(const YAML::Node& node, const std::string& where, const Origin& origin, const Field& field,

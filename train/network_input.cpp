@@ -15,6 +15,15 @@ NetworkInput::NetworkInput(Backend& backend, const Normalisation& normalisation,
                normalisation.std.size(), " deviations");
 }
 
+void NetworkInput::resize(int64_t height, int64_t width) {
+  const Shape before = capacity(), images{before.n, height, width, before.c};
+  if (images == before) return;
+  pixels_ = {};
+  for (Tensor& y : normalised_) y = {};
+  pixels_ = backend_.empty(images, DType::kU8);
+  for (Tensor& y : normalised_) y = backend_.empty(images);
+}
+
 Variable NetworkInput::images(const uint8_t* pixels, int64_t count) {
   RIFFLE_CHECK(count >= 1 && count <= capacity().n, count, " images for a buffer of ", capacity());
   const Tensor target = pixels_.sample_slice(0, count);

@@ -11,8 +11,11 @@ namespace riffle {
 
 class NetworkInput {
  public:
-  // `images` is the shape of the largest batch: N, H, W, C. `batches` of them are kept at a time.
+  // `images` is the shape of the largest batch: N, H, W, C, until resize(). `batches` of them are kept at a time.
   NetworkInput(Backend& backend, const Normalisation& normalisation, Shape images, int batches = 1);
+
+  // Images of another size from here on. What images() returned before is no longer valid.
+  void resize(int64_t height, int64_t width);
 
   // pixels: u8 (count,H,W,C), packed. The result is valid for the next `batches` - 1 calls.
   Variable images(const uint8_t* pixels, int64_t count);

@@ -74,6 +74,9 @@ std::string describe(const EvalResult& r) {
                           ")  top-5 accuracy ", format_percent(sums.top5()), " (error ",
                           format_percent(1 - sums.top5()), ")  loss ", format_fixed(sums.loss(), 4), "  ",
                           format_count(sums.images), " images  ", format_fixed(r.images_per_s(), 0), " images/s");
+  if (sums.unreadable > 0)
+    text += join("  WARNING: ", sums.unreadable, sums.unreadable == 1 ? " image" : " images",
+                 " could not be read and count as wrong");
   if (sums.not_finite > 0) text += join("  WARNING: ", sums.not_finite, " images have a non-finite loss");
   return text;
 }

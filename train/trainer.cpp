@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <cmath>
 
+#include "train/bad_images.h"
 #include "train/config_reader.h"
 #include "train/process_memory.h"
 #include "train/text.h"
@@ -12,8 +13,6 @@
 namespace riffle {
 namespace {
 
-constexpr size_t kBadImagesShown = 5;
-
 EvaluatorOptions evaluator_options(const Config& config, int threads) {
   EvaluatorOptions options;
   options.transform = config.eval_transform();
@@ -21,6 +20,7 @@ EvaluatorOptions evaluator_options(const Config& config, int threads) {
   options.batch = config.eval.batch > 0 ? config.eval.batch : config.train.batch;
   options.loader_threads = threads;
   options.prefetch = config.data.prefetch;
+  options.max_bad_images = config.eval.max_bad_images;
   return options;
 }
 
@@ -139,6 +139,8 @@ std::vector<std::string> Trainer::plan() const {
   lines.push_back(join("duration    ", config_.train.duration.text(), ": ", format_count(total_steps_), " steps of ",
                        images_per_step(), " images, ", format_count(steps_per_epoch_), " an epoch"));
   lines.push_back("schedule    " + config_.schedule.kind + ", " + describe_batch_rule(config_));
+  for (const ImageSizeChange& change : config_.augment.sizes)
+    lines.push_back(join("image size  ", change.size, " after ", change.from.text(), " (", config_.augment.size, " at first)"));
   if (!weights_note_.empty()) lines.push_back("weights     " + weights_note_);
   for (const std::string& line : describe_groups()) lines.push_back(line);
   for (const std::string& warning : learning_rate_.warnings()) lines.push_back("warning: " + warning);
@@ -159,8 +161,18 @@ std::vector<std::string> Trainer::describe_groups() const {
   return lines;
 }
 
+// A step on images of another size needs buffers of that size, and another CUDA graph.
+void Trainer::follow_image_size() {
+  const int64_t size = loader_.image_size();
+  if (size == input_.capacity().h) return;
+  train_step_.release_graph();
+  input_.resize(size, size);
+  progress_.line(join("image size  ", size, "x", size, " from epoch ", step() / steps_per_epoch_ + 1, " on"));
+}
+
 void Trainer::take_step() {
   if (step() % steps_per_epoch_ == 0) loader_.start_epoch(step() / steps_per_epoch_);
+  follow_image_size();
   const std::string execution = train_step_.execution();
   const int64_t frozen = network_.frozen_parts();
   train_step_.begin(learning_rate_.at(step()));
@@ -172,6 +184,7 @@ void Trainer::take_step() {
     RIFFLE_CHECK(delivered, "the epoch ended at step ", step(), ", but has ", steps_per_epoch_, " steps");
     window_.wait_ms += batch.wait_ms;
     if (log_ && step() == 0 && i == 0) log_->first_batch(batch, data_.classes);
+    window_.ready_batches += batch.ready;
     const Variable x = input_.images(batch.images, batch.count);
     train_step_.forward_backward(x, input_.labels(batch.labels, batch.count));
   }
@@ -293,13 +306,10 @@ void Trainer::finish_epoch() {
 }
 
 void Trainer::report_bad_images() {
-  const std::vector<Loader::BadImage> bad = loader_.bad_images();
-  if (bad.empty()) return;
-  progress_.line(join("warning: ", bad.size(), bad.size() == 1 ? " unreadable image was" : " unreadable images were",
-                      " skipped in epoch ", epoch(), " (the limit is ", config_.data.max_bad_images,
-                      ", data.max_bad_images):"));
-  for (size_t i = 0; i < std::min(bad.size(), kBadImagesShown); ++i) progress_.line("  " + bad[i].reason);
-  if (bad.size() > kBadImagesShown) progress_.line(join("  and ", bad.size() - kBadImagesShown, " more"));
+  const std::vector<Loader::BadImage>& bad = loader_.bad_images();
+  const std::string skipped = join("skipped in epoch ", epoch(), " (the limit is ", config_.data.max_bad_images,
+                                   ", data.max_bad_images)");
+  for (const std::string& line : describe_bad_images(bad, skipped)) progress_.line(line);
 }
 
 void Trainer::evaluate() {
@@ -329,6 +339,8 @@ EvalResult Trainer::measure(ShuffleNetV2& network, const std::string& what) {
   const EvalResult result = evaluator_.run(*folded_copy(backend_, network), [&](int64_t images) {
     progress_.evaluation(where, images, evaluator_.images());
   });
+  for (const std::string& line : describe_bad_images(result.bad_images, "counted as wrong (eval.max_bad_images)"))
+    progress_.line(line);
   progress_.highlight(where + "  " + describe(result));
   return result;
 }

@@ -47,6 +47,7 @@ class Trainer {
     Stopwatch clock;
     int64_t first_step = 0;
     double wait_ms = 0;
+    int64_t ready_batches = 0;  // before each one that was taken, summed
   };
   struct Best {
     double top1 = -1;
@@ -54,6 +55,7 @@ class Trainer {
   };
 
   std::vector<std::string> describe_groups() const;
+  void follow_image_size();
   void take_step();
   void report();
   void describe_end();
