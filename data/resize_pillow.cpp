@@ -1,10 +1,11 @@
 // Pillow's antialiased resize, bit for bit: weights in double, rounded to 22-bit fixed point; a horizontal pass to
-// 8 bits, then a vertical one. The two inner loops are compiled for AVX2 as well; integers make them agree exactly.
+// 8 bits, then a vertical one. AVX2 has loops of its own (resize_avx2.h); integers make them agree exactly.
 #include <algorithm>
 #include <cmath>
 #include <cstring>
 
 #include "core/check.h"
+#include "data/resize_avx2.h"
 #include "data/resize_simd.h"
 
 namespace riffle {
@@ -98,7 +99,7 @@ inline uint8_t to_pixel(int32_t sum) {
 }
 
 // One row, RGB. Reads one byte past the last pixel of `in` and writes one past that of `out`.
-inline __attribute__((always_inline)) void filter_row_rgb(const Filter& filter, const uint8_t* in, uint8_t* out) {
+void filter_row_rgb(const Filter& filter, const uint8_t* in, uint8_t* out) {
   const size_t count = filter.firsts.size();
   const int32_t* weights = filter.weights.data();
   for (size_t i = 0; i < count; ++i, weights += filter.taps, out += 3) {
@@ -117,7 +118,7 @@ inline __attribute__((always_inline)) void filter_row_rgb(const Filter& filter, 
   }
 }
 
-inline __attribute__((always_inline)) void filter_row_gray(const Filter& filter, const uint8_t* in, uint8_t* out) {
+void filter_row_gray(const Filter& filter, const uint8_t* in, uint8_t* out) {
   const size_t count = filter.firsts.size();
   const int32_t* weights = filter.weights.data();
   for (size_t i = 0; i < count; ++i, weights += filter.taps) {
@@ -128,7 +129,7 @@ inline __attribute__((always_inline)) void filter_row_gray(const Filter& filter,
 }
 
 // One output row from `count` input rows `pitch` bytes apart; columns are independent, so this is one long vector.
-inline __attribute__((always_inline)) void filter_column_block(const int32_t* weights, int count, const uint8_t* in,
+void filter_column_block(const int32_t* weights, int count, const uint8_t* in,
                                                                size_t pitch, size_t width, uint8_t* out) {
   constexpr size_t kBlock = 256;  // sums that stay in the first-level cache
   int32_t sums[kBlock];
@@ -144,33 +145,6 @@ inline __attribute__((always_inline)) void filter_column_block(const int32_t* we
   }
 }
 
-struct InnerLoops {
-  void (*row_rgb)(const Filter&, const uint8_t*, uint8_t*);
-  void (*row_gray)(const Filter&, const uint8_t*, uint8_t*);
-  void (*column_block)(const int32_t*, int, const uint8_t*, size_t, size_t, uint8_t*);
-};
-
-#if RIFFLE_RESIZE_AVX2
-__attribute__((target("avx2"))) void row_rgb_avx2(const Filter& filter, const uint8_t* in, uint8_t* out) {
-  filter_row_rgb(filter, in, out);
-}
-__attribute__((target("avx2"))) void row_gray_avx2(const Filter& filter, const uint8_t* in, uint8_t* out) {
-  filter_row_gray(filter, in, out);
-}
-__attribute__((target("avx2"))) void column_block_avx2(const int32_t* weights, int count, const uint8_t* in,
-                                                       size_t pitch, size_t width, uint8_t* out) {
-  filter_column_block(weights, count, in, pitch, width, out);
-}
-#endif
-
-InnerLoops inner_loops(ResizeLoops choice) {
-#if RIFFLE_RESIZE_AVX2
-  if (resize_with_avx2(choice)) return {row_rgb_avx2, row_gray_avx2, column_block_avx2};
-#endif
-  static_cast<void>(choice);
-  return {filter_row_rgb, filter_row_gray, filter_column_block};
-}
-
 // Rows of packed pixels inside a larger image.
 struct Rows {
   const uint8_t* data;
@@ -179,35 +153,84 @@ struct Rows {
 };
 
 // (rows.height, ..., channels) -> (rows.height, filter outputs, channels), packed.
-void resize_horizontally(const InnerLoops& loops, const Rows& rows, int in_width, int channels, const Filter& filter,
-                         uint8_t* out) {
+void resize_rows(const Rows& rows, int in_width, int channels, const Filter& filter, uint8_t* out) {
   const size_t in_bytes = static_cast<size_t>(in_width) * static_cast<size_t>(channels);
   const size_t out_bytes = filter.firsts.size() * static_cast<size_t>(channels);
   std::vector<uint8_t> padded_in(in_bytes + 1), padded_out(out_bytes + 1);  // see filter_row_rgb
   for (int y = 0; y < rows.height; ++y, out += out_bytes) {
     const uint8_t* in = rows.data + static_cast<size_t>(y) * rows.pitch;
     if (channels == 1) {
-      loops.row_gray(filter, in, out);
+      filter_row_gray(filter, in, out);
       continue;
     }
     std::memcpy(padded_in.data(), in, in_bytes);
-    loops.row_rgb(filter, padded_in.data(), padded_out.data());
+    filter_row_rgb(filter, padded_in.data(), padded_out.data());
     std::memcpy(out, padded_out.data(), out_bytes);
   }
 }
 
-void resize_vertically(const InnerLoops& loops, const Rows& rows, const Filter& filter, size_t row_bytes,
-                       uint8_t* out) {
+void resize_columns(const Rows& rows, const Filter& filter, size_t row_bytes, uint8_t* out) {
   const int32_t* weights = filter.weights.data();
   for (size_t i = 0; i < filter.firsts.size(); ++i, weights += filter.taps, out += row_bytes) {
     const uint8_t* in = rows.data + static_cast<size_t>(filter.firsts[i]) * rows.pitch;
-    loops.column_block(weights, filter.counts[i], in, rows.pitch, row_bytes, out);
+    filter_column_block(weights, filter.counts[i], in, rows.pitch, row_bytes, out);
   }
+}
+
+#if RIFFLE_RESIZE_AVX2
+// The same, of RGB pixels. Rows are read a little behind their ends, which the last ones are copied for.
+void resize_rgb_rows_avx2(const Rows& rows, int in_width, const Filter& filter, uint8_t* out) {
+  const size_t in_bytes = static_cast<size_t>(in_width) * 3, out_bytes = filter.firsts.size() * 3;
+  const size_t copy_bytes = in_bytes + kReadBehind;
+  std::vector<uint8_t> copies(kRowsAtOnce * copy_bytes);
+  const auto taps = static_cast<size_t>(filter.taps);
+  const std::vector<TapPair> weights = pair_taps(filter.weights.data(), filter.firsts.size(), taps);
+  for (int y = 0; y < rows.height; y += kRowsAtOnce) {
+    const uint8_t* in[kRowsAtOnce];
+    uint8_t* to[kRowsAtOnce];
+    for (int k = 0; k < kRowsAtOnce; ++k) {
+      const int row = std::min(y + k, rows.height - 1);  // the last one several times, if there are no more
+      in[k] = rows.data + static_cast<size_t>(row) * rows.pitch;
+      to[k] = out + static_cast<size_t>(row) * out_bytes;
+      if (static_cast<size_t>(rows.height - 1 - row) * rows.pitch >= kReadBehind) continue;
+      uint8_t* copy = copies.data() + static_cast<size_t>(k) * copy_bytes;
+      std::memcpy(copy, in[k], in_bytes);
+      in[k] = copy;
+    }
+    filter_rows_rgb_avx2(filter.firsts, filter.counts, weights.data(), (taps + 1) / 2, in, to);
+  }
+}
+
+void resize_columns_avx2(const Rows& rows, const Filter& filter, size_t row_bytes, uint8_t* out) {
+  const auto taps = static_cast<size_t>(filter.taps);
+  const std::vector<TapPair> weights = pair_taps(filter.weights.data(), filter.firsts.size(), taps);
+  const TapPair* pair = weights.data();
+  for (size_t i = 0; i < filter.firsts.size(); ++i, pair += (taps + 1) / 2, out += row_bytes) {
+    const uint8_t* in = rows.data + static_cast<size_t>(filter.firsts[i]) * rows.pitch;
+    filter_column_avx2(pair, filter.counts[i], in, rows.pitch, row_bytes, out);
+  }
+}
+#endif
+
+void resize_horizontally(bool avx2, const Rows& rows, int in_width, int channels, const Filter& filter, uint8_t* out) {
+#if RIFFLE_RESIZE_AVX2
+  if (avx2 && channels == 3) return resize_rgb_rows_avx2(rows, in_width, filter, out);
+#endif
+  static_cast<void>(avx2);
+  resize_rows(rows, in_width, channels, filter, out);
+}
+
+void resize_vertically(bool avx2, const Rows& rows, const Filter& filter, size_t row_bytes, uint8_t* out) {
+#if RIFFLE_RESIZE_AVX2
+  if (avx2) return resize_columns_avx2(rows, filter, row_bytes, out);
+#endif
+  static_cast<void>(avx2);
+  resize_columns(rows, filter, row_bytes, out);
 }
 
 // The part `pixels` of `image`, from which `rows` and `columns` make an image of height x width; of that, the window.
 Image resize_part(const Image& image, const CropBox& pixels, const Axis& rows_axis, const Axis& columns_axis,
-                  int height, int width, const CropBox& window, const Kernel& kernel, const InnerLoops& loops) {
+                  int height, int width, const CropBox& window, const Kernel& kernel, bool avx2) {
   check_box(pixels, image.height, image.width);
   check_box(window, height, width);
   RIFFLE_CHECK(image.channels == 1 || image.channels == 3, "image of ", image.channels, " channels");
@@ -236,11 +259,11 @@ Image resize_part(const Image& image, const CropBox& pixels, const Axis& rows_ax
     const Filter columns_filter = make_filter(kernel, columns_axis, width, window.left, window.width);
     if (vertical) narrowed.resize(static_cast<size_t>(row_count) * out_bytes);
     uint8_t* target = vertical ? narrowed.data() : out.pixels.data();
-    resize_horizontally(loops, rows, pixels.width, image.channels, columns_filter, target);
+    resize_horizontally(avx2, rows, pixels.width, image.channels, columns_filter, target);
     rows = {target, out_bytes, row_count};
   }
   if (vertical) {
-    resize_vertically(loops, rows, rows_filter, out_bytes, out.pixels.data());
+    resize_vertically(avx2, rows, rows_filter, out_bytes, out.pixels.data());
   } else if (!horizontal) {
     for (int y = 0; y < window.height; ++y)
       std::memcpy(out.pixels.data() + static_cast<size_t>(y) * out_bytes,
@@ -265,7 +288,7 @@ PixelSpan span_of(double begin, double length, int size) {
 Image resize_pillow_window(const Image& image, const CropBox& box, int height, int width, const CropBox& window,
                            Interpolation interpolation, ResizeLoops choice) {
   return resize_part(image, box, whole(box.height), whole(box.width), height, width, window, kernel_of(interpolation),
-                     inner_loops(choice));
+                     resize_with_avx2(choice));
 }
 
 Image resize_fractional(const Image& image, const FractionalBox& box, int height, int width) {
@@ -274,7 +297,7 @@ Image resize_fractional(const Image& image, const FractionalBox& box, int height
   const PixelSpan columns = span_of(box.left, box.width, image.width);
   return resize_part(image, {rows.first, columns.first, rows.axis.count, columns.axis.count}, rows.axis, columns.axis,
                      height, width, {0, 0, height, width}, kernel_of(Interpolation::kPillowBilinear),
-                     inner_loops(ResizeLoops::kBest));
+                     resize_with_avx2(ResizeLoops::kBest));
 }
 
 }  // namespace riffle
