@@ -64,6 +64,7 @@ struct NormalisationSection {
 struct AugmentSection {  // of training images
   int size = 224;
   std::vector<TransformStep> transforms{RandomResizedCrop{}, Flip{}};
+  double mixup = 0, cutmix = 0;  // alpha; 0: off. Of both, each batch takes one at random
 };
 
 struct EvalSection {

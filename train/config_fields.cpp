@@ -145,10 +145,14 @@ void add_normalisation(NormalisationSection& section, std::vector<Field>& fields
 }
 
 void add_augment(AugmentSection& section, std::vector<Field>& fields) {
-  auto& [size, transforms] = section;
+  auto& [size, transforms, mixup, cutmix] = section;
   SectionTable table("augment", fields);
   table.add("size", size, between(1, kMaxPixels), "Height and width of a training image, in pixels.");
   table.add("transforms", transforms, anything(), "What is done to a training image, in this order.");
+  table.add("mixup", mixup, at_least(0),
+            "Mixup of each batch, with shares from Beta(mixup, mixup). 0: off (docs/augmentation.md).");
+  table.add("cutmix", cutmix, at_least(0),
+            "CutMix likewise, with areas from Beta(cutmix, cutmix). Of both, each batch takes one at random.");
 }
 
 void add_eval(EvalSection& section, std::vector<Field>& fields) {

@@ -190,13 +190,20 @@ void Trainer::take_step() {
     const bool delivered = loader_.next(batch);
     RIFFLE_CHECK(delivered, "the epoch ended at step ", step(), ", but has ", steps_per_epoch_, " steps");
     window_.wait_ms += batch.wait_ms;
-    const Variable x = input_.images(batch.images, batch.count);
-    train_step_.forward_backward(x, input_.labels(batch.labels, batch.count));
+    const std::optional<BatchMix> mix = draw_batch_mix(config_.augment, config_.train.seed, step(), i);
+    const Variable x = input_.images(batch.images, batch.count, mix ? &mix->image : nullptr);
+    train_step_.forward_backward(x, targets_of(batch, mix));
   }
   train_step_.finish();
   if (step() == 1)
     for (const std::string& choice : backend_.choices()) progress_.line("chosen      " + choice);
   if (train_step_.execution() != execution) progress_.line("execution   " + train_step_.execution());
+}
+
+BatchTargets Trainer::targets_of(const Batch& batch, const std::optional<BatchMix>& mix) {
+  if (!mix) return input_.labels(batch.labels, batch.count);
+  return input_.mixed_labels(batch.labels, batch.count, mix->share, config_.train.label_smoothing,
+                             network_.config().classes);
 }
 
 // Waits for the device, so not at every step.

@@ -5,9 +5,11 @@
 #pragma once
 
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
+#include "train/batch_mix.h"
 #include "train/checkpoint/metadata.h"
 #include "train/config.h"
 #include "train/curves.h"
@@ -57,6 +59,7 @@ class Trainer {
 
   std::vector<std::string> describe_groups() const;
   void take_step();
+  BatchTargets targets_of(const Batch& batch, const std::optional<BatchMix>& mix);
   void report(const RunFolder& folder);
   void log(const RunFolder& folder, TrainProgress& progress);
   void finish_epoch(const RunFolder& folder);
