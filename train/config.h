@@ -74,6 +74,7 @@ struct AugmentSection {  // of training images
   int size = 224;                      // at first
   std::vector<ImageSizeChange> sizes;  // later ones
   std::vector<TransformStep> transforms{RandomResizedCrop{}, Flip{}};
+  double mixup = 0, cutmix = 0;  // alpha; 0: off. Of both, each batch takes one at random
 };
 
 struct EvalSection {

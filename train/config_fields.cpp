@@ -100,8 +100,8 @@ void add_model(ModelSection& section, std::vector<Field>& fields) {
 }
 
 void add_data(DataSection& section, std::vector<Field>& fields) {
-  auto& [source, train_split, val_split, class_names, loader_threads, prefetch, shuffle, shuffle_window, repeats, decode, max_bad_images,
-         exif_orientation, val_labels, index_cache, cache_bytes] = section;
+  auto& [source, train_split, val_split, class_names, loader_threads, prefetch, shuffle, shuffle_window, repeats,
+         decode, max_bad_images, exif_orientation, val_labels, index_cache, cache_bytes] = section;
   const std::vector<std::string> splits{"train", "val", "test"};
   SectionTable table("data", fields);
   table.add("source", source, anything(),
@@ -114,9 +114,10 @@ void add_data(DataSection& section, std::vector<Field>& fields) {
   table.add("loader_threads", loader_threads, between(0, 1024),
             "Threads that decode and augment. 0: half as many as compute on the CPU. Changes no result.");
   table.add("prefetch", prefetch, between(1, 1024), "Batches prepared ahead. Changes no result.");
-  table.add("shuffle", shuffle, choice({"full", "shards"}),
-            "The order of an epoch of training: a permutation of `full` randomness; or `shards`, for images in tar files "
-            "that are slow to read at random (docs/data.md).");
+  table.add(
+      "shuffle", shuffle, choice({"full", "shards"}),
+      "The order of an epoch of training: a permutation of `full` randomness; or `shards`, for images in tar files "
+      "that are slow to read at random (docs/data.md).");
   table.add("shuffle_window", shuffle_window, between(1, 1 << 16),
             "shards: how many tar files are read, and mixed, at a time.");
   table.add(
@@ -153,12 +154,16 @@ void add_normalisation(NormalisationSection& section, std::vector<Field>& fields
 }
 
 void add_augment(AugmentSection& section, std::vector<Field>& fields) {
-  auto& [size, sizes, transforms] = section;
+  auto& [size, sizes, transforms, mixup, cutmix] = section;
   SectionTable table("augment", fields);
   table.add("size", size, between(1, kMaxPixels), "Height and width of a training image, in pixels.");
   table.add("sizes", sizes, between(1, kMaxPixels),
             "Later sizes, in order, each from the beginning of an epoch on: `[{from: 30ep, size: 192}]`.");
   table.add("transforms", transforms, anything(), "What is done to a training image, in this order.");
+  table.add("mixup", mixup, at_least(0),
+            "Mixup of each batch, with shares from Beta(mixup, mixup). 0: off (docs/augmentation.md).");
+  table.add("cutmix", cutmix, at_least(0),
+            "CutMix likewise, with areas from Beta(cutmix, cutmix). Of both, each batch takes one at random.");
 }
 
 void add_eval(EvalSection& section, std::vector<Field>& fields) {

@@ -140,7 +140,8 @@ std::vector<std::string> Trainer::plan() const {
                        images_per_step(), " images, ", format_count(steps_per_epoch_), " an epoch"));
   lines.push_back("schedule    " + config_.schedule.kind + ", " + describe_batch_rule(config_));
   for (const ImageSizeChange& change : config_.augment.sizes)
-    lines.push_back(join("image size  ", change.size, " after ", change.from.text(), " (", config_.augment.size, " at first)"));
+    lines.push_back(
+        join("image size  ", change.size, " after ", change.from.text(), " (", config_.augment.size, " at first)"));
   if (!weights_note_.empty()) lines.push_back("weights     " + weights_note_);
   for (const std::string& line : describe_groups()) lines.push_back(line);
   for (const std::string& warning : learning_rate_.warnings()) lines.push_back("warning: " + warning);
@@ -185,13 +186,20 @@ void Trainer::take_step() {
     window_.wait_ms += batch.wait_ms;
     if (log_ && step() == 0 && i == 0) log_->first_batch(batch, data_.classes);
     window_.ready_batches += batch.ready;
-    const Variable x = input_.images(batch.images, batch.count);
-    train_step_.forward_backward(x, input_.labels(batch.labels, batch.count));
+    const std::optional<BatchMix> mix = draw_batch_mix(config_.augment, batch.height, config_.train.seed, step(), i);
+    const Variable x = input_.images(batch.images, batch.count, mix ? &mix->image : nullptr);
+    train_step_.forward_backward(x, targets_of(batch, mix));
   }
   train_step_.finish();
   if (step() == 1)
     for (const std::string& choice : backend_.choices()) progress_.line("chosen      " + choice);
   if (train_step_.execution() != execution) progress_.line("execution   " + train_step_.execution());
+}
+
+BatchTargets Trainer::targets_of(const Batch& batch, const std::optional<BatchMix>& mix) {
+  if (!mix) return input_.labels(batch.labels, batch.count);
+  return input_.mixed_labels(batch.labels, batch.count, mix->share, config_.train.label_smoothing,
+                             network_.config().classes);
 }
 
 // Waits for the device, so not at every step.
@@ -307,8 +315,8 @@ void Trainer::finish_epoch() {
 
 void Trainer::report_bad_images() {
   const std::vector<Loader::BadImage>& bad = loader_.bad_images();
-  const std::string skipped = join("skipped in epoch ", epoch(), " (the limit is ", config_.data.max_bad_images,
-                                   ", data.max_bad_images)");
+  const std::string skipped =
+      join("skipped in epoch ", epoch(), " (the limit is ", config_.data.max_bad_images, ", data.max_bad_images)");
   for (const std::string& line : describe_bad_images(bad, skipped)) progress_.line(line);
 }
 

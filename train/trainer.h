@@ -2,9 +2,11 @@
 #pragma once
 
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
+#include "train/batch_mix.h"
 #include "train/checkpoint/metadata.h"
 #include "train/config.h"
 #include "train/evaluator.h"
@@ -57,6 +59,7 @@ class Trainer {
   std::vector<std::string> describe_groups() const;
   void follow_image_size();
   void take_step();
+  BatchTargets targets_of(const Batch& batch, const std::optional<BatchMix>& mix);
   void report();
   void describe_end();
   void log(TrainProgress& progress);
