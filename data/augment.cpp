@@ -28,6 +28,8 @@ class StepApplier {
  public:
   StepApplier(const TrainTransform& transform, const Image& source, RandomStream& random)
       : transform_(transform), random_(random), source_(&source) {}
+  StepApplier(const TrainTransform& transform, Image&& image, RandomStream& random)
+      : transform_(transform), random_(random), source_(nullptr), image_(std::move(image)) {}
 
   void operator()(const RandomResizedCrop& step) {
     const Image& image = current();
@@ -151,6 +153,14 @@ Image TrainTransform::apply(const Image& image, RandomStream& random) const {
   RIFFLE_CHECK(size > 0, "size ", size);
   StepApplier applier(*this, image, random);
   for (const TransformStep& step : steps) std::visit(applier, step);
+  return applier.take();
+}
+
+Image TrainTransform::apply_some(Image image, RandomStream& random, size_t begin, size_t end) const {
+  RIFFLE_CHECK(size > 0 && begin <= end && end <= steps.size(), "size ", size, ", steps ", begin, " to ", end, " of ",
+               steps.size());
+  StepApplier applier(*this, std::move(image), random);
+  for (size_t i = begin; i < end; ++i) std::visit(applier, steps[i]);
   return applier.take();
 }
 

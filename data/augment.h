@@ -78,6 +78,9 @@ using TransformStep = std::variant<RandomResizedCrop, PadAndCrop, Resize, Center
 // Whether a step makes images of the output's size. A list has exactly one such step.
 bool sets_size(const TransformStep& step);
 
+// How training images are decoded: whole, as evaluation's are; or only what the first step needs (quick_decode.h).
+enum class DecodeMode { kExact, kQuick };
+
 // The whole list, a pure function of (image, stream).
 struct TrainTransform {
   int size = 224;  // output height and width
@@ -85,8 +88,11 @@ struct TrainTransform {
   std::array<uint8_t, 3> mean_colour{124, 116, 104};  // what normalises to about 0, in R, G, B (or gray first)
 
   bool exif_orientation = false;  // turn images upright first
+  DecodeMode decode = DecodeMode::kExact;
 
   Image apply(const Image& image, RandomStream& random) const;
+  // Steps begin .. end - 1, of an image that is upright.
+  Image apply_some(Image image, RandomStream& random, size_t begin, size_t end) const;
 };
 
 }  // namespace riffle

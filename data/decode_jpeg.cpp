@@ -10,7 +10,7 @@
 
 #include "core/check.h"
 #include "data/decoders.h"
-#include "data/jpeg_errors.h"
+#include "data/jpeg_decoder.h"
 #include "data/orientation.h"
 
 namespace riffle {
@@ -65,17 +65,6 @@ void choose_output_space(jpeg_decompress_struct& decoder, int channels) {
   decoder.do_fancy_upsampling = TRUE;
 }
 
-int orientation_of(const jpeg_decompress_struct& decoder) {
-  constexpr size_t kHeader = 6;  // "Exif" and two zeros, then TIFF
-  for (const jpeg_marker_struct* marker = decoder.marker_list; marker != nullptr; marker = marker->next) {
-    if (marker->marker == JPEG_APP0 + 1 && marker->data_length > kHeader &&
-        std::memcmp(marker->data, "Exif\0", 6) == 0) {
-      return exif_orientation(marker->data + kHeader, marker->data_length - kHeader);
-    }
-  }
-  return kUpright;
-}
-
 // Decodes into objects that the caller owns: libjpeg leaves by longjmp, which runs no destructors of this frame.
 // Returns false with the manager's message set. check_image_size() may throw: no libjpeg frame is on the stack then.
 bool decode_into(jpeg_decompress_struct& decoder, JpegErrorManager& manager, const uint8_t* bytes, size_t size,
@@ -111,20 +100,31 @@ bool decode_into(jpeg_decompress_struct& decoder, JpegErrorManager& manager, con
   return true;
 }
 
-struct Decoder {
-  jpeg_decompress_struct state{};
-  ~Decoder() { jpeg_destroy_decompress(&state); }  // does nothing if it was never created
-};
-
 }  // namespace
 
-Image decode_jpeg(const uint8_t* bytes, size_t size, const std::string& path, int channels) {
-  JpegErrorManager manager{};
-  Decoder decoder;
-  decoder.state.err = jpeg_std_error(&manager.base);
+jpeg_error_mgr* jpeg_reading_errors(JpegErrorManager& manager) {
+  jpeg_std_error(&manager.base);
   manager.base.error_exit = on_jpeg_error;
   manager.base.emit_message = on_message;
   manager.base.output_message = print_nothing;
+  return &manager.base;
+}
+
+int orientation_of(const jpeg_decompress_struct& decoder) {
+  constexpr size_t kHeader = 6;  // "Exif" and two zeros, then TIFF
+  for (const jpeg_marker_struct* marker = decoder.marker_list; marker != nullptr; marker = marker->next) {
+    if (marker->marker == JPEG_APP0 + 1 && marker->data_length > kHeader &&
+        std::memcmp(marker->data, "Exif\0", 6) == 0) {
+      return exif_orientation(marker->data + kHeader, marker->data_length - kHeader);
+    }
+  }
+  return kUpright;
+}
+
+Image decode_jpeg(const uint8_t* bytes, size_t size, const std::string& path, int channels) {
+  JpegErrorManager manager{};
+  JpegDecoder decoder;
+  decoder.state.err = jpeg_reading_errors(manager);
 
   Image image;
   std::vector<uint8_t> row;

@@ -18,6 +18,8 @@ namespace riffle {
 
 namespace {
 
+constexpr uint64_t kReadAheadBytes = 8 << 20, kReadAheadStep = kReadAheadBytes / 2;
+
 bool try_stamp(const std::string& path, FileStamp& stamp) {
   stamp.path = path;
   struct stat status {};
@@ -41,15 +43,15 @@ FileStamp stamp_of(const std::string& path) {
   return stamp;
 }
 
-RandomAccessFile::RandomAccessFile(const std::string& path)
-    : path_(path), fd_(::open(path.c_str(), O_RDONLY | O_CLOEXEC)) {
+RandomAccessFile::RandomAccessFile(const std::string& path, Access access)
+    : path_(path), access_(access), fd_(::open(path.c_str(), O_RDONLY | O_CLOEXEC)) {
   if (fd_ < 0) fail(path, ": cannot open the file: ", std::strerror(errno));
   struct stat status {};
   const bool known = fstat(fd_, &status) == 0;
   if (known && S_ISREG(status.st_mode)) {
     size_ = static_cast<uint64_t>(status.st_size);
     // Images are far apart; what the system would read ahead is another image, and an index would read everything.
-    posix_fadvise(fd_, 0, 0, POSIX_FADV_RANDOM);
+    posix_fadvise(fd_, 0, 0, access == Access::kRandom ? POSIX_FADV_RANDOM : POSIX_FADV_SEQUENTIAL);
     return;
   }
   const int error = errno;
@@ -62,7 +64,16 @@ RandomAccessFile::~RandomAccessFile() {
   ::close(fd_);
 }
 
+// The system's own reading ahead follows one reader of a descriptor; here several threads, in several parts of the file,
+// share it. Whoever reads across a multiple of the step asks for what comes after.
+void RandomAccessFile::read_ahead(uint64_t offset, size_t count) const {
+  const uint64_t end = offset + count;
+  if (access_ != Access::kInOrder || offset / kReadAheadStep == end / kReadAheadStep) return;
+  posix_fadvise(fd_, static_cast<off_t>(end), static_cast<off_t>(kReadAheadBytes), POSIX_FADV_WILLNEED);
+}
+
 void RandomAccessFile::read(uint64_t offset, void* destination, size_t count) const {
+  read_ahead(offset, count);
   auto* to = static_cast<uint8_t*>(destination);
   while (count > 0) {
     const ssize_t got = ::pread(fd_, to, count, static_cast<off_t>(offset));
@@ -90,7 +101,8 @@ size_t default_open_files() {
   return static_cast<size_t>(std::clamp<rlim_t>(limit.rlim_cur / 4, kLeast, kMost));
 }
 
-FilePool::FilePool(std::vector<std::string> paths, size_t max_open) : paths_(std::move(paths)), max_open_(max_open) {
+FilePool::FilePool(std::vector<std::string> paths, size_t max_open, Access access)
+    : paths_(std::move(paths)), max_open_(max_open), access_(access) {
   RIFFLE_CHECK(max_open > 0, "a pool of no files");
 }
 
@@ -108,7 +120,7 @@ std::shared_ptr<const RandomAccessFile> FilePool::open(size_t file) const {
     if (auto handle = find(file)) return handle;
   }
   // Opening may take long on a network disk, and other threads read other files meanwhile.
-  auto opened = std::make_shared<const RandomAccessFile>(paths_[file]);
+  auto opened = std::make_shared<const RandomAccessFile>(paths_[file], access_);
   const std::lock_guard<std::mutex> lock(mutex_);
   if (auto handle = find(file)) return handle;
   if (opened_.size() == max_open_) {

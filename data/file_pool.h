@@ -26,9 +26,14 @@ FileStamp stamp_of(const std::string& path);  // throws with the path and the re
 // Where there is nothing, a stamp that says so: it changes when something appears.
 FileStamp stamp_or_absence(const std::string& path);
 
+// What the system is told about the reads to come: nothing is read ahead, or some megabytes beyond each read. Reads in
+// order may go on at several places of a file at once.
+enum class Access { kRandom, kInOrder };
+
 class RandomAccessFile {
  public:
-  explicit RandomAccessFile(const std::string& path);  // throws unless it is a readable regular file
+  // Throws unless it is a readable regular file.
+  explicit RandomAccessFile(const std::string& path, Access access = Access::kRandom);
   RandomAccessFile(const RandomAccessFile&) = delete;
   RandomAccessFile& operator=(const RandomAccessFile&) = delete;
   ~RandomAccessFile();
@@ -40,7 +45,10 @@ class RandomAccessFile {
   std::vector<uint8_t> read(uint64_t offset, size_t count) const;
 
  private:
+  void read_ahead(uint64_t offset, size_t count) const;
+
   std::string path_;
+  Access access_;
   int fd_;
   uint64_t size_ = 0;
 };
@@ -52,7 +60,8 @@ size_t default_open_files();
 // The least recently used file is closed when one more than `max_open` would be open; a read in progress keeps its own.
 class FilePool {
  public:
-  explicit FilePool(std::vector<std::string> paths, size_t max_open = default_open_files());
+  explicit FilePool(std::vector<std::string> paths, size_t max_open = default_open_files(),
+                    Access access = Access::kRandom);
 
   const std::vector<std::string>& paths() const { return paths_; }
   std::shared_ptr<const RandomAccessFile> open(size_t file) const;  // thread-safe
@@ -67,6 +76,7 @@ class FilePool {
 
   std::vector<std::string> paths_;
   size_t max_open_;
+  Access access_;
   mutable std::mutex mutex_;
   mutable std::unordered_map<size_t, Opened> opened_;  // by file; guarded by the mutex, as is the clock
   mutable uint64_t clock_ = 0;

@@ -4,6 +4,7 @@
 #include <zlib.h>
 
 #include <algorithm>
+#include <map>
 #include <numeric>
 #include <utility>
 
@@ -42,6 +43,27 @@ std::vector<int> map_labels(const Listing& listing, const std::vector<std::strin
   return labels;
 }
 
+// Inner tar files are shards of their own; folders in a tar file are not, for their images may lie among one another.
+std::vector<std::vector<int64_t>> shards_of(const Listing& listing) {
+  if (!listing.in_tars) return {};
+  std::map<std::pair<uint32_t, std::string>, size_t> known;
+  std::vector<size_t> shard_of_container;
+  for (const Listing::Container& container : listing.containers) {
+    const std::string& prefix = container.prefix;
+    const bool inner = prefix.size() > 5 && prefix.compare(prefix.size() - 5, 5, ".tar/") == 0;
+    shard_of_container.push_back(
+        known.emplace(std::make_pair(container.file, inner ? prefix : ""), known.size()).first->second);
+  }
+  std::vector<std::vector<int64_t>> shards(known.size());
+  for (size_t i = 0; i < listing.samples.size(); ++i)
+    shards[shard_of_container[listing.samples[i].container]].push_back(static_cast<int64_t>(i));
+  for (std::vector<int64_t>& shard : shards)
+    std::sort(shard.begin(), shard.end(), [&](int64_t a, int64_t b) {
+      return listing.samples[static_cast<size_t>(a)].offset < listing.samples[static_cast<size_t>(b)].offset;
+    });
+  return shards;
+}
+
 class ListedDataset : public Dataset {
  public:
   ListedDataset(std::shared_ptr<const Listing> listing, int channels, const DatasetOptions& options)
@@ -50,7 +72,8 @@ class ListedDataset : public Dataset {
         renamed_(!options.classes.empty()),
         classes_(renamed_ ? options.classes : listing_->classes),
         labels_(map_labels(*listing_, options.classes)),
-        files_(listing_->in_tars ? listing_->files : std::vector<std::string>{}) {
+        files_(listing_->in_tars ? listing_->files : std::vector<std::string>{}, default_open_files(),
+               options.shards_in_order ? Access::kInOrder : Access::kRandom) {
     if (options.cache) cache_ = std::make_unique<EncodedCache>(listing_->samples.size(), options.cache);
   }
 
@@ -71,6 +94,7 @@ class ListedDataset : public Dataset {
     FileStamp stamp = stamp_or_absence(listing_->name(at));  // an image that is missing is reported when it is read
     return stamp.size;
   }
+  std::vector<std::vector<int64_t>> shards() const override { return shards_of(*listing_); }
   bool numbered() const override { return listing_->numbered && !renamed_; }
   bool labelled_by_file() const override { return listing_->labelled_by_file; }
   std::vector<std::string> warnings() const override { return listing_->warnings; }

@@ -10,6 +10,8 @@
 #include <cstring>
 #include <exception>
 #include <iterator>
+#include <limits>
+#include <map>
 #include <mutex>
 #include <system_error>
 #include <thread>
@@ -17,6 +19,7 @@
 #include <utility>
 
 #include "core/check.h"
+#include "data/sample_writer.h"
 
 namespace riffle {
 namespace {
@@ -33,17 +36,6 @@ std::shared_ptr<void> allocate_aligned(size_t bytes) {
   return {memory, std::free};
 }
 
-struct BadSample {
-  int64_t position;  // in the batch
-  int64_t index;     // in the dataset
-  std::string reason;
-};
-
-struct SampleError {
-  int64_t position;
-  std::exception_ptr error;
-};
-
 struct Slot {
   std::shared_ptr<void> memory;
   uint8_t* images = nullptr;
@@ -55,16 +47,13 @@ struct Slot {
   std::vector<SampleError> errors;
 };
 
-// Samples begin .. end - 1 of a batch.
+// Samples begin .. end - 1 of a batch. Batches are counted on through epochs, by tickets.
 struct Run {
-  int64_t batch, begin, end;
+  int64_t ticket, begin, end;
+  std::shared_ptr<const EpochPlan> plan;
 };
 
-// What became of a run, gathered without the lock.
-struct RunReport {
-  std::vector<BadSample> bad;
-  std::vector<SampleError> errors;
-};
+constexpr int64_t kNoTicket = std::numeric_limits<int64_t>::max();
 
 }  // namespace
 
@@ -76,36 +65,40 @@ struct Loader::Implementation {
   void start_epoch(int64_t new_epoch, int64_t first_batch);
   bool next(Batch& batch);
 
+  int64_t image_count() const;
   int64_t batch_count() const;
-  int64_t samples_in(int64_t batch) const { return std::min(options.batch, dataset.size() - batch * options.batch); }
-  Slot& slot_of(int64_t batch) { return slots[static_cast<size_t>(batch % options.prefetch)]; }
-  // Of the epoch's order, from its start; in training a place stands for `repeats` positions.
-  int64_t place_of(int64_t position) const { return options.training ? position / options.repeats : position; }
-  int64_t index_at(int64_t place) const { return options.training ? order[static_cast<size_t>(place)] : place; }
+  int64_t samples_in(int64_t batch) const { return std::min(options.batch, image_count() - batch * options.batch); }
+  Slot& slot_of(int64_t ticket) { return slots[static_cast<size_t>(ticket % options.prefetch)]; }
+  bool continues(int64_t new_epoch, int64_t first_batch) const;
+  void restart(int64_t new_epoch, int64_t first_batch);
+  int64_t ready_batches();
 
   void work();
-  bool claimable() const { return claim_batch < std::min(batch_count(), released + options.prefetch); }
+  int64_t epoch_of(int64_t ticket) const { return origin + ticket / length; }
+  int64_t end_ticket() const;
+  bool claimable() const;
+  int64_t wanted_plan() const;
   Run claim();
-  void fill(const Run& run, RunReport& report);
-  void write_sample(const Run& run, int64_t position, RunReport& report);
-  Image load_replacement_if_bad(const Run& run, int64_t position, int64_t& index, RunReport& report);
-  Image transform(const Image& image, int64_t index, int64_t repeat) const;
+  void prepare_epoch(int64_t wanted, std::unique_lock<std::mutex>& lock);
   void account_for_bad_images(Slot& slot);
+  [[noreturn]] void fail_with_too_many_bad_images() const;
+  static int64_t remove_bad_samples(Slot& slot, int64_t count, size_t sample_bytes);
 
   const Dataset& dataset;
   const LoaderOptions options;
-  const int64_t edge;  // height and width of a sample
-  const size_t sample_bytes;
+  const SampleWriter writer;
   const int64_t run_length;  // samples a worker claims at once: long enough to amortise the lock, short enough to share
   std::vector<Slot> slots;
   std::vector<std::thread> workers;
 
-  // Written by start_epoch() while no worker is busy, else constant.
-  int64_t epoch = -1;
-  std::vector<int64_t> order;  // of this epoch; empty in evaluation
+  // Written while no worker is busy, else constant.
+  int64_t origin = 0;  // the epoch of ticket 0
+  int64_t length;      // batches of an epoch that are used
+  int64_t in_all = kNoTicket;
 
   // The consumer's own.
-  int64_t next_batch = 0;
+  int64_t epoch = -1;
+  int64_t next_ticket = 0;
   std::exception_ptr failure;
   std::vector<BadImage> bad_images;
   std::unordered_set<int64_t> bad_indices;
@@ -115,17 +108,23 @@ struct Loader::Implementation {
   // Guarded by the mutex.
   bool stopping = false;
   int busy = 0;  // workers between claim and report
-  int64_t claim_batch = 0, claim_sample = 0;
-  int64_t released = 0;                // batches below this have been given back by the consumer
+  int64_t claim_ticket = kNoTicket, claim_sample = 0;
+  int64_t released = 0;  // batches below this ticket have been given back by the consumer
+  std::map<int64_t, std::shared_ptr<const EpochPlan>> plans;
+  bool planning = false;
+  std::exception_ptr plan_failure;
   std::atomic<bool> cancelled{false};  // start_epoch() or the destructor waits: abandon the run
 };
 
 // A batch never holds more than the data; in training more than that is an error.
 LoaderOptions checked_options(const Dataset& dataset, LoaderOptions options) {
   if (dataset.size() == 0) fail(dataset.description(), ": there is nothing to load");
-  if (options.training && options.batch > dataset.size())
-    fail(dataset.description(), ": a training batch of ", options.batch,
-         " is larger than the data; use a batch (train.batch) of at most ", dataset.size());
+  const auto& [rank, ranks] = options.part;
+  RIFFLE_CHECK(ranks > 0 && rank >= 0 && rank < ranks, "rank ", rank, " of ", ranks);
+  const std::string of_each = ranks > 1 ? join(" in each of ", ranks, " processes") : "";
+  if (options.training && options.batch > dataset.size() / ranks)
+    fail(dataset.description(), ": a training batch of ", options.batch, of_each,
+         " is larger than the data; use a batch (train.batch) of at most ", dataset.size() / ranks);
   options.batch = std::min(options.batch, dataset.size());
   return options;
 }
@@ -133,17 +132,17 @@ LoaderOptions checked_options(const Dataset& dataset, LoaderOptions options) {
 Loader::Implementation::Implementation(const Dataset& source, const LoaderOptions& loader_options)
     : dataset(source),
       options(checked_options(source, loader_options)),
-      edge(options.training ? options.train_transform.size : options.eval_transform.crop),
-      sample_bytes(static_cast<size_t>(edge * edge * dataset.channels())),
+      writer(source, options),
       run_length(std::clamp<int64_t>(options.batch / (int64_t{4} * std::max(options.threads, 1)), 1, 16)) {
+  const int64_t edge = writer.largest_edge();
   RIFFLE_CHECK(options.batch > 0 && options.threads > 0 && options.prefetch > 0 && options.max_bad_images >= 0 &&
-                   edge > 0 && options.repeats > 0,
+                   edge > 0 && options.repeats > 0 && options.shuffle_window > 0,
                "batch ", options.batch, ", threads ", options.threads, ", prefetch ", options.prefetch,
                ", max_bad_images ", options.max_bad_images, ", image size ", edge);
-  claim_batch = batch_count();  // nothing to do before start_epoch()
+  length = batch_count();
 
   const auto batch = static_cast<size_t>(options.batch);
-  const size_t label_offset = aligned(batch * sample_bytes);
+  const size_t label_offset = aligned(batch * static_cast<size_t>(edge * edge * dataset.channels()));
   const size_t index_offset = label_offset + aligned(batch * sizeof(int32_t));
   const size_t bytes = index_offset + batch * sizeof(int64_t);
   slots.resize(static_cast<size_t>(options.prefetch));
@@ -175,37 +174,54 @@ void Loader::Implementation::start_workers() {
   }
 }
 
+int64_t Loader::Implementation::image_count() const {
+  return options.training ? batch_count() * options.batch : options.part.count(dataset.size());
+}
+
 int64_t Loader::Implementation::batch_count() const {
-  const int64_t rounded_up = options.training ? 0 : options.batch - 1;
-  return (dataset.size() + rounded_up) / options.batch;
+  if (options.training) return dataset.size() / (options.batch * options.part.ranks);
+  return (options.part.count(dataset.size()) + options.batch - 1) / options.batch;
 }
 
 void Loader::Implementation::start_epoch(int64_t new_epoch, int64_t first_batch) {
-  RIFFLE_CHECK(new_epoch >= 0 && first_batch >= 0 && first_batch <= batch_count(), "epoch ", new_epoch, ", batch ",
-               first_batch, " of ", batch_count());
-  std::vector<int64_t> new_order;
-  if (options.training)
-    new_order = random_permutation(dataset.size(), options.seed, RandomPurpose::kShuffleEpoch,
-                                   static_cast<uint64_t>(new_epoch));
-  std::unique_lock<std::mutex> lock(mutex);
-  cancelled = true;
-  claim_batch = batch_count();  // nothing more to claim
-  progress.wait(lock, [this] { return busy == 0; });
-
-  order.swap(new_order);
+  RIFFLE_CHECK(new_epoch >= 0 && first_batch >= 0 && first_batch <= length, "epoch ", new_epoch, ", batch ",
+               first_batch, " of ", length);
+  if (continues(new_epoch, first_batch)) {
+    const std::lock_guard<std::mutex> lock(mutex);
+    released = next_ticket;
+    plans.erase(plans.begin(), plans.lower_bound(new_epoch));
+  } else {
+    restart(new_epoch, first_batch);
+  }
   epoch = new_epoch;
-  next_batch = released = claim_batch = first_batch;
-  claim_sample = 0;
-  failure = nullptr;
   bad_images.clear();
   bad_indices.clear();
+  work_available.notify_all();
+}
+
+bool Loader::Implementation::continues(int64_t new_epoch, int64_t first_batch) const {
+  const bool all_given_out = epoch >= 0 && next_ticket == (epoch + 1 - origin) * length;
+  return options.training && !failure && all_given_out && new_epoch == epoch + 1 && first_batch == 0;
+}
+
+void Loader::Implementation::restart(int64_t new_epoch, int64_t first_batch) {
+  const std::shared_ptr<const EpochPlan> plan = writer.plan(new_epoch);
+  std::unique_lock<std::mutex> lock(mutex);
+  cancelled = true;
+  claim_ticket = kNoTicket;  // nothing more to claim
+  progress.wait(lock, [this] { return busy == 0; });
+
+  plans = {{new_epoch, plan}};
+  plan_failure = failure = nullptr;
+  origin = new_epoch;
+  next_ticket = released = claim_ticket = first_batch;
+  claim_sample = 0;
   for (Slot& slot : slots) {
+    slot.remaining = 0;
     slot.bad.clear();
     slot.errors.clear();
   }
   cancelled = false;
-  lock.unlock();
-  work_available.notify_all();
 }
 
 bool Loader::Implementation::next(Batch& batch) {
@@ -214,22 +230,34 @@ bool Loader::Implementation::next(Batch& batch) {
   if (failure) std::rethrow_exception(failure);
   const auto begin = std::chrono::steady_clock::now();
   std::unique_lock<std::mutex> lock(mutex);
-  released = next_batch;  // the batch given out last, if any, may be overwritten
+  released = next_ticket;  // the batch given out last, if any, may be overwritten
   work_available.notify_all();
-  if (next_batch == batch_count()) return false;
+  const int64_t first_of_epoch = (epoch - origin) * length;
+  if (next_ticket == first_of_epoch + length || next_ticket >= end_ticket()) return false;
 
-  Slot& slot = slot_of(next_batch);
-  progress.wait(lock, [&] { return claim_batch > next_batch && slot.remaining == 0; });
+  const int64_t ready = ready_batches();
+  Slot& slot = slot_of(next_ticket);
+  progress.wait(lock, [&] { return plan_failure || (claim_ticket > next_ticket && slot.remaining == 0); });
+  const int64_t edge = plans.at(epoch)->edge;
+  int64_t count = samples_in(next_ticket - first_of_epoch);
   try {
+    if (plan_failure) std::rethrow_exception(plan_failure);
     account_for_bad_images(slot);
   } catch (...) {
     failure = std::current_exception();
     throw;
   }
-  batch = {slot.images, slot.labels, slot.indices, samples_in(next_batch), edge, edge, dataset.channels(), 0};
+  if (!options.training) count = remove_bad_samples(slot, count, static_cast<size_t>(edge * edge * dataset.channels()));
+  batch = {slot.images, slot.labels, slot.indices, count, edge, edge, dataset.channels(), 0, ready};
   batch.wait_ms = std::chrono::duration<double, std::milli>(std::chrono::steady_clock::now() - begin).count();
-  ++next_batch;
+  ++next_ticket;
   return true;
+}
+
+int64_t Loader::Implementation::ready_batches() {
+  int64_t ready = 0;
+  for (int64_t ticket = next_ticket; ticket < claim_ticket; ++ticket) ready += slot_of(ticket).remaining == 0 ? 1 : 0;
+  return ready;
 }
 
 // Turns what workers reported about a batch, in whatever order, into what one thread would have met first.
@@ -238,28 +266,93 @@ void Loader::Implementation::account_for_bad_images(Slot& slot) {
   std::stable_sort(slot.bad.begin(), slot.bad.end(), by_position);
   for (const BadSample& sample : slot.bad) {
     if (!bad_indices.insert(sample.index).second) continue;
-    bad_images.push_back({dataset.name(sample.index), sample.reason});
-    if (static_cast<int64_t>(bad_images.size()) > options.max_bad_images)
-      fail("epoch ", epoch + 1, ": ", bad_images.size(),
-           bad_images.size() == 1 ? " unreadable image" : " unreadable images", ", more than the ",
-           options.max_bad_images, " that data.max_bad_images allows; the last one: ", sample.reason);
+    bad_images.push_back({sample.index, dataset.name(sample.index), sample.reason});
+    if (static_cast<int64_t>(bad_images.size()) > options.max_bad_images) fail_with_too_many_bad_images();
   }
   const auto first = std::min_element(slot.errors.begin(), slot.errors.end(), by_position);
   if (first != slot.errors.end()) std::rethrow_exception(first->error);
 }
 
+void Loader::Implementation::fail_with_too_many_bad_images() const {
+  const std::string& last = bad_images.back().reason;
+  if (!options.training && options.max_bad_images == 0) fail(last);
+  fail(options.training ? join("epoch ", epoch + 1, ": ") : "", bad_images.size(),
+       bad_images.size() == 1 ? " unreadable image" : " unreadable images", ", more than the ", options.max_bad_images,
+       " that ", options.training ? "data.max_bad_images allows" : "eval.max_bad_images or --allow-bad allow",
+       "; the last one: ", last);
+}
+
+// Closes the gaps that unreadable images left; returns how many samples remain.
+int64_t Loader::Implementation::remove_bad_samples(Slot& slot, int64_t count, size_t sample_bytes) {
+  if (slot.bad.empty()) return count;
+  auto bad = slot.bad.begin();  // in order of positions
+  int64_t kept = 0;
+  for (int64_t position = 0; position < count; ++position) {
+    if (bad != slot.bad.end() && bad->position == position) {
+      ++bad;
+      continue;
+    }
+    std::memmove(slot.images + static_cast<size_t>(kept) * sample_bytes,
+                 slot.images + static_cast<size_t>(position) * sample_bytes, sample_bytes);
+    slot.labels[kept] = slot.labels[position];
+    slot.indices[kept++] = slot.indices[position];
+  }
+  return kept;
+}
+
+// Tickets from here on are not prepared. An evaluation ends with its data.
+int64_t Loader::Implementation::end_ticket() const {
+  return options.training ? in_all - std::min(in_all, origin * length) : length;
+}
+
+bool Loader::Implementation::claimable() const {
+  const bool room = claim_ticket < std::min(end_ticket(), released + options.prefetch);
+  return room && plans.count(epoch_of(claim_ticket)) > 0;
+}
+
+// The epoch to be planned now, or -1: from the middle of an epoch on, the next.
+int64_t Loader::Implementation::wanted_plan() const {
+  if (planning || plan_failure || claim_ticket >= end_ticket()) return -1;
+  const int64_t current = epoch_of(claim_ticket);
+  if (plans.count(current) == 0) return current;
+  const bool past_the_middle = 2 * (claim_ticket % length + 1) >= length;
+  const bool has_next = (current + 1 - origin) * length < end_ticket();
+  return past_the_middle && has_next && plans.count(current + 1) == 0 ? current + 1 : -1;
+}
+
+void Loader::Implementation::prepare_epoch(int64_t wanted, std::unique_lock<std::mutex>& lock) {
+  planning = true;
+  ++busy;
+  lock.unlock();
+  std::shared_ptr<const EpochPlan> plan;
+  std::exception_ptr error;
+  try {
+    plan = writer.plan(wanted);
+  } catch (...) {
+    error = std::current_exception();
+  }
+  lock.lock();
+  --busy;
+  planning = false;
+  plan_failure = error;
+  if (plan) plans.emplace(wanted, plan);
+  progress.notify_all();
+  work_available.notify_all();
+}
+
 Run Loader::Implementation::claim() {
-  const int64_t count = samples_in(claim_batch);
+  const int64_t count = samples_in(claim_ticket % length);
   if (claim_sample == 0) {
-    Slot& slot = slot_of(claim_batch);
+    Slot& slot = slot_of(claim_ticket);
     slot.remaining = count;
     slot.bad.clear();
     slot.errors.clear();
   }
-  const Run run{claim_batch, claim_sample, std::min(claim_sample + run_length, count)};
-  claim_sample = run.end;
-  if (run.end == count) {
-    ++claim_batch;
+  const int64_t end = std::min(claim_sample + run_length, count);
+  Run run{claim_ticket, claim_sample, end, plans.at(epoch_of(claim_ticket))};
+  claim_sample = end;
+  if (end == count) {
+    ++claim_ticket;
     claim_sample = 0;
   }
   return run;
@@ -268,79 +361,26 @@ Run Loader::Implementation::claim() {
 void Loader::Implementation::work() {
   std::unique_lock<std::mutex> lock(mutex);
   for (;;) {
-    work_available.wait(lock, [this] { return stopping || claimable(); });
+    work_available.wait(lock, [this] { return stopping || claimable() || wanted_plan() >= 0; });
     if (stopping) return;
+    const int64_t wanted = wanted_plan();
+    if (wanted >= 0) {
+      prepare_epoch(wanted, lock);
+      continue;
+    }
     const Run run = claim();
     ++busy;
     lock.unlock();
     RunReport report;
-    fill(run, report);
+    Slot& slot = slot_of(run.ticket);
+    writer.write(*run.plan, {run.ticket % length, run.begin, run.end, slot.images, slot.labels, slot.indices},
+                 cancelled, report);
     lock.lock();
     --busy;
-    Slot& slot = slot_of(run.batch);
     std::move(report.bad.begin(), report.bad.end(), std::back_inserter(slot.bad));
     std::move(report.errors.begin(), report.errors.end(), std::back_inserter(slot.errors));
     slot.remaining -= run.end - run.begin;
     if (slot.remaining == 0 || busy == 0) progress.notify_all();
-  }
-}
-
-void Loader::Implementation::fill(const Run& run, RunReport& report) {
-  for (int64_t position = run.begin; position < run.end && !cancelled; ++position) {
-    try {
-      write_sample(run, position, report);
-    } catch (...) {
-      report.errors.push_back({position, std::current_exception()});
-    }
-  }
-}
-
-void Loader::Implementation::write_sample(const Run& run, int64_t position, RunReport& report) {
-  const int64_t start = run.batch * options.batch + position;
-  int64_t index = index_at(place_of(start));
-  const Image image = transform(load_replacement_if_bad(run, position, index, report), index, start % options.repeats);
-  RIFFLE_CHECK(image.pixels.size() == sample_bytes, dataset.name(index), " became ", image.height, "x", image.width,
-               "x", image.channels, ", expected ", edge, "x", edge, "x", dataset.channels());
-  Slot& slot = slot_of(run.batch);
-  std::memcpy(slot.images + static_cast<size_t>(position) * sample_bytes, image.pixels.data(), sample_bytes);
-  slot.labels[position] = dataset.label(index);
-  slot.indices[position] = index;
-}
-
-// `index` becomes the index of the image that was loaded. See Loader::next().
-Image Loader::Implementation::load_replacement_if_bad(const Run& run, int64_t position, int64_t& index,
-                                                      RunReport& report) {
-  if (!options.training) return dataset.load(index);
-  const int64_t size = dataset.size();
-  const int64_t start = place_of(run.batch * options.batch + position);
-  // How far from `start` the i-th try is: 0, then size/2 .. size-1, then 1 .. size/2-1.
-  const auto distance = [size](int64_t i) {
-    if (i == 0) return int64_t{0};
-    const int64_t steps = size / 2 + i - 1;
-    return steps < size ? steps : steps - size + 1;
-  };
-  // More failures than the limit end the epoch when the batch is given out, so looking further is useless.
-  const int64_t tries = std::min(size - 1, options.max_bad_images) + 1;
-  for (int64_t i = 0; i < tries; ++i) {
-    index = index_at((start + distance(i)) % size);
-    try {
-      return dataset.load(index);
-    } catch (const Error& error) {
-      report.bad.push_back({position, index, error.what()});
-    }
-    if (cancelled) break;
-  }
-  fail("no readable image found in place of ", dataset.name(index_at(start)), " after ", tries, " tries");
-}
-
-Image Loader::Implementation::transform(const Image& image, int64_t index, int64_t repeat) const {
-  try {
-    if (!options.training) return options.eval_transform.apply(image);
-    RandomStream random(options.seed, RandomPurpose::kAugment, static_cast<uint64_t>(epoch),
-                        static_cast<uint64_t>(index) + (static_cast<uint64_t>(repeat) << 48));
-    return options.train_transform.apply(image, random);
-  } catch (const Error& error) {
-    throw Error(error.kind(), join(dataset.name_in_errors(index), ": ", error.what()));
   }
 }
 
@@ -353,6 +393,24 @@ Loader::~Loader() = default;
 
 int64_t Loader::batches_per_epoch() const {
   return implementation_->batch_count();
+}
+
+int64_t Loader::images_per_epoch() const {
+  return implementation_->image_count();
+}
+
+int64_t Loader::image_size() const {
+  return implementation_->writer.edge_at(implementation_->epoch);
+}
+
+void Loader::set_length(int64_t batches, int64_t in_all) {
+  Implementation& loader = *implementation_;
+  const std::lock_guard<std::mutex> lock(loader.mutex);
+  RIFFLE_CHECK(
+      loader.options.training && loader.epoch < 0 && batches >= 1 && batches <= loader.batch_count() && in_all >= 1,
+      batches, " of ", loader.batch_count(), " batches an epoch, ", in_all, " in all");
+  loader.length = batches;
+  loader.in_all = in_all;
 }
 
 void Loader::start_epoch(int64_t epoch, int64_t first_batch) {

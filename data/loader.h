@@ -10,23 +10,38 @@
 
 #include "data/augment.h"
 #include "data/dataset.h"
+#include "data/epoch_order.h"
 #include "data/transform.h"
 
 namespace riffle {
 
+// From an epoch on, training images have another size.
+struct SizeChange {
+  int64_t epoch = 0;
+  int size = 0;
+};
+
 struct LoaderOptions {
-  int64_t batch = 32;
+  int64_t batch = 32;  // of this process
   int threads = 1;
   int prefetch = 3;  // batches decoded ahead; the number of slots
   uint64_t seed = 0;
   bool training = false;  // shuffle, TrainTransform, drop the last partial batch; else in order, EvalTransform, keep it
   TrainTransform train_transform;
   EvalTransform eval_transform;
+  // Training: later sizes than train_transform.size, in order of their epochs.
+  std::vector<SizeChange> sizes;
+  Shuffle shuffle = Shuffle::kFull;  // training
+  int shuffle_window = 16;           // kShards
   // Training: how often in a row an epoch shows a sample, each time augmented anew (Hoffer et al., 2020; torchvision's
-  // RASampler for one process). An epoch keeps its length, so it shows the first size/repeats samples of its order.
+  // RASampler). An epoch keeps its length, so it shows the first size/repeats samples of its order. With several
+  // processes, neighbouring copies go to different ones, as the RASampler has it.
   int repeats = 1;
-  // Unreadable images: in training they are skipped, counted and named up to this many an epoch, then the run stops; in
-  // evaluation the first one is an error.
+  // Training: every process has the same number of batches. Evaluation: every image is one process's, so that numbers of
+  // batches may differ by one.
+  RankPart part;
+  // Unreadable images an epoch, counted and named: in training they are replaced, in evaluation left out. One more is an
+  // error.
   int64_t max_bad_images = 0;
   // Memory for the slots; pinned for CUDA. Default: malloc.
   std::function<std::shared_ptr<void>(size_t bytes)> allocate;
@@ -34,11 +49,12 @@ struct LoaderOptions {
 
 // One batch. The pointers are valid until the next call of next() or start_epoch().
 struct Batch {
-  const uint8_t* images = nullptr;   // (count, height, width, channels), packed
-  const int32_t* labels = nullptr;   // (count)
-  const int64_t* indices = nullptr;  // (count) dataset indices
-  int64_t count = 0, height = 0, width = 0, channels = 0;
-  double wait_ms = 0;  // how long next() waited for it
+  const uint8_t* images = nullptr;                         // (count, height, width, channels), packed
+  const int32_t* labels = nullptr;                         // (count)
+  const int64_t* indices = nullptr;                        // (count) dataset indices
+  int64_t count = 0, height = 0, width = 0, channels = 0;  // count: 0 where evaluation could read none
+  double wait_ms = 0;                                      // how long next() waited for it
+  int64_t ready = 0;  // batches that lay ready when next() was called, this one among them: the depth of the queue
 };
 
 class Loader {
@@ -47,17 +63,26 @@ class Loader {
   Loader(const Dataset& dataset, const LoaderOptions& options);
   ~Loader();  // stops the workers, in any state
 
-  // Batches of an epoch: floor(size/batch) in training, ceil in evaluation.
+  // Batches of an epoch: floor(size/batch) in training, ceil in evaluation, of all images and processes together.
   int64_t batches_per_epoch() const;
-  // Begins an epoch at a batch (for resuming). Whatever was prefetched for another position is dropped.
+  int64_t images_per_epoch() const;  // of this process
+  int64_t image_size() const;        // height and width in the epoch that was started
+  // Training, before start_epoch(): what will be asked for, the first `batches` of each epoch, `in_all` of a whole run from
+  // epoch 0 on. Nothing else is prepared, and next() ends there. Without it: all batches of epochs without end.
+  void set_length(int64_t batches, int64_t in_all);
+  // Begins an epoch at a batch (for resuming). In training, the beginning of an epoch is prepared while the end of the one
+  // before is used, and an epoch that begins when all of the one before was given out goes on with it; otherwise what
+  // was prepared is dropped.
   void start_epoch(int64_t epoch, int64_t first_batch = 0);
   // False at the end of the epoch. Rethrows a worker's error, the earliest of the batch, and again until start_epoch().
-  // A skipped bad image is replaced by a good one, so that batches keep their size: the first one from half an epoch
+  // A bad image of training is replaced by a good one, so that batches keep their size: the first one from half an epoch
   // further on in the epoch's order, which wraps around (so the two copies rarely share a batch). This depends on the
-  // data alone, so resuming in the middle of an epoch gives the same batches.
+  // data alone, so resuming in the middle of an epoch gives the same batches. In evaluation none is replaced: the batch
+  // is smaller.
   bool next(Batch& batch);
 
   struct BadImage {
+    int64_t index;  // in the dataset
     std::string name, reason;
   };
   // Those met so far in the batches that next() gave out since start_epoch(), each once.

@@ -15,6 +15,13 @@ Image resize_window(const Image& image, int height, int width, const CropBox& wi
 // The same of the part of `image` inside `box`, with one of Pillow's filters.
 Image resize_pillow_window(const Image& image, const CropBox& box, int height, int width, const CropBox& window,
                            Interpolation interpolation, ResizeLoops loops = ResizeLoops::kBest);
+// `box` of `image` with Pillow's bilinear filter. Reads the pixels whose centres lie inside the box, and no others; equals
+// resize_bilinear() of a CropBox where the edges are whole numbers.
+struct FractionalBox {  // its edges may lie between pixels
+  double top = 0, left = 0, height = 0, width = 0;
+};
+Image resize_fractional(const Image& image, const FractionalBox& box, int height, int width);
+
 // With one of OpenCV's.
 Image resize_opencv_window(const Image& image, int height, int width, const CropBox& window,
                            Interpolation interpolation, ResizeLoops loops = ResizeLoops::kBest);

@@ -1,11 +1,12 @@
-// Pillow's antialiased resize, bit for bit: weights in double, rounded to 22-bit fixed point; a pass for each axis, the
-// first one rounded to 8 bits. The two inner loops are compiled for AVX2 as well; integers make them agree exactly.
+// Pillow's antialiased resize, bit for bit: weights in double, rounded to 22-bit fixed point; a pass for each
+// axis, rounding to 8 bits. AVX2 has loops of its own (resize_avx2.h); integers make them agree exactly.
 #include <algorithm>
 #include <cmath>
 #include <cstring>
 #include <utility>
 
 #include "core/check.h"
+#include "data/resize_avx2.h"
 #include "data/resize_simd.h"
 
 namespace riffle {
@@ -46,11 +47,24 @@ Kernel kernel_of(Interpolation interpolation) {
   return interpolation == Interpolation::kPillowBicubic ? Kernel{2.0, cubic} : Kernel{1.0, triangle};
 }
 
+// Where one axis of the result comes from: `length` pixels from `begin` on, of pixels 0 .. count - 1 that may be read.
+struct Axis {
+  int count = 0;
+  double begin = 0, length = 0;
+
+  // That each output is one of the pixels.
+  bool is_identity(int out_size) const { return begin == 0 && length == out_size && count == out_size; }
+};
+
+Axis whole(int count) {
+  return {count, 0, static_cast<double>(count)};
+}
+
 // The kernel, stretched where the image shrinks, for outputs first .. first + count - 1 of `out_size`. Rounds as Pillow
 // does, by adding a half and truncating, which is not lround() everywhere.
 // NOLINTBEGIN(bugprone-incorrect-roundings)
-Filter make_filter(const Kernel& kernel, int in_size, int out_size, int first, int count) {
-  const double scale = static_cast<double>(in_size) / out_size;
+Filter make_filter(const Kernel& kernel, const Axis& axis, int out_size, int first, int count) {
+  const double scale = axis.length / out_size;
   const double stretch = std::max(scale, 1.0);  // antialiasing: shrinking averages over a wider window
   const double support = kernel.radius * stretch, inverse_stretch = 1.0 / stretch;
   Filter filter;
@@ -61,9 +75,9 @@ Filter make_filter(const Kernel& kernel, int in_size, int out_size, int first, i
   std::vector<double> exact(static_cast<size_t>(filter.taps));
 
   for (int i = 0; i < count; ++i) {
-    const double center = (first + i + 0.5) * scale;
+    const double center = axis.begin + (first + i + 0.5) * scale;
     const int begin = std::max(static_cast<int>(center - support + 0.5), 0);
-    const int end = std::min(static_cast<int>(center + support + 0.5), in_size);
+    const int end = std::min(static_cast<int>(center + support + 0.5), axis.count);
     double sum = 0;
     for (int t = 0; t < end - begin; ++t) {
       exact[static_cast<size_t>(t)] = kernel.weight(std::abs((t + begin - center + 0.5) * inverse_stretch));
@@ -86,7 +100,7 @@ inline uint8_t to_pixel(int32_t sum) {
 }
 
 // One row, RGB. Reads one byte past the last pixel of `in` and writes one past that of `out`.
-inline __attribute__((always_inline)) void filter_row_rgb(const Filter& filter, const uint8_t* in, uint8_t* out) {
+void filter_row_rgb(const Filter& filter, const uint8_t* in, uint8_t* out) {
   const size_t count = filter.firsts.size();
   const int32_t* weights = filter.weights.data();
   for (size_t i = 0; i < count; ++i, weights += filter.taps, out += 3) {
@@ -105,7 +119,7 @@ inline __attribute__((always_inline)) void filter_row_rgb(const Filter& filter, 
   }
 }
 
-inline __attribute__((always_inline)) void filter_row_gray(const Filter& filter, const uint8_t* in, uint8_t* out) {
+void filter_row_gray(const Filter& filter, const uint8_t* in, uint8_t* out) {
   const size_t count = filter.firsts.size();
   const int32_t* weights = filter.weights.data();
   for (size_t i = 0; i < count; ++i, weights += filter.taps) {
@@ -116,8 +130,8 @@ inline __attribute__((always_inline)) void filter_row_gray(const Filter& filter,
 }
 
 // One output row from `count` input rows `pitch` bytes apart; columns are independent, so this is one long vector.
-inline __attribute__((always_inline)) void filter_column_block(const int32_t* weights, int count, const uint8_t* in,
-                                                               size_t pitch, size_t width, uint8_t* out) {
+void filter_column_block(const int32_t* weights, int count, const uint8_t* in, size_t pitch, size_t width,
+                         uint8_t* out) {
   constexpr size_t kBlock = 256;  // sums that stay in the first-level cache
   int32_t sums[kBlock];
   for (size_t begin = 0; begin < width; begin += kBlock) {
@@ -132,33 +146,6 @@ inline __attribute__((always_inline)) void filter_column_block(const int32_t* we
   }
 }
 
-struct InnerLoops {
-  void (*row_rgb)(const Filter&, const uint8_t*, uint8_t*);
-  void (*row_gray)(const Filter&, const uint8_t*, uint8_t*);
-  void (*column_block)(const int32_t*, int, const uint8_t*, size_t, size_t, uint8_t*);
-};
-
-#if RIFFLE_RESIZE_AVX2
-__attribute__((target("avx2"))) void row_rgb_avx2(const Filter& filter, const uint8_t* in, uint8_t* out) {
-  filter_row_rgb(filter, in, out);
-}
-__attribute__((target("avx2"))) void row_gray_avx2(const Filter& filter, const uint8_t* in, uint8_t* out) {
-  filter_row_gray(filter, in, out);
-}
-__attribute__((target("avx2"))) void column_block_avx2(const int32_t* weights, int count, const uint8_t* in,
-                                                       size_t pitch, size_t width, uint8_t* out) {
-  filter_column_block(weights, count, in, pitch, width, out);
-}
-#endif
-
-InnerLoops inner_loops(ResizeLoops choice) {
-#if RIFFLE_RESIZE_AVX2
-  if (resize_with_avx2(choice)) return {row_rgb_avx2, row_gray_avx2, column_block_avx2};
-#endif
-  static_cast<void>(choice);
-  return {filter_row_rgb, filter_row_gray, filter_column_block};
-}
-
 // Rows of packed pixels inside a larger image.
 struct Rows {
   const uint8_t* data;
@@ -167,96 +154,171 @@ struct Rows {
 };
 
 // (rows.height, ..., channels) -> (rows.height, filter outputs, channels), packed.
-void resize_horizontally(const InnerLoops& loops, const Rows& rows, int in_width, int channels, const Filter& filter,
-                         uint8_t* out) {
+void resize_rows(const Rows& rows, int in_width, int channels, const Filter& filter, uint8_t* out) {
   const size_t in_bytes = static_cast<size_t>(in_width) * static_cast<size_t>(channels);
   const size_t out_bytes = filter.firsts.size() * static_cast<size_t>(channels);
   std::vector<uint8_t> padded_in(in_bytes + 1), padded_out(out_bytes + 1);  // see filter_row_rgb
   for (int y = 0; y < rows.height; ++y, out += out_bytes) {
     const uint8_t* in = rows.data + static_cast<size_t>(y) * rows.pitch;
     if (channels == 1) {
-      loops.row_gray(filter, in, out);
+      filter_row_gray(filter, in, out);
       continue;
     }
     std::memcpy(padded_in.data(), in, in_bytes);
-    loops.row_rgb(filter, padded_in.data(), padded_out.data());
+    filter_row_rgb(filter, padded_in.data(), padded_out.data());
     std::memcpy(out, padded_out.data(), out_bytes);
   }
 }
 
-void resize_vertically(const InnerLoops& loops, const Rows& rows, const Filter& filter, size_t row_bytes,
-                       uint8_t* out) {
+void resize_columns(const Rows& rows, const Filter& filter, size_t row_bytes, uint8_t* out) {
   const int32_t* weights = filter.weights.data();
   for (size_t i = 0; i < filter.firsts.size(); ++i, weights += filter.taps, out += row_bytes) {
     const uint8_t* in = rows.data + static_cast<size_t>(filter.firsts[i]) * rows.pitch;
-    loops.column_block(weights, filter.counts[i], in, rows.pitch, row_bytes, out);
+    filter_column_block(weights, filter.counts[i], in, rows.pitch, row_bytes, out);
   }
 }
 
-// Pillow's rule, as of 13.0: rows before columns where that saves work. Older releases (9.4) never do.
-bool vertical_pass_first(const CropBox& box, int height, int width) {
-  return box.height > height && box.height - height > 2 * (box.width - width);
+#if RIFFLE_RESIZE_AVX2
+// The same, of RGB pixels. Rows are read a little behind their ends, which the last ones are copied for.
+void resize_rgb_rows_avx2(const Rows& rows, int in_width, const Filter& filter, uint8_t* out) {
+  const size_t in_bytes = static_cast<size_t>(in_width) * 3, out_bytes = filter.firsts.size() * 3;
+  const size_t copy_bytes = in_bytes + kReadBehind;
+  std::vector<uint8_t> copies(kRowsAtOnce * copy_bytes);
+  const auto taps = static_cast<size_t>(filter.taps);
+  const std::vector<TapPair> weights = pair_taps(filter.weights.data(), filter.firsts.size(), taps);
+  for (int y = 0; y < rows.height; y += kRowsAtOnce) {
+    const uint8_t* in[kRowsAtOnce];
+    uint8_t* to[kRowsAtOnce];
+    for (int k = 0; k < kRowsAtOnce; ++k) {
+      const int row = std::min(y + k, rows.height - 1);  // the last one several times, if there are no more
+      in[k] = rows.data + static_cast<size_t>(row) * rows.pitch;
+      to[k] = out + static_cast<size_t>(row) * out_bytes;
+      if (static_cast<size_t>(rows.height - 1 - row) * rows.pitch >= kReadBehind) continue;
+      uint8_t* copy = copies.data() + static_cast<size_t>(k) * copy_bytes;
+      std::memcpy(copy, in[k], in_bytes);
+      in[k] = copy;
+    }
+    filter_rows_rgb_avx2(filter.firsts, filter.counts, weights.data(), (taps + 1) / 2, in, to);
+  }
 }
 
-// The outputs first .. first + count - 1 of an axis, and the inputs that they are made of. Without a filter, where the axis
-// keeps its size, these are the same.
+void resize_columns_avx2(const Rows& rows, const Filter& filter, size_t row_bytes, uint8_t* out) {
+  const auto taps = static_cast<size_t>(filter.taps);
+  const std::vector<TapPair> weights = pair_taps(filter.weights.data(), filter.firsts.size(), taps);
+  const TapPair* pair = weights.data();
+  for (size_t i = 0; i < filter.firsts.size(); ++i, pair += (taps + 1) / 2, out += row_bytes) {
+    const uint8_t* in = rows.data + static_cast<size_t>(filter.firsts[i]) * rows.pitch;
+    filter_column_avx2(pair, filter.counts[i], in, rows.pitch, row_bytes, out);
+  }
+}
+#endif
+
+void resize_horizontally(bool avx2, const Rows& rows, int in_width, int channels, const Filter& filter, uint8_t* out) {
+#if RIFFLE_RESIZE_AVX2
+  if (avx2 && channels == 3) return resize_rgb_rows_avx2(rows, in_width, filter, out);
+#endif
+  static_cast<void>(avx2);
+  resize_rows(rows, in_width, channels, filter, out);
+}
+
+void resize_vertically(bool avx2, const Rows& rows, const Filter& filter, size_t row_bytes, uint8_t* out) {
+#if RIFFLE_RESIZE_AVX2
+  if (avx2) return resize_columns_avx2(rows, filter, row_bytes, out);
+#endif
+  static_cast<void>(avx2);
+  resize_columns(rows, filter, row_bytes, out);
+}
+
+// Pillow's rule, as of 13.0: columns of pixels are filtered before rows where that saves work. Older releases (9.4) never
+// do so.
+bool vertical_pass_first(const CropBox& pixels, int height, int width) {
+  return pixels.height > height && pixels.height - height > 2 * (pixels.width - width);
+}
+
+// The outputs first .. first + count - 1 of an axis, and the inputs that they are made of. Where the axis keeps its size,
+// there is no filter, and these are the same.
 struct AxisWindow {
   bool resized;
   Filter filter;
   int first, count;  // inputs; the filter counts from `first`
 };
 
-AxisWindow make_axis(const Kernel& kernel, int in_size, int out_size, int first, int count) {
-  if (in_size == out_size) return {false, {}, first, count};
-  Filter filter = make_filter(kernel, in_size, out_size, first, count);
+AxisWindow make_axis_window(const Kernel& kernel, const Axis& axis, int out_size, int first, int count) {
+  if (axis.is_identity(out_size)) return {false, {}, first, count};
+  Filter filter = make_filter(kernel, axis, out_size, first, count);
   const int begin = filter.firsts.front(), end = filter.firsts.back() + filter.counts.back();
   for (int& input : filter.firsts) input -= begin;
   return {true, std::move(filter), begin, end - begin};
 }
 
-}  // namespace
-
-Image resize_pillow_window(const Image& image, const CropBox& box, int height, int width, const CropBox& window,
-                           Interpolation interpolation, ResizeLoops choice) {
-  const InnerLoops loops = inner_loops(choice);
-  const Kernel kernel = kernel_of(interpolation);
-  check_box(box, image.height, image.width);
+// The part `pixels` of `image`, from which `rows` and `columns` make an image of height x width; of that, the window.
+Image resize_part(const Image& image, const CropBox& pixels, const Axis& rows_axis, const Axis& columns_axis,
+                  int height, int width, const CropBox& window, const Kernel& kernel, bool avx2) {
+  check_box(pixels, image.height, image.width);
   check_box(window, height, width);
   RIFFLE_CHECK(image.channels == 1 || image.channels == 3, "image of ", image.channels, " channels");
+  const AxisWindow vertical = make_axis_window(kernel, rows_axis, height, window.top, window.height);
+  const AxisWindow horizontal = make_axis_window(kernel, columns_axis, width, window.left, window.width);
   const auto channels = static_cast<size_t>(image.channels);
   const size_t image_pitch = static_cast<size_t>(image.width) * channels;
   const size_t out_bytes = static_cast<size_t>(window.width) * channels;
-  const AxisWindow vertical = make_axis(kernel, box.height, height, window.top, window.height);
-  const AxisWindow horizontal = make_axis(kernel, box.width, width, window.left, window.width);
-  const size_t offset = static_cast<size_t>(box.top + vertical.first) * image_pitch +
-                        static_cast<size_t>(box.left + horizontal.first) * channels;
+  const size_t offset = static_cast<size_t>(pixels.top + vertical.first) * image_pitch +
+                        static_cast<size_t>(pixels.left + horizontal.first) * channels;
   Rows rows{image.pixels.data() + offset, image_pitch, vertical.count};
-
   Image out(window.height, window.width, image.channels);
-  std::vector<uint8_t> between;  // the passes; each rounds to 8 bits, so their order shows
+
+  std::vector<uint8_t> between;  // the passes, of which the first one rounds too: their order shows
   const bool both = vertical.resized && horizontal.resized;
-  if (both && vertical_pass_first(box, height, width)) {
+  if (both && vertical_pass_first(pixels, height, width)) {
     const size_t between_bytes = static_cast<size_t>(horizontal.count) * channels;
     between.resize(static_cast<size_t>(window.height) * between_bytes);
-    resize_vertically(loops, rows, vertical.filter, between_bytes, between.data());
+    resize_vertically(avx2, rows, vertical.filter, between_bytes, between.data());
     rows = {between.data(), between_bytes, window.height};
-    resize_horizontally(loops, rows, horizontal.count, image.channels, horizontal.filter, out.pixels.data());
+    resize_horizontally(avx2, rows, horizontal.count, image.channels, horizontal.filter, out.pixels.data());
     return out;
   }
   if (horizontal.resized) {
     if (both) between.resize(static_cast<size_t>(vertical.count) * out_bytes);
     uint8_t* target = both ? between.data() : out.pixels.data();
-    resize_horizontally(loops, rows, horizontal.count, image.channels, horizontal.filter, target);
+    resize_horizontally(avx2, rows, horizontal.count, image.channels, horizontal.filter, target);
     rows = {target, out_bytes, vertical.count};
   }
   if (vertical.resized) {
-    resize_vertically(loops, rows, vertical.filter, out_bytes, out.pixels.data());
+    resize_vertically(avx2, rows, vertical.filter, out_bytes, out.pixels.data());
   } else if (!horizontal.resized) {
     for (int y = 0; y < window.height; ++y)
       std::memcpy(out.pixels.data() + static_cast<size_t>(y) * out_bytes,
                   rows.data + static_cast<size_t>(y) * image_pitch, out_bytes);
   }
   return out;
+}
+
+// Pixels whose centres lie in begin .. begin + length, and that interval seen from the first of them.
+struct PixelSpan {
+  int first;
+  Axis axis;
+};
+PixelSpan span_of(double begin, double length, int size) {
+  const int first = std::clamp(static_cast<int>(std::ceil(begin - 0.5)), 0, size - 1);
+  const int end = std::clamp(static_cast<int>(std::ceil(begin + length - 0.5)), first + 1, size);
+  return {first, {end - first, begin - first, length}};
+}
+
+}  // namespace
+
+Image resize_pillow_window(const Image& image, const CropBox& box, int height, int width, const CropBox& window,
+                           Interpolation interpolation, ResizeLoops choice) {
+  return resize_part(image, box, whole(box.height), whole(box.width), height, width, window, kernel_of(interpolation),
+                     resize_with_avx2(choice));
+}
+
+Image resize_fractional(const Image& image, const FractionalBox& box, int height, int width) {
+  RIFFLE_CHECK(box.height > 0 && box.width > 0, "box of ", box.height, "x", box.width);
+  const PixelSpan rows = span_of(box.top, box.height, image.height);
+  const PixelSpan columns = span_of(box.left, box.width, image.width);
+  return resize_part(image, {rows.first, columns.first, rows.axis.count, columns.axis.count}, rows.axis, columns.axis,
+                     height, width, {0, 0, height, width}, kernel_of(Interpolation::kPillowBilinear),
+                     resize_with_avx2(ResizeLoops::kBest));
 }
 
 }  // namespace riffle

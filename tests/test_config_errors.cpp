@@ -37,9 +37,9 @@ TEST(ConfigErrors, UnknownKeys) {
   EXPECT_EQ(file_error("normalization: {}\n"),
             "x.yaml:1:1: unknown key 'normalization'; did you mean 'normalisation'?");
   EXPECT_EQ(file_error("ema:\n  halflife: 3\n"), "x.yaml:2:3: unknown key 'ema.halflife'; the keys of ema are decay");
-  EXPECT_EQ(file_error("include: base.yaml\n"),
-            "x.yaml:1:1: unknown key 'include'; the sections are model, data, normalisation, augment, eval, optimizer, "
-            "schedule, ema, init, finetune, train");
+  EXPECT_EQ(file_error("extends: base.yaml\n"),
+            "x.yaml:1:1: unknown key 'extends'; the sections are model, data, normalisation, augment, eval, optimizer, "
+            "schedule, ema, init, finetune, train, recalibrate");
 }
 
 TEST(ConfigErrors, KeysInTheWrongSection) {
@@ -169,7 +169,7 @@ TEST(ConfigErrors, Bounds) {
 
 TEST(ConfigErrors, DocumentsOfTheWrongShape) {
   const std::string sections =
-      "; expected sections: model, data, normalisation, augment, eval, optimizer, schedule, ema, init, finetune, train";
+      "; expected sections: model, data, normalisation, augment, eval, optimizer, schedule, ema, init, finetune, train, recalibrate";
   EXPECT_EQ(file_error("42\n"), "x.yaml:1:1: the configuration is '42'" + sections);
   EXPECT_EQ(file_error("- model\n"), "x.yaml:1:1: the configuration is a list" + sections);
   EXPECT_EQ(file_error("ema: 0.9\n"), "x.yaml:1:6: ema is '0.9'; expected its keys: decay");
@@ -208,6 +208,12 @@ TEST(ConfigErrors, FilesThatCannotBeRead) {
             "no/such.yaml: cannot open the configuration: No such file or directory");
   EXPECT_EQ(usage_error([&] { read_config(folder, {}); }),
             folder + ": is a folder; expected a YAML configuration file");
+}
+
+TEST(ConfigErrors, QuickDecodingNeedsACropFirst) {
+  EXPECT_EQ(file_error("data: {decode: quick}\naugment: {transforms: [flip, random_resized_crop]}\n"),
+            "x.yaml:1:16: data.decode is quick, but the first transform is neither random_resized_crop nor resize, so "
+            "that whole images are needed; expected data.decode exact, or another list in augment.transforms");
 }
 
 TEST(ConfigErrors, NetworksThatCannotBeBuilt) {
@@ -275,6 +281,9 @@ TEST(ConfigErrors, SettingsThatNothingReads) {
   EXPECT_EQ(file_error("schedule:\n  warmup_factor: 0.1\n"),
             "x.yaml:2:18: schedule.warmup_factor is 0.1, but schedule.warmup is 0: there is no warm-up; expected its "
             "default, 0");
+  EXPECT_EQ(file_error("schedule: {batch_rule: sqrt}\n"),
+            "x.yaml:1:24: schedule.batch_rule is sqrt, but schedule.reference_batch is 0: rates are for the batch in "
+            "use; expected its default, linear");
 }
 
 TEST(ConfigErrors, ResizingThatDoesNotHappen) {

@@ -1,93 +1,14 @@
 // Loader: batches are a pure function of (seed, epoch, batch number), bad images are counted and replaced, and it can
 // be stopped at any moment.
 #include <algorithm>
-#include <atomic>
 #include <chrono>
 #include <set>
 #include <thread>
 
-#include "data/loader.h"
-#include "tests/image_fixtures.h"
+#include "tests/loader_data.h"
 
 namespace riffle {
 namespace {
-
-// `size` images of 8x8, image i filled with noise from i. Some cannot be loaded; each load may take a while.
-class SyntheticDataset : public Dataset {
- public:
-  explicit SyntheticDataset(int64_t size, std::set<int64_t> bad = {}) : size_(size), bad_(std::move(bad)) {}
-
-  int64_t size() const override { return size_; }
-  int channels() const override { return 3; }
-  const std::vector<std::string>& classes() const override { return classes_; }
-  int label(int64_t index) const override { return static_cast<int>(index % 7); }
-  std::string name(int64_t index) const override { return join("image[", index, "]"); }
-  std::string description() const override { return join("synthetic: ", size_, " images"); }
-  Image load(int64_t index) const override {
-    ++loads;
-    if (delay.count() > 0) std::this_thread::sleep_for(delay * (1 + index % 3));
-    if (index == slow) std::this_thread::sleep_for(std::chrono::milliseconds(30));
-    if (bad_.count(index) != 0) fail(name(index), ": broken on purpose");
-    Image image(8, 8, 3);
-    RandomStream random(1, RandomPurpose::kTest, static_cast<uint64_t>(index));
-    for (uint8_t& value : image.pixels) value = static_cast<uint8_t>(random.next_u32());
-    return image;
-  }
-
-  std::chrono::microseconds delay{0};
-  int64_t slow = -1;  // one image that is finished long after those beside it
-  mutable std::atomic<int64_t> loads{0};
-
- private:
-  int64_t size_;
-  std::set<int64_t> bad_;
-  std::vector<std::string> classes_{"a", "b", "c", "d", "e", "f", "g"};
-};
-
-LoaderOptions training_options(int64_t batch, int threads = 2) {
-  LoaderOptions options;
-  options.batch = batch;
-  options.threads = threads;
-  options.seed = 42;
-  options.training = true;
-  options.train_transform = {8, {PadAndCrop{2}, Flip{0.5}}, {}};
-  return options;
-}
-
-LoaderOptions evaluation_options(int64_t batch, int threads = 2) {
-  LoaderOptions options;
-  options.batch = batch;
-  options.threads = threads;
-  options.eval_transform = {0, 8};
-  return options;
-}
-
-struct CopiedBatch {
-  std::vector<uint8_t> images;
-  std::vector<int32_t> labels;
-  std::vector<int64_t> indices;
-  bool operator==(const CopiedBatch& other) const {
-    return images == other.images && labels == other.labels && indices == other.indices;
-  }
-};
-
-CopiedBatch copy(const Batch& batch) {
-  return {{batch.images, batch.images + batch.count * batch.height * batch.width * batch.channels},
-          {batch.labels, batch.labels + batch.count},
-          {batch.indices, batch.indices + batch.count}};
-}
-
-std::vector<CopiedBatch> rest_of_epoch(Loader& loader) {
-  std::vector<CopiedBatch> batches;
-  for (Batch batch; loader.next(batch);) batches.push_back(copy(batch));
-  return batches;
-}
-
-std::vector<CopiedBatch> whole_epoch(const Dataset& data, const LoaderOptions& options, int64_t epoch) {
-  Loader loader(data, options);
-  loader.start_epoch(epoch);
-  return rest_of_epoch(loader);
-}
 
 TEST(LoaderTraining, BatchesAreTheDefinition) {
   const SyntheticDataset data(50);
@@ -320,9 +241,7 @@ TEST(LoaderBadImages, AreAnErrorInEvaluation) {
   SyntheticDataset data(40, {13, 17, 35});
   data.slow = 13;
   for (const int threads : {1, 4}) {
-    LoaderOptions options = evaluation_options(10, threads);
-    options.max_bad_images = 100;
-    Loader loader(data, options);
+    Loader loader(data, evaluation_options(10, threads));
     loader.start_epoch(0);
     Batch batch;
     ASSERT_TRUE(loader.next(batch));

@@ -20,8 +20,8 @@ constexpr int64_t kWarmUpSteps = 3;  // as the allocator's cache and the convolu
 constexpr int64_t kClasses = 1000;
 
 const char* const kFooter =
-    "Synthetic images, already normalised and on the device: no data loading is measured. train: forward, loss,\n"
-    "backward, SGD. infer: forward with batch norms folded into the convolutions.\n"
+    "Synthetic images, already normalised and on the device: data loading is measured by 'riffle bench data'. train:\n"
+    "forward, loss, backward, SGD. infer: forward with batch norms folded into the convolutions.\n"
     "Example:\n"
     "  riffle bench --width 1.0x --mode infer --batch 32 --threads 2";
 
@@ -149,7 +149,10 @@ void add_bench_command(CLI::App& app) {
   options->device.add_to(*command);
   options->device.add_precision_to(*command);
   command->footer(kFooter);
-  command->callback([options] { run_bench(*options); });
+  add_bench_data_command(*command);
+  command->callback([options, command] {
+    if (command->get_subcommands().empty()) run_bench(*options);
+  });
 }
 
 }  // namespace riffle

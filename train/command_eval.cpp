@@ -4,6 +4,7 @@
 #include <memory>
 #include <nlohmann/json.hpp>
 
+#include "train/bad_images.h"
 #include "train/commands.h"
 #include "train/evaluation_data.h"
 #include "train/evaluator.h"
@@ -11,6 +12,8 @@
 #include "train/loaded_model.h"
 #include "train/preprocessing_options.h"
 #include "train/progress.h"
+#include "train/report/evaluation_files.h"
+#include "train/report/image_records.h"
 #include "train/run_folder.h"
 #include "train/whole_number.h"
 
@@ -21,15 +24,22 @@ const char* const kFooter =
     "Every image of the data is used exactly once, with the checkpoint's own preprocessing unless options say\n"
     "otherwise. Labels are matched by class name; the data may have fewer classes than the network.\n"
     "JSON keys: images, top1_correct, top5_correct, top1, top5 (fractions from 0 to 1), loss (mean cross-entropy),\n"
+    "bad_images (unreadable ones, with --allow-bad: among images, wrong, not in the loss),\n"
     "images_per_s, device, weights (\"raw\" or \"ema\"), preprocessing (what was used).\n"
+    "--report DIR writes tables (per class, confusion matrix, most confused pairs, every prediction), calibration, and\n"
+    "the worst mistakes with their images; 'riffle report' makes a page of it. docs/reports.md describes each file.\n"
     "Examples:\n"
     "  riffle eval runs/a/checkpoints/best.safetensors                    on the data it was trained with\n"
-    "  riffle eval best.safetensors --data folder:/data/imagenet --json -";
+    "  riffle eval best.safetensors --data folder:/data/imagenet --json -\n"
+    "  riffle eval runs/a/checkpoints/best.safetensors --report runs/a/evaluation\n"
+    "  riffle report runs/a --out a.html                                  curves, and the evaluation above";
 
 struct EvalOptions {
-  std::string checkpoint, weights, json;
+  std::string checkpoint, weights, json, report;
+  bool force = false;  // --report may replace an earlier one
   EvaluationSource data;
   int64_t batch = 64;
+  int64_t max_bad_images = 0;
   PreprocessingOptions preprocessing;
   DeviceOptions device;
 };
@@ -42,10 +52,19 @@ nlohmann::json to_json(const EvalResult& result, const std::string& device, cons
           {"top1_correct", sums.top1_correct},
           {"top5_correct", sums.top5_correct},
           {"loss", sums.loss()},
+          {"bad_images", sums.unreadable},
           {"images_per_s", result.images_per_s()},
           {"device", device},
           {"weights", metadata.averaged ? "ema" : "raw"},
           {"preprocessing", to_json(metadata.preprocessing)}};
+}
+
+// The report's records and the evaluation's sums are computed apart, on the host and on the device.
+void check_agreement(const RecordCounts& counts, const MetricSums& sums) {
+  RIFFLE_CHECK(counts.images == sums.images && counts.top1_correct == sums.top1_correct &&
+                   counts.top5_correct == sums.top5_correct,
+               "the report counts ", counts.images, " images, ", counts.top1_correct, " and ", counts.top5_correct,
+               " correct, the evaluation ", sums.images, ", ", sums.top1_correct, " and ", sums.top5_correct);
 }
 
 void run_eval(const EvalOptions& options) {
@@ -53,6 +72,7 @@ void run_eval(const EvalOptions& options) {
   const bool json_to_output = options.json == "-";
   std::ostream& log = json_to_output ? std::cerr : std::cout;
   if (!options.json.empty() && !json_to_output) check_text_file(options.json);
+  if (options.force && options.report.empty()) fail_usage("--force belongs to --report DIR, which is missing");
   const DeviceChoice device = options.device.open(log);
   LoadedModel model = load_for_inference(*device.backend, options.checkpoint, options.weights);
   model.metadata.preprocessing = options.preprocessing.override_of(model.metadata.preprocessing, model.path);
@@ -62,19 +82,34 @@ void run_eval(const EvalOptions& options) {
   log << "data        " << data->description() << '\n';
   if (!labels.identity()) log << "            " << labels.note << '\n';
 
+  const bool reported = !options.report.empty();
+  if (reported) prepare_evaluation_folder(options.report, options.force);
   EvaluatorOptions evaluation;
   evaluation.transform = model.metadata.preprocessing;
   evaluation.normalisation = model.metadata.normalisation;
   evaluation.batch = options.batch;
   evaluation.loader_threads = device.threads;
+  evaluation.max_bad_images = options.max_bad_images;
   Evaluator evaluator(*device.backend, *data, labels.to_network, evaluation);
   Progress progress = json_to_output ? Progress::for_standard_error() : Progress::for_standard_output();
+  ImageRecorder recorder(reported ? data->size() : 0);
   const EvalResult result = evaluator.run(
-      *model.network, [&](int64_t images) { progress.evaluation("evaluating", images, evaluator.images()); });
+      *model.network, [&](int64_t images) { progress.evaluation("evaluating", images, evaluator.images()); },
+      reported ? [&](const EvaluatedBatch& batch) { recorder.observe(batch); } : BatchObserver{});
+  for (const std::string& line : describe_bad_images(result.bad_images, "counted as wrong")) progress.line(line);
   progress.line("result      " + describe(result));
+  nlohmann::json summary = to_json(result, device.backend->description(), model.metadata);
+  const std::string text = summary.dump() + "\n";
+  if (reported) {
+    check_agreement(count_records(recorder.records()), result.sums);
+    summary["checkpoint"] = options.checkpoint;
+    summary["data"] = data->description();
+    write_evaluation(options.report, {*data, model.metadata.preprocessing, model.metadata.classes, summary},
+                     recorder.records());
+    progress.line("report      " + options.report);
+  }
 
   if (options.json.empty()) return;
-  const std::string text = to_json(result, device.backend->description(), model.metadata).dump() + "\n";
   if (json_to_output) {
     std::cout << text;
   } else {
@@ -102,8 +137,16 @@ void add_eval_command(CLI::App& app) {
   command->add_option("--batch", options->batch, "Images a forward pass; the result does not depend on it")
       ->check(whole_number(1, 1 << 20))
       ->capture_default_str();
+  command->add_flag("--allow-bad{9223372036854775807}", options->max_bad_images,
+                    "Count unreadable images as wrong, and name them, instead of giving up at the first; "
+                    "--allow-bad=N gives up above N");
   command->add_option("--json", options->json, "Write the result as JSON to FILE, or to standard output if it is -")
       ->type_name("FILE|-");
+  command
+      ->add_option("--report", options->report,
+                   "Write tables, confusion matrix, calibration and worst mistakes into the folder DIR")
+      ->type_name("DIR");
+  command->add_flag("--force", options->force, "Replace an earlier report in the --report folder");
   options->preprocessing.add_to(*command);
   options->device.add_to(*command);
   options->device.add_precision_to(*command);

@@ -71,6 +71,7 @@ TrainTransform Config::train_transform() const {
     transform.mean_colour[c] =
         static_cast<uint8_t>(std::lround(std::clamp(means[c] / normalisation.scale, 0.0, 255.0)));
   transform.exif_orientation = data.exif_orientation;
+  transform.decode = data.decode == "quick" ? DecodeMode::kQuick : DecodeMode::kExact;
   return transform;
 }
 

@@ -27,6 +27,12 @@ struct LrMultiplier {
   double multiplier = 1;  // of the schedule's learning rate
 };
 
+// From a time on, training images have another size.
+struct ImageSizeChange {
+  Duration from;  // whole epochs
+  int size = 0;
+};
+
 struct ModelSection {
   std::string width = "1.0x";  // a published width, or "custom" with stage_channels given
   std::string dialect = "torchvision";
@@ -47,7 +53,10 @@ struct DataSection {
   std::vector<std::string> class_names;  // empty: the data's own
   int loader_threads = 0;                // 0: half the CPU threads
   int prefetch = 4;
+  std::string shuffle = "full";      // or "shards"
+  int shuffle_window = 16;           // shards that are read at a time
   int repeats = 1;                   // of a sample, in a row
+  std::string decode = "exact";      // of training images; or "quick"
   int64_t max_bad_images = 100;      // an epoch, in training
   bool exif_orientation = false;     // apply it
   std::string val_labels;            // a file; empty: one beside the images, where they lie without class folders
@@ -62,8 +71,10 @@ struct NormalisationSection {
 };
 
 struct AugmentSection {  // of training images
-  int size = 224;
+  int size = 224;                      // at first
+  std::vector<ImageSizeChange> sizes;  // later ones
   std::vector<TransformStep> transforms{RandomResizedCrop{}, Flip{}};
+  double mixup = 0, cutmix = 0;  // alpha; 0: off. Of both, each batch takes one at random
 };
 
 struct EvalSection {
@@ -74,6 +85,7 @@ struct EvalSection {
   std::string crop_offset = "half-to-even";
   int64_t batch = 0;     // 0: the training batch
   int every_epochs = 1;  // evaluate every N epochs, and after the last
+  int64_t max_bad_images = 0;  // in an evaluation; they count as wrong
 };
 
 struct OptimizerSection {  // SGD
@@ -87,13 +99,15 @@ struct OptimizerSection {  // SGD
 
 struct ScheduleSection {
   std::string kind = "cosine";  // linear, cosine, step, polynomial, constant
-  double lr = 0.5;              // peak, for the batch given below
+  double lr = 0.5;              // peak, for steps of reference_batch images
   double final_lr = 0;
   Duration warmup;  // linear, from lr * warmup_factor
   double warmup_factor = 0.0;
   std::vector<Duration> milestones;  // step: multiply by gamma at each
   double gamma = 0.1;
-  double power = 1.0;  // polynomial
+  double power = 1.0;                 // polynomial
+  int64_t reference_batch = 0;        // 0: the batch in use, whatever it is
+  std::string batch_rule = "linear";  // linear, sqrt, none: how rates follow the batch; see scaled_schedule()
 };
 
 struct EmaSection {
@@ -122,6 +136,15 @@ struct TrainSection {
   bool cuda_graphs = true;
 };
 
+struct LogSection {  // of a run folder; see docs/logs.md
+  bool tensorboard = true;
+  std::string histograms = "evaluations";  // in TensorBoard; or "none"
+};
+
+struct RecalibrateSection {
+  Duration duration;  // of the last phase of a run; see recalibration.h
+};
+
 struct Config {
   ModelSection model;
   DataSection data;
@@ -134,8 +157,11 @@ struct Config {
   InitSection init;
   FinetuneSection finetune;
   TrainSection train;
+  LogSection log;
+  RecalibrateSection recalibrate;
 
   ShuffleNetV2Config network(int64_t data_classes) const;  // the model section resolved; 0: no data at hand
+  int64_t images_per_step() const { return train.batch * optimizer.accumulate; }
   int64_t frozen_parts() const;                            // of ShuffleNetV2::parts()
   Normalisation network_input() const;
   TrainTransform train_transform() const;

@@ -2,10 +2,12 @@
 #include "train/config_checks.h"
 
 #include <algorithm>
+#include <cmath>
 #include <set>
 #include <utility>
 
 #include "core/check.h"
+#include "data/training_image.h"
 #include "train/config_transforms.h"
 #include "train/config_values.h"
 #include "train/text.h"
@@ -76,6 +78,14 @@ void check_cache_bytes(const Config& config, const ConfigSources& sources) {
   }
 }
 
+void check_decoding(const Config& config, const ConfigSources& sources) {
+  if (config.data.decode != "quick") return;
+  const std::string reason = why_not_quick(config.train_transform());
+  if (!reason.empty())
+    fail_usage(sources.of({"data.decode", "augment.transforms"}), ": data.decode is quick, but ", reason,
+               "; expected data.decode exact, or another list in augment.transforms");
+}
+
 void check_per_channel(const Config& config, const ConfigSources& sources, const char* path, size_t count) {
   const auto channels = static_cast<size_t>(config.model.input_channels);
   if (count == channels) return;
@@ -98,6 +108,28 @@ void check_images(const Config& config, const ConfigSources& sources) {
     fail_usage(sources.of({"eval.resize", "eval.crop"}), ": eval.resize is ", eval.resize, ", less than eval.crop, ",
                eval.crop, "; the crop would have black borders; expected at least ", eval.crop, ", or 0");
   }
+}
+
+void check_image_sizes(const Config& config, const ConfigSources& sources) {
+  const std::string where = sources.of({"augment.sizes"});
+  double before = 0;
+  for (const ImageSizeChange& change : config.augment.sizes) {
+    const Duration& from = change.from;
+    if (from.unit != Duration::Unit::kEpochs || from.value != std::floor(from.value) || from.value < 1)
+      fail_usage(where, ": augment.sizes has a size from ", from.text(), " on; expected whole epochs, from 1ep on ",
+                 "(until then the size is augment.size)");
+    if (from.value <= before)
+      fail_usage(where, ": augment.sizes has ", from.text(), " after ", value_text(before),
+                 "ep; expected later and later epochs");
+    before = from.value;
+  }
+  const auto& steps = config.augment.transforms;
+  const bool resizes = std::any_of(steps.begin(), steps.end(), [](const TransformStep& step) {
+    return std::holds_alternative<RandomResizedCrop>(step);
+  });
+  if (!config.augment.sizes.empty() && !resizes)
+    fail_usage(where, ": augment.sizes is set, but augment.transforms has no random_resized_crop, the one transform ",
+               "that makes images of any size without cutting or padding them");
 }
 
 void check_optimizer(const Config& config, const ConfigSources& sources) {
@@ -158,10 +190,21 @@ void check_unused_schedule(const Config& config, const ConfigSources& sources) {
   if (schedule.kind != "polynomial") {
     check_is_default(sources, "schedule.power", schedule.power, defaults.power, why_unused);
   }
+  if (schedule.reference_batch == 0) {
+    check_is_default(sources, "schedule.batch_rule", schedule.batch_rule, defaults.batch_rule,
+                     "schedule.reference_batch is 0: rates are for the batch in use");
+  }
   if (schedule.warmup.value == 0) {
     check_is_default(sources, "schedule.warmup_factor", schedule.warmup_factor, defaults.warmup_factor,
                      "schedule.warmup is 0: there is no warm-up");
   }
+}
+
+void check_unused_window(const Config& config, const ConfigSources& sources) {
+  const DataSection &data = config.data, defaults;
+  if (data.shuffle == "shards") return;
+  check_is_default(sources, "data.shuffle_window", data.shuffle_window, defaults.shuffle_window,
+                   "data.shuffle is " + data.shuffle + ", which does not use it");
 }
 
 void check_schedule(const Config& config, const ConfigSources& sources) {
@@ -207,11 +250,14 @@ void check_config(const Config& config, const ConfigSources& sources) {
   check_cache_bytes(config, sources);
   check_normalisation(config, sources);
   check_images(config, sources);
+  check_image_sizes(config, sources);
   check_optimizer(config, sources);
   check_schedule(config, sources);
   check_finetune(config, sources);
   check_transforms(config, sources);
+  check_decoding(config, sources);
   check_unused_resizing(config, sources);
+  check_unused_window(config, sources);
   check_unused_schedule(config, sources);
 }
 

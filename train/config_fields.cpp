@@ -100,8 +100,8 @@ void add_model(ModelSection& section, std::vector<Field>& fields) {
 }
 
 void add_data(DataSection& section, std::vector<Field>& fields) {
-  auto& [source, train_split, val_split, class_names, loader_threads, prefetch, repeats, max_bad_images,
-         exif_orientation, val_labels, index_cache, cache_bytes] = section;
+  auto& [source, train_split, val_split, class_names, loader_threads, prefetch, shuffle, shuffle_window, repeats,
+         decode, max_bad_images, exif_orientation, val_labels, index_cache, cache_bytes] = section;
   const std::vector<std::string> splits{"train", "val", "test"};
   SectionTable table("data", fields);
   table.add("source", source, anything(),
@@ -115,8 +115,17 @@ void add_data(DataSection& section, std::vector<Field>& fields) {
             "Threads that decode and augment. 0: half as many as compute on the CPU. Changes no result.");
   table.add("prefetch", prefetch, between(1, 1024), "Batches prepared ahead. Changes no result.");
   table.add(
+      "shuffle", shuffle, choice({"full", "shards"}),
+      "The order of an epoch of training: a permutation of `full` randomness; or `shards`, for images in tar files "
+      "that are slow to read at random (docs/data.md).");
+  table.add("shuffle_window", shuffle_window, between(1, 1 << 16),
+            "shards: how many tar files are read, and mixed, at a time.");
+  table.add(
       "repeats", repeats, between(1, 1 << 10),
       "How often in a row an epoch shows a sample, each time augmented anew; it then shows so much fewer samples.");
+  table.add("decode", decode, choice({"exact", "quick"}),
+            "How training images are decoded: `exact`, whole; or `quick`, only what a crop needs, at the scale that it "
+            "needs (docs/data.md). Evaluation is always exact.");
   table.add("max_bad_images", max_bad_images, at_least(0),
             "Unreadable images that an epoch of training skips, and names, before it gives up.");
   table.add(
@@ -145,14 +154,20 @@ void add_normalisation(NormalisationSection& section, std::vector<Field>& fields
 }
 
 void add_augment(AugmentSection& section, std::vector<Field>& fields) {
-  auto& [size, transforms] = section;
+  auto& [size, sizes, transforms, mixup, cutmix] = section;
   SectionTable table("augment", fields);
   table.add("size", size, between(1, kMaxPixels), "Height and width of a training image, in pixels.");
+  table.add("sizes", sizes, between(1, kMaxPixels),
+            "Later sizes, in order, each from the beginning of an epoch on: `[{from: 30ep, size: 192}]`.");
   table.add("transforms", transforms, anything(), "What is done to a training image, in this order.");
+  table.add("mixup", mixup, at_least(0),
+            "Mixup of each batch, with shares from Beta(mixup, mixup). 0: off (docs/augmentation.md).");
+  table.add("cutmix", cutmix, at_least(0),
+            "CutMix likewise, with areas from Beta(cutmix, cutmix). Of both, each batch takes one at random.");
 }
 
 void add_eval(EvalSection& section, std::vector<Field>& fields) {
-  auto& [resize, crop, interpolation, rounding, crop_offset, batch, every_epochs] = section;
+  auto& [resize, crop, interpolation, rounding, crop_offset, batch, every_epochs, max_bad_images] = section;
   SectionTable table("eval", fields);
   table.add("resize", resize, between(0, kMaxPixels),
             "Length of the short edge after resizing, in pixels. 0: no resizing.");
@@ -165,6 +180,9 @@ void add_eval(EvalSection& section, std::vector<Field>& fields) {
             "Of half the margin that the crop leaves: `half-to-even` (torchvision, Megvii) or `floor` (tensorpack).");
   table.add("batch", batch, between(0, kMaxBatch), "Images a forward pass. 0: `train.batch`. Changes no result.");
   table.add("every_epochs", every_epochs, at_least(1), "Evaluate every so many epochs, and after the last.");
+  table.add("max_bad_images", max_bad_images, at_least(0),
+            "Unreadable images that an evaluation during training counts as wrong, and names, before it gives up. "
+            "`riffle eval` has `--allow-bad` for it.");
 }
 
 void add_optimizer(OptimizerSection& section, std::vector<Field>& fields) {
@@ -183,11 +201,11 @@ void add_optimizer(OptimizerSection& section, std::vector<Field>& fields) {
 }
 
 void add_schedule(ScheduleSection& section, std::vector<Field>& fields) {
-  auto& [kind, lr, final_lr, warmup, warmup_factor, milestones, gamma, power] = section;
+  auto& [kind, lr, final_lr, warmup, warmup_factor, milestones, gamma, power, reference_batch, batch_rule] = section;
   SectionTable table("schedule", fields);
   table.add("kind", kind, choice({"linear", "cosine", "step", "polynomial", "constant"}),
             "How the learning rate falls after the warm-up, by the formulas above.");
-  table.add("lr", lr, above(0), "Peak learning rate, for the batch in use: it is not scaled for you.");
+  table.add("lr", lr, above(0), "Peak learning rate, for steps of `reference_batch` images.");
   table.add("final_lr", final_lr, at_least(0), "linear, cosine, polynomial: what the rate falls to.");
   table.add("warmup", warmup, anything(), "Length of the linear warm-up from `lr * warmup_factor` to `lr`.");
   table.add("warmup_factor", warmup_factor, between(0, 1), "Where the warm-up starts, as a part of `lr`.");
@@ -195,6 +213,11 @@ void add_schedule(ScheduleSection& section, std::vector<Field>& fields) {
             "step: when the rate is multiplied by `gamma`, counted from the start.");
   table.add("gamma", gamma, above_up_to(0, 1), "step: the factor at each milestone.");
   table.add("power", power, above(0), "polynomial: the exponent.");
+  table.add("reference_batch", reference_batch, between(0, kMaxBatch),
+            "The images a step that `lr` and `final_lr` are for; with `train.batch * accumulate` others, the rates are "
+            "scaled by `batch_rule`. 0: they are for the batch in use.");
+  table.add("batch_rule", batch_rule, choice({"linear", "sqrt", "none"}),
+            "How rates follow the batch: by the ratio of the two batches, by its square root, or not at all.");
 }
 
 void add_ema(EmaSection& section, std::vector<Field>& fields) {
@@ -245,6 +268,22 @@ void add_train(TrainSection& section, std::vector<Field>& fields) {
   table.add("cuda_graphs", cuda_graphs, anything(),
             "On a GPU: record a step once and replay it, which saves the time of launching its kernels. Changes no "
             "result.");
+}
+
+void add_log(LogSection& section, std::vector<Field>& fields) {
+  auto& [tensorboard, histograms] = section;
+  SectionTable table("log", fields);
+  table.add("tensorboard", tensorboard, anything(), "Write an event file for TensorBoard into the run folder.");
+  table.add("histograms", histograms, choice({"evaluations", "none"}),
+            "When the event file gets histograms of weights and gradients.");
+}
+
+void add_recalibrate(RecalibrateSection& section, std::vector<Field>& fields) {
+  auto& [duration] = section;
+  SectionTable table("recalibrate", fields);
+  table.add("duration", duration, anything(),
+            "For how long, after training, batch norm's statistics are estimated anew, without any update of the "
+            "weights. 0: not at all.");
 }
 
 std::string joined(const std::vector<std::string>& parts, const char* separator) {
@@ -318,7 +357,8 @@ std::string Field::value_text() const {
 }
 
 std::vector<Field> fields_of(Config& config) {
-  auto& [model, data, normalisation, augment, eval, optimizer, schedule, ema, init, finetune, train] = config;
+  auto& [model, data, normalisation, augment, eval, optimizer, schedule, ema, init, finetune, train, log, recalibrate] =
+      config;
   std::vector<Field> fields;
   add_model(model, fields);
   add_data(data, fields);
@@ -331,6 +371,8 @@ std::vector<Field> fields_of(Config& config) {
   add_init(init, fields);
   add_finetune(finetune, fields);
   add_train(train, fields);
+  add_log(log, fields);
+  add_recalibrate(recalibrate, fields);
   return fields;
 }
 

@@ -1,72 +1,25 @@
-// The strict walk over YAML: see config_reader.h. yaml-cpp accepts duplicate keys, leaves merge keys alone and loads
-// only the first of several documents, all without a word; here each is an error.
+// The strict walk over YAML: see config_reader.h. yaml-cpp accepts duplicate keys and leaves merge keys alone, both
+// without a word; here each is an error.
 #include "train/config_reader.h"
 
 #include <yaml-cpp/yaml.h>
 
 #include <algorithm>
-#include <cerrno>
-#include <cstring>
-#include <filesystem>
-#include <fstream>
-#include <iterator>
 #include <map>
 #include <type_traits>
 #include <utility>
 
 #include "core/check.h"
 #include "train/config_checks.h"
+#include "train/config_document.h"
 #include "train/config_fields.h"
+#include "train/config_include.h"
 #include "train/config_transforms.h"
 #include "train/config_values.h"
 #include "train/nearest.h"
 
 namespace riffle {
 namespace {
-
-// Where a piece of YAML comes from, for messages: a file, or an override (whose own lines would mean nothing).
-class Origin {
- public:
-  static Origin file(const std::string& name) { return Origin(name, true); }
-  static Origin override_argument(const std::string& argument) { return Origin("override '" + argument + "'", false); }
-
-  const std::string& name() const { return name_; }
-  std::string at(const YAML::Mark& mark) const {
-    return has_lines_ && !mark.is_null() ? join(name_, ":", mark.line + 1, ":", mark.column + 1) : name_;
-  }
-
- private:
-  Origin(std::string name, bool has_lines) : name_(std::move(name)), has_lines_(has_lines) {}
-  std::string name_;
-  bool has_lines_;
-};
-
-std::string listed(const std::vector<std::string>& words) {
-  std::string out;
-  for (const std::string& word : words) out += (out.empty() ? "" : ", ") + word;
-  return out;
-}
-
-std::string shown(const YAML::Node& node) {
-  if (node.IsScalar()) return join("'", node.Scalar(), "'");
-  if (node.IsSequence()) return "a list";
-  if (node.IsMap()) return "a mapping";
-  return "empty";
-}
-
-// The one document of `text`; null if it is empty. White space at the end is cut off, because yaml-cpp takes a quoted
-// string that nobody closed for a whole one if a line break follows.
-YAML::Node load(const std::string& text, const Origin& origin) {
-  try {
-    const std::vector<YAML::Node> documents = YAML::LoadAll(text.substr(0, text.find_last_not_of(" \t\r\n") + 1));
-    if (documents.size() > 1) {
-      fail_usage(origin.name(), ": ", documents.size(), " YAML documents, separated by '---'; expected one");
-    }
-    return documents.empty() ? YAML::Node(YAML::NodeType::Null) : documents.front();
-  } catch (const YAML::Exception& error) {
-    fail_usage(origin.at(error.mark), ": not valid YAML: ", error.msg);
-  }
-}
 
 // What a range limits.
 template <class T>
@@ -117,43 +70,61 @@ void read_value(const YAML::Node& node, const std::string& where, const Origin& 
   values = std::move(read);
 }
 
-// One {pattern: ..., multiplier: ...}.
-LrMultiplier read_lr_multiplier(const YAML::Node& node, const std::string& where, const Origin& origin,
-                                const Field& field) {
-  const std::string expected = join("; expected ", kind_of(LrMultiplier{}).example);
-  if (!node.IsMap()) fail_usage(where, ": an element of ", field.path, " is ", shown(node), expected);
-  LrMultiplier rule;
-  bool has_pattern = false, has_multiplier = false;
+void read_parameter(const YAML::Node& node, const std::string& where, const Origin& origin, const Field& field);
+
+// An element of a list of maps that have exactly these keys, such as {pattern: ..., multiplier: ...}.
+void read_element(const YAML::Node& node, const Origin& origin, const std::string& list, const std::string& example,
+                  const std::vector<Field>& parts) {
+  const std::string where = origin.at(node.Mark()), expected = "; expected " + example;
+  if (!node.IsMap()) fail_usage(where, ": an element of ", list, " is ", shown(node), expected);
+  std::vector<bool> seen(parts.size());
   for (const auto& entry : node) {
-    const std::string key = entry.first.IsScalar() ? entry.first.Scalar() : "";
-    const std::string at = origin.at(entry.second.Mark());
-    bool* const has = key == "pattern" ? &has_pattern : key == "multiplier" ? &has_multiplier : nullptr;
-    if (!has) fail_usage(origin.at(entry.first.Mark()), ": unknown key '", key, "' in ", field.path, expected);
-    if (*has) fail_usage(origin.at(entry.first.Mark()), ": duplicate key '", key, "' in ", field.path);
-    *has = true;
-    if (key == "pattern") {
-      rule.pattern = read_scalar<std::string>(entry.second, at, {field.path + ".pattern", &rule.pattern, {}, ""});
-    } else {
-      rule.multiplier =
-          read_scalar<double>(entry.second, at, {field.path + ".multiplier", &rule.multiplier, field.constraint, ""});
-    }
+    const std::string key = entry.first.IsScalar() ? entry.first.Scalar() : "", at = origin.at(entry.first.Mark());
+    const auto part =
+        std::find_if(parts.begin(), parts.end(), [&](const Field& field) { return leaf_of(field.path) == key; });
+    if (part == parts.end()) fail_usage(at, ": unknown key '", key, "' in ", list, expected);
+    const auto index = static_cast<size_t>(part - parts.begin());
+    if (seen[index]) fail_usage(at, ": duplicate key '", key, "' in ", list);
+    seen[index] = true;
+    read_parameter(entry.second, origin.at(entry.second.Mark()), origin, *part);
   }
-  if (rule.pattern.empty() || !has_multiplier)
-    fail_usage(where, ": an element of ", field.path, " has no ", rule.pattern.empty() ? "pattern" : "multiplier",
-               expected);
-  return rule;
+  for (size_t i = 0; i < parts.size(); ++i)
+    if (!seen[i]) fail_usage(where, ": an element of ", list, " has no ", leaf_of(parts[i].path), expected);
+}
+
+void read_element(const YAML::Node& node, const Origin& origin, const Field& field, LrMultiplier& rule) {
+  const std::string example = kind_of(LrMultiplier{}).example;
+  read_element(node, origin, field.path, example,
+               {{field.path + ".pattern", &rule.pattern, {}, ""},
+                {field.path + ".multiplier", &rule.multiplier, field.constraint, ""}});
+  if (rule.pattern.empty())
+    fail_usage(origin.at(node.Mark()), ": an element of ", field.path, " has no pattern; expected ", example);
+}
+
+void read_element(const YAML::Node& node, const Origin& origin, const Field& field, ImageSizeChange& change) {
+  read_element(node, origin, field.path, kind_of(ImageSizeChange{}).example,
+               {{field.path + ".from", &change.from, {}, ""},
+                {field.path + ".size", &change.size, field.constraint, ""}});
+}
+
+template <class T>
+void read_list_of_maps(const YAML::Node& node, const std::string& where, const Origin& origin, const Field& field,
+                       std::vector<T>& values) {
+  if (!node.IsSequence())
+    fail_usage(where, ": ", field.path, " is ", shown(node), "; expected a list such as ", kind_of(T{}).list_example);
+  std::vector<T> read(node.size());
+  for (size_t i = 0; i < read.size(); ++i) read_element(node[i], origin, field, read[i]);
+  values = std::move(read);
 }
 
 void read_value(const YAML::Node& node, const std::string& where, const Origin& origin, const Field& field,
                 std::vector<LrMultiplier>& rules) {
-  if (!node.IsSequence()) {
-    fail_usage(where, ": ", field.path, " is ", shown(node), "; expected a list such as ",
-               kind_of(LrMultiplier{}).list_example);
-  }
-  std::vector<LrMultiplier> read;
-  for (const YAML::Node& element : node)
-    read.push_back(read_lr_multiplier(element, origin.at(element.Mark()), origin, field));
-  rules = std::move(read);
+  read_list_of_maps(node, where, origin, field, rules);
+}
+
+void read_value(const YAML::Node& node, const std::string& where, const Origin& origin, const Field& field,
+                std::vector<ImageSizeChange>& changes) {
+  read_list_of_maps(node, where, origin, field, changes);
 }
 
 void read_value(const YAML::Node& node, const std::string& where, const Origin& origin, const Field& field,
@@ -255,9 +226,8 @@ class Reader {
   Reader(const Reader&) = delete;
   Reader& operator=(const Reader&) = delete;
 
-  void read_document(const std::string& text, const std::string& name) {
-    const Origin origin = Origin::file(name);
-    const YAML::Node root = load(text, origin);
+  void read_document(const ConfigDocument& document) {
+    const auto& [origin, root] = document;
     if (root.IsNull()) return;
     if (!root.IsMap()) {
       fail_usage(origin.at(root.Mark()), ": the configuration is ", shown(root),
@@ -270,7 +240,7 @@ class Reader {
   // The fields of `section` that the document has; whatever else it holds is passed over.
   void read_known_fields(const std::string& text, const std::string& name, const std::string& section) {
     const Origin origin = Origin::file(name);
-    const YAML::Node root = load(text, origin);
+    const YAML::Node root = load_yaml(text, origin);
     if (!root.IsMap() || !root[section] || !root[section].IsMap()) return;
     for (const auto& entry : root[section]) {
       const std::string path = section + "." + (entry.first.IsScalar() ? entry.first.Scalar() : "");
@@ -285,7 +255,7 @@ class Reader {
       fail_usage(origin.name(), ": expected key.path=value, such as schedule.lr=0.1");
     }
     seen_.clear();
-    read_entry(load(argument.substr(equals + 1), origin), argument.substr(0, equals), origin.name(), origin);
+    read_entry(load_yaml(argument.substr(equals + 1), origin), argument.substr(0, equals), origin.name(), origin);
   }
 
   const Config& unchecked() const { return config_; }
@@ -296,7 +266,8 @@ class Reader {
     for (const auto& entry : map) {
       const std::string where = origin.at(entry.first.Mark());
       if (!entry.first.IsScalar()) fail_usage(where, ": a key is ", shown(entry.first), "; expected a name");
-      read_entry(entry.second, prefix + entry.first.Scalar(), where, origin);
+      const std::string path = prefix + entry.first.Scalar();
+      if (path != kIncludeKey) read_entry(entry.second, path, where, origin);  // with_includes() has read those
     }
   }
 
@@ -322,6 +293,7 @@ class Reader {
   }
 
   [[noreturn]] void fail_unknown(const std::string& path, const std::string& where) const {
+    if (path == kIncludeKey) fail_usage(where, ": include belongs into a file; name the file that includes the other");
     if (leaf_of(path) == "<<") {
       fail_usage(where, ": unknown key '", path, "'; YAML merge keys are not supported: write the keys out");
     }
@@ -365,22 +337,6 @@ class Reader {
   std::map<std::string, std::string> seen_;  // keys of the document or override being read -> place
 };
 
-std::string read_text(const std::string& path) {
-  std::error_code error;
-  if (std::filesystem::is_directory(path, error)) fail_usage(path, ": is a folder; expected a YAML configuration file");
-  errno = 0;
-  std::ifstream file(path, std::ios::binary);
-  if (!file) fail_usage(path, ": cannot open the configuration: ", std::strerror(errno));
-  std::string text((std::istreambuf_iterator<char>(file)), std::istreambuf_iterator<char>());
-  if (file.bad()) fail_usage(path, ": cannot read the configuration: ", std::strerror(errno));
-  if (text.find('\0') != std::string::npos) {
-    const bool is_checkpoint = std::filesystem::path(path).extension() == ".safetensors";
-    fail_usage(path, ": is ", is_checkpoint ? "a checkpoint" : "not a text file", "; expected a YAML configuration",
-               is_checkpoint ? " ('riffle inspect' shows the one that the checkpoint was trained with)" : "");
-  }
-  return text;
-}
-
 }  // namespace
 
 Config checked(const SourcedConfig& read) {
@@ -391,7 +347,7 @@ Config checked(const SourcedConfig& read) {
 SourcedConfig parse_sourced_config(const std::string& text, const std::string& name,
                                    const std::vector<std::string>& overrides) {
   Reader reader(name);
-  reader.read_document(text, name);
+  for (const ConfigDocument& document : with_includes(text, name)) reader.read_document(document);
   for (const std::string& argument : overrides) reader.apply_override(argument);
   return reader.finish();
 }
@@ -411,7 +367,7 @@ Config read_config(const std::string& path, const std::vector<std::string>& over
 }
 
 SourcedConfig read_sourced_config(const std::string& path, const std::vector<std::string>& overrides) {
-  return parse_sourced_config(read_text(path), path, overrides);
+  return parse_sourced_config(read_config_text(path), path, overrides);
 }
 
 std::string to_yaml(const Config& config) {

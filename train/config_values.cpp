@@ -155,6 +155,10 @@ std::string value_text(const LrMultiplier& value) {
   return "{pattern: " + value_text(value.pattern) + ", multiplier: " + value_text(value.multiplier) + "}";
 }
 
+std::string value_text(const ImageSizeChange& value) {
+  return "{from: " + value_text(value.from) + ", size: " + value_text(value.size) + "}";
+}
+
 ValueKind kind_of(const bool&) {
   return {"true or false", "flags", "true", "[true, false]"};
 }
@@ -180,6 +184,11 @@ ValueKind kind_of(const LrMultiplier&) {
   const char* const kExample = "{pattern: \"fc.*\", multiplier: 10}";
   return {"a pattern with its multiplier", "patterns with their multipliers", kExample,
           "[{pattern: \"fc.*\", multiplier: 10}]"};
+}
+
+ValueKind kind_of(const ImageSizeChange&) {
+  return {"a time with an image size", "times with image sizes", "{from: 30ep, size: 192}",
+          "[{from: 30ep, size: 192}]"};
 }
 
 }  // namespace riffle

@@ -27,6 +27,7 @@ std::string value_text(double value);
 std::string value_text(const std::string& value);
 std::string value_text(const Duration& value);
 std::string value_text(const LrMultiplier& value);  // {pattern: "fc.*", multiplier: 10}
+std::string value_text(const ImageSizeChange& value);   // {from: 30ep, size: 192}
 
 // How messages and the documentation speak of a type.
 struct ValueKind {
@@ -43,5 +44,6 @@ ValueKind kind_of(const double&);
 ValueKind kind_of(const std::string&);
 ValueKind kind_of(const Duration&);
 ValueKind kind_of(const LrMultiplier&);
+ValueKind kind_of(const ImageSizeChange&);
 
 }  // namespace riffle

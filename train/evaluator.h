@@ -16,6 +16,7 @@ namespace riffle {
 struct EvalResult {
   MetricSums sums;     // the loss is plain cross-entropy, without label smoothing
   double seconds = 0;  // decoding included
+  std::vector<Loader::BadImage> bad_images;
 
   double images_per_s() const { return static_cast<double>(sums.images) / seconds; }
 };
@@ -26,18 +27,35 @@ struct EvaluatorOptions {
   int64_t batch = 32;
   int loader_threads = 1;
   int prefetch = 4;
+  int64_t max_bad_images = 0;  // unreadable ones, which count as wrong; one more is an error
+  // One process of several, each with a part of the images; MetricSums::add() puts their results together.
+  RankPart part;
 };
+
+// A batch after the forward pass, on the host. The pointers are valid during the call that gets them.
+struct EvaluatedBatch {
+  const float* logits = nullptr;     // (count, classes)
+  const int32_t* labels = nullptr;   // (count), classes of the network
+  const int64_t* indices = nullptr;  // (count), of the data set
+  int64_t count = 0, classes = 0;
+};
+using BatchObserver = std::function<void(const EvaluatedBatch& batch)>;
 
 class Evaluator {
  public:
   // labels: data label -> class of the network (LabelMap::to_network). The data set must outlive the evaluator.
   Evaluator(Backend& backend, const Dataset& dataset, std::vector<int32_t> labels, const EvaluatorOptions& options);
 
-  // Throws if the loader delivers any image twice or not at all. `on_batch` hears how many images are done.
-  EvalResult run(ShuffleNetV2& network, const std::function<void(int64_t images)>& on_batch);
-  int64_t images() const { return dataset_.size(); }
+  // Throws if the loader delivers any image twice or not at all. `on_batch` hears how many images are done. An
+  // `observer` gets every batch's logits, for which the host waits; without one nothing is read but sums. An image that
+  // could not be read has NaN logits there.
+  EvalResult run(ShuffleNetV2& network, const std::function<void(int64_t images)>& on_batch,
+                 const BatchObserver& observer = {});
+  int64_t images() const { return loader_->images_per_epoch(); }
 
  private:
+  void observe_unreadable(const Loader::BadImage& image, int64_t classes, const BatchObserver& observer) const;
+
   Backend& backend_;
   const Dataset& dataset_;
   std::vector<int32_t> labels_;

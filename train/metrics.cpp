@@ -20,6 +20,7 @@ void MetricSums::add_image(float loss, int32_t rank, int64_t classes, int64_t ba
 
 void MetricSums::add(const MetricSums& other) {
   images += other.images;
+  unreadable += other.unreadable;
   top1_correct += other.top1_correct;
   top5_correct += other.top5_correct;
   not_finite += other.not_finite;

@@ -10,14 +10,15 @@
 namespace riffle {
 
 // Sums over images. A prediction counts only if its loss is finite: NaN and infinite logits are never correct, not even
-// where there are fewer than five classes.
+// where there are fewer than five classes. Neither does an image that could not be read; the loss leaves those out.
 struct MetricSums {
   int64_t images = 0, top1_correct = 0, top5_correct = 0;
+  int64_t unreadable = 0;               // of the images
   int64_t not_finite = 0;               // images whose loss is NaN or infinite
   int64_t first_not_finite_batch = -1;  // counted from 0 since the last read; -1: none
   double loss_sum = 0;
 
-  double loss() const { return loss_sum / static_cast<double>(images); }
+  double loss() const { return loss_sum / static_cast<double>(images - unreadable); }
   double top1() const { return static_cast<double>(top1_correct) / static_cast<double>(images); }
   double top5() const { return static_cast<double>(top5_correct) / static_cast<double>(images); }
   void add_image(float loss, int32_t rank, int64_t classes, int64_t batch_number);

@@ -15,14 +15,27 @@ void check_splits(const DataSection& section, const Dataset& train, const Datase
              "; give it a part for each, such as DIR/train/<class>/* and DIR/val/<class>/*");
 }
 
+// The first image that can be read; where none of the first `tries` can, the error of the last.
+int64_t first_readable(const Dataset& data, int64_t tries, Image& image) {
+  for (int64_t index = 0;; ++index) {
+    try {
+      image = data.load(index);
+      return index;
+    } catch (const Error&) {
+      if (index + 1 >= std::min(tries, data.size())) throw;
+    }
+  }
+}
+
 // Before an epoch is trained, not after it.
-void check_evaluation(const EvalTransform& transform, const Dataset& val) {
+void check_evaluation(const EvalTransform& transform, const Dataset& val, int64_t max_bad_images) {
   if (val.size() == 0) return;
-  const Image image = val.load(0);
+  Image image;
+  const int64_t index = first_readable(val, std::min(max_bad_images, val.size()) + 1, image);
   try {
     transform.apply(image);
   } catch (const Error& error) {
-    fail_usage(val.name(0), " (validation): ", error.what(), "; see eval.resize and eval.crop");
+    fail_usage(val.name(index), " (validation): ", error.what(), "; see eval.resize and eval.crop");
   }
 }
 
@@ -61,10 +74,12 @@ TrainData open_train_data(const Config& config) {
   const auto channels = static_cast<int>(config.model.input_channels);
   TrainData data;
   const DatasetOptions options = dataset_options(section);
-  data.train = open_dataset(section.source, section.train_split, channels, options);
+  DatasetOptions train_options = options;
+  train_options.shards_in_order = section.shuffle == "shards";
+  data.train = open_dataset(section.source, section.train_split, channels, train_options);
   data.val = open_dataset(section.source, section.val_split, channels, options);
   check_splits(section, *data.train, *data.val);
-  check_evaluation(config.eval_transform(), *data.val);
+  check_evaluation(config.eval_transform(), *data.val, config.eval.max_bad_images);
   data.classes = data.train->classes();
   data.warnings = missing_class_warnings(*data.train);
   for (const Dataset* part : {data.train.get(), data.val.get()}) {
@@ -87,6 +102,10 @@ LoaderOptions train_loader_options(const Config& config, int threads) {
   options.seed = config.train.seed;
   options.training = true;
   options.train_transform = config.train_transform();
+  for (const ImageSizeChange& change : config.augment.sizes)
+    options.sizes.push_back({static_cast<int64_t>(change.from.value), change.size});
+  options.shuffle = config.data.shuffle == "shards" ? Shuffle::kShards : Shuffle::kFull;
+  options.shuffle_window = config.data.shuffle_window;
   options.repeats = config.data.repeats;
   options.max_bad_images = config.data.max_bad_images;
   return options;

@@ -4,15 +4,14 @@
 #include <algorithm>
 #include <cmath>
 
-#include "train/checkpoint/checkpoint.h"
+#include "train/bad_images.h"
 #include "train/config_reader.h"
+#include "train/process_memory.h"
 #include "train/text.h"
 #include "train/version.h"
 
 namespace riffle {
 namespace {
-
-constexpr size_t kBadImagesShown = 5;
 
 EvaluatorOptions evaluator_options(const Config& config, int threads) {
   EvaluatorOptions options;
@@ -21,6 +20,7 @@ EvaluatorOptions evaluator_options(const Config& config, int threads) {
   options.batch = config.eval.batch > 0 ? config.eval.batch : config.train.batch;
   options.loader_threads = threads;
   options.prefetch = config.data.prefetch;
+  options.max_bad_images = config.eval.max_bad_images;
   return options;
 }
 
@@ -87,13 +87,6 @@ CheckpointMetadata make_metadata(const Config& config, const ShuffleNetV2& netwo
   return metadata;
 }
 
-nlohmann::json eval_record(const EvalResult& result, const std::string& prefix) {
-  return {{prefix + "top1", result.sums.top1()},
-          {prefix + "top5", result.sums.top5()},
-          {prefix + "loss", result.sums.loss()},
-          {prefix + "images_per_s", result.images_per_s()}};
-}
-
 bool better(const MetricSums& a, const MetricSums& b) {
   if (a.top1_correct != b.top1_correct) return a.top1_correct > b.top1_correct;
   return a.loss_sum < b.loss_sum;
@@ -120,7 +113,7 @@ Trainer::Trainer(Backend& backend, const Config& config, const TrainData& data, 
       steps_per_epoch_(count_steps_per_epoch(loader_, config.optimizer.accumulate)),
       total_steps_(count_total_steps(config.train.duration, steps_per_epoch_)),
       head_only_steps_(count_head_only_steps(config.finetune.head_only, steps_per_epoch_, total_steps_)),
-      learning_rate_(config.schedule, total_steps_, steps_per_epoch_),
+      learning_rate_(scaled_schedule(config), total_steps_, steps_per_epoch_),
       train_step_(backend, network_, train_step_options(config, steps_per_epoch_, head_only_steps_)),
       input_(backend, config.network_input(),
              {config.train.batch, config.augment.size, config.augment.size, config.model.input_channels},
@@ -145,6 +138,10 @@ std::vector<std::string> Trainer::plan() const {
   if (!data_.val_labels.identity()) lines.push_back("            " + data_.val_labels.note);
   lines.push_back(join("duration    ", config_.train.duration.text(), ": ", format_count(total_steps_), " steps of ",
                        images_per_step(), " images, ", format_count(steps_per_epoch_), " an epoch"));
+  lines.push_back("schedule    " + config_.schedule.kind + ", " + describe_batch_rule(config_));
+  for (const ImageSizeChange& change : config_.augment.sizes)
+    lines.push_back(
+        join("image size  ", change.size, " after ", change.from.text(), " (", config_.augment.size, " at first)"));
   if (!weights_note_.empty()) lines.push_back("weights     " + weights_note_);
   for (const std::string& line : describe_groups()) lines.push_back(line);
   for (const std::string& warning : learning_rate_.warnings()) lines.push_back("warning: " + warning);
@@ -165,8 +162,18 @@ std::vector<std::string> Trainer::describe_groups() const {
   return lines;
 }
 
+// A step on images of another size needs buffers of that size, and another CUDA graph.
+void Trainer::follow_image_size() {
+  const int64_t size = loader_.image_size();
+  if (size == input_.capacity().h) return;
+  train_step_.release_graph();
+  input_.resize(size, size);
+  progress_.line(join("image size  ", size, "x", size, " from epoch ", step() / steps_per_epoch_ + 1, " on"));
+}
+
 void Trainer::take_step() {
   if (step() % steps_per_epoch_ == 0) loader_.start_epoch(step() / steps_per_epoch_);
+  follow_image_size();
   const std::string execution = train_step_.execution();
   const int64_t frozen = network_.frozen_parts();
   train_step_.begin(learning_rate_.at(step()));
@@ -177,13 +184,22 @@ void Trainer::take_step() {
     const bool delivered = loader_.next(batch);
     RIFFLE_CHECK(delivered, "the epoch ended at step ", step(), ", but has ", steps_per_epoch_, " steps");
     window_.wait_ms += batch.wait_ms;
-    const Variable x = input_.images(batch.images, batch.count);
-    train_step_.forward_backward(x, input_.labels(batch.labels, batch.count));
+    if (log_ && step() == 0 && i == 0) log_->first_batch(batch, data_.classes);
+    window_.ready_batches += batch.ready;
+    const std::optional<BatchMix> mix = draw_batch_mix(config_.augment, batch.height, config_.train.seed, step(), i);
+    const Variable x = input_.images(batch.images, batch.count, mix ? &mix->image : nullptr);
+    train_step_.forward_backward(x, targets_of(batch, mix));
   }
   train_step_.finish();
   if (step() == 1)
     for (const std::string& choice : backend_.choices()) progress_.line("chosen      " + choice);
   if (train_step_.execution() != execution) progress_.line("execution   " + train_step_.execution());
+}
+
+BatchTargets Trainer::targets_of(const Batch& batch, const std::optional<BatchMix>& mix) {
+  if (!mix) return input_.labels(batch.labels, batch.count);
+  return input_.mixed_labels(batch.labels, batch.count, mix->share, config_.train.label_smoothing,
+                             network_.config().classes);
 }
 
 // Waits for the device, so not at every step.
@@ -209,17 +225,32 @@ double Trainer::try_steps(int64_t steps) {
 }
 
 void Trainer::run(const RunFolder& folder) {
+  const std::string title = join("ShuffleNetV2 ", network_.config().width_name(), ", ", config_.data.source);
+  log_ = std::make_unique<RunLog>(folder, title, config_.log, step());
+  checkpoints_ = std::make_unique<RunCheckpoints>(backend_, folder, metadata_);
   window_ = Window{};
   while (step() < total_steps_) {
     take_step();
-    report(folder);
-    if (step() % steps_per_epoch_ == 0 || step() == total_steps_) finish_epoch(folder);
+    report();
+    if (step() % steps_per_epoch_ == 0 || step() == total_steps_) finish_epoch();
   }
-  progress_.highlight(join("best        top-1 accuracy ", format_percent(best_.top1), ", ", best_.description));
+  describe_end();
+}
+
+// Of this start of the run.
+void Trainer::describe_end() {
+  progress_.line(join("finished    in ", format_duration(training_seconds_ + evaluation_seconds_), " (evaluation ",
+                      format_duration(evaluation_seconds_), "), ",
+                      format_fixed(static_cast<double>(trained_images_) / training_seconds_, 0),
+                      " images/s on average, peak memory ", describe_memory(last_progress_)));
+  progress_.line("weights     " + describe(last_evaluation_.raw));
+  if (last_evaluation_.ema) progress_.line("EMA         " + describe(*last_evaluation_.ema));
+  progress_.highlight(join("best        top-1 accuracy ", format_percent(best_.top1), " (error ",
+                           format_percent(1 - best_.top1), "), ", best_.description));
 }
 
 // A log line every so many steps, after the first step, and at the end of each epoch.
-void Trainer::report(const RunFolder& folder) {
+void Trainer::report() {
   const bool due = step() % config_.train.log_every_steps == 0 || step() == 1 || step() % steps_per_epoch_ == 0 ||
                    step() == total_steps_;
   TrainProgress& progress = last_progress_;
@@ -228,37 +259,42 @@ void Trainer::report(const RunFolder& folder) {
   progress.step = step();
   progress.steps = total_steps_;
   progress.lr = learning_rate_.at(step() - 1);
-  if (due) log(folder, progress);
+  if (due) log(progress);
   progress.eta_s = remaining_seconds();
   progress_.step(progress, due);
 }
 
-void Trainer::log(const RunFolder& folder, TrainProgress& progress) {
+void Trainer::log(TrainProgress& progress) {
   const MetricSums sums = train_step_.read_metrics();
   check_finite(sums);
   const double seconds = window_.clock.seconds();
   const auto steps = static_cast<double>(step() - window_.first_step);
   training_seconds_ += seconds;
+  trained_images_ += sums.images;
   progress.loss = sums.loss();
   progress.top1 = sums.top1();
   progress.top5 = sums.top5();
   progress.images_per_s = static_cast<double>(sums.images) / seconds;
   progress.data_wait_fraction = std::min(1.0, window_.wait_ms / (1000 * seconds));
   progress.grad_norm = checked_grad_norm();
+  progress.loss_scale = train_step_.loss_scale();
+  progress.device_peak_bytes = backend_.memory().peak_bytes;
+  progress.process_peak_bytes = process_peak_bytes();
 
-  nlohmann::json record{{"type", "train"},
-                        {"step", step()},
-                        {"epoch", epochs_done()},
-                        {"loss", sums.loss()},
-                        {"top1", sums.top1()},
-                        {"top5", sums.top5()},
-                        {"lr", progress.lr},
-                        {"images_per_s", progress.images_per_s},
-                        {"data_wait_ms", window_.wait_ms / steps}};
-  if (config_.optimizer.clip_norm > 0) record["grad_norm"] = progress.grad_norm;
-  folder.append_metrics(record);
-  train_loss_.points.push_back({epochs_done(), sums.loss()});
-  train_top1_.points.push_back({epochs_done(), 100 * sums.top1()});
+  TrainRecord record;
+  record.step = step();
+  record.epoch = epochs_done();
+  record.loss = sums.loss();
+  record.top1 = sums.top1();
+  record.top5 = sums.top5();
+  record.lr = progress.lr;
+  record.images_per_s = progress.images_per_s;
+  record.data_wait_ms = window_.wait_ms / steps;
+  record.grad_norm = progress.grad_norm;
+  if (config_.train.precision == "fp16") record.loss_scale = progress.loss_scale;
+  record.device_peak_bytes = progress.device_peak_bytes;
+  record.process_peak_bytes = progress.process_peak_bytes;
+  log_->train(record);
   window_ = Window{};
   window_.first_step = step();
 }
@@ -271,50 +307,37 @@ void Trainer::check_finite(const MetricSums& sums) const {
        "): training has diverged; lower schedule.lr, lengthen schedule.warmup or set optimizer.clip_norm");
 }
 
-void Trainer::finish_epoch(const RunFolder& folder) {
+void Trainer::finish_epoch() {
   report_bad_images();
-  if (epoch() % config_.eval.every_epochs == 0 || step() == total_steps_) evaluate(folder);
+  if (epoch() % config_.eval.every_epochs == 0 || step() == total_steps_) evaluate();
   window_.clock.restart();
 }
 
 void Trainer::report_bad_images() {
-  const std::vector<Loader::BadImage> bad = loader_.bad_images();
-  if (bad.empty()) return;
-  progress_.line(join("warning: ", bad.size(), bad.size() == 1 ? " unreadable image was" : " unreadable images were",
-                      " skipped in epoch ", epoch(), " (the limit is ", config_.data.max_bad_images,
-                      ", data.max_bad_images):"));
-  for (size_t i = 0; i < std::min(bad.size(), kBadImagesShown); ++i) progress_.line("  " + bad[i].reason);
-  if (bad.size() > kBadImagesShown) progress_.line(join("  and ", bad.size() - kBadImagesShown, " more"));
+  const std::vector<Loader::BadImage>& bad = loader_.bad_images();
+  const std::string skipped =
+      join("skipped in epoch ", epoch(), " (the limit is ", config_.data.max_bad_images, ", data.max_bad_images)");
+  for (const std::string& line : describe_bad_images(bad, skipped)) progress_.line(line);
 }
 
-void Trainer::evaluate(const RunFolder& folder) {
+void Trainer::evaluate() {
   const Stopwatch clock;
   train_step_.release_graph();
-  save_last(folder, nullptr);  // what was trained is kept even if the evaluation fails
+  save_last(nullptr);  // what was trained is kept even if the evaluation fails
   const EvalResult raw = measure(network_, "validation");
-  val_loss_.points.push_back({epochs_done(), raw.sums.loss()});
-  val_top1_.points.push_back({epochs_done(), 100 * raw.sums.top1()});
-  nlohmann::json record{{"type", "val"}, {"step", step()}, {"epoch", epochs_done()}, {"images", raw.sums.images}};
-  record.update(eval_record(raw, ""));
-
-  bool averaged_wins = false;
-  MetricSums winner = raw.sums;
-  if (averaged_) {
-    const EvalResult ema = measure(*averaged_, "EMA       ");
-    ema_loss_.points.push_back({epochs_done(), ema.sums.loss()});
-    ema_top1_.points.push_back({epochs_done(), 100 * ema.sums.top1()});
-    record.update(eval_record(ema, "ema_"));
-    averaged_wins = better(ema.sums, raw.sums);
-    if (averaged_wins) winner = ema.sums;
-  }
+  EvaluationRecord record{step(), epochs_done(), raw, {}, 0};
+  if (averaged_) record.ema = measure(*averaged_, "EMA       ");
+  const bool averaged_wins = record.ema && better(record.ema->sums, raw.sums);
+  const MetricSums& winner = averaged_wins ? record.ema->sums : raw.sums;
   if (winner.top1() > best_.top1) {
     best_ = {winner.top1(), join(averaged_wins ? "EMA weights" : "weights", " of epoch ", epoch())};
-    save(folder.checkpoint("best"), averaged_wins ? *averaged_ : network_, averaged_wins, &winner);
+    checkpoints_->save_best(averaged_wins ? *averaged_ : network_, averaged_wins, training_state(), winner);
   }
-  save_last(folder, &raw.sums);
-  record["best_top1"] = best_.top1;
-  folder.append_metrics(record);
-  write_curves(folder);
+  save_last(&raw.sums);
+  record.best_top1 = best_.top1;
+  log_->evaluation(record);
+  log_->network(step(), backend_, network_, train_step_.loss_scale(), config_.network_input().reverse_channels);
+  last_evaluation_ = record;
   ++evaluations_;
   evaluation_seconds_ += clock.seconds();
 }
@@ -324,40 +347,15 @@ EvalResult Trainer::measure(ShuffleNetV2& network, const std::string& what) {
   const EvalResult result = evaluator_.run(*folded_copy(backend_, network), [&](int64_t images) {
     progress_.evaluation(where, images, evaluator_.images());
   });
+  for (const std::string& line : describe_bad_images(result.bad_images, "counted as wrong (eval.max_bad_images)"))
+    progress_.line(line);
   progress_.highlight(where + "  " + describe(result));
   return result;
 }
 
-void Trainer::save_last(const RunFolder& folder, const MetricSums* sums) {
+void Trainer::save_last(const MetricSums* sums) {
   if (averaged_) train_step_.average()->copy_to(*averaged_);
-  save(folder.checkpoint("last"), network_, /*averaged=*/false, sums);
-}
-
-void Trainer::save(const std::string& path, ShuffleNetV2& network, bool averaged, const MetricSums* sums) const {
-  CheckpointMetadata metadata = metadata_;
-  metadata.averaged = averaged;
-  metadata.training = CheckpointMetadata::Training{step() / steps_per_epoch_, step(), train_step_.loss_scale()};
-  if (sums) metadata.metrics = CheckpointMetadata::Metrics{100 * sums->top1(), 100 * sums->top5(), sums->loss()};
-  CheckpointFile file;
-  file.metadata = to_json(metadata);
-  export_module(backend_, network, file.tensors);
-  if (!averaged && averaged_) {
-    TensorMap averages;
-    export_module(backend_, *averaged_, averages);
-    for (auto& [name, tensor] : averages) file.tensors.emplace(kAveragePrefix + name, std::move(tensor));
-  }
-  write_safetensors(path, file);
-}
-
-void Trainer::write_curves(const RunFolder& folder) const {
-  Panel loss{"loss", {train_loss_, val_loss_}};
-  Panel top1{"top-1 accuracy (%)", {train_top1_, val_top1_}};
-  if (averaged_) {
-    loss.curves.push_back(ema_loss_);
-    top1.curves.push_back(ema_top1_);
-  }
-  const std::string title = join("ShuffleNetV2 ", network_.config().width_name(), ", ", config_.data.source);
-  write_text_file(folder.curves(), curves_svg(title, "epoch", {loss, top1}));
+  checkpoints_->save_last(network_, averaged_.get(), training_state(), sums);
 }
 
 double Trainer::remaining_seconds() const {

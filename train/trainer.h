@@ -1,20 +1,20 @@
 // The training loop: steps, log lines, evaluations and checkpoints, as a configuration asks for.
-//
-// After every evaluation `last` holds the network as it is (and, with a moving average, the averages under "ema.*").
-// `best` holds the weights with the highest top-1 so far, averaged or not; its metadata says which.
 #pragma once
 
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
+#include "train/batch_mix.h"
 #include "train/checkpoint/metadata.h"
 #include "train/config.h"
-#include "train/curves.h"
 #include "train/evaluator.h"
 #include "train/initial_weights.h"
 #include "train/progress.h"
+#include "train/run_checkpoints.h"
 #include "train/run_folder.h"
+#include "train/run_log.h"
 #include "train/schedule.h"
 #include "train/stopwatch.h"
 #include "train/train_data.h"
@@ -49,6 +49,7 @@ class Trainer {
     Stopwatch clock;
     int64_t first_step = 0;
     double wait_ms = 0;
+    int64_t ready_batches = 0;  // before each one that was taken, summed
   };
   struct Best {
     double top1 = -1;
@@ -56,17 +57,21 @@ class Trainer {
   };
 
   std::vector<std::string> describe_groups() const;
+  void follow_image_size();
   void take_step();
-  void report(const RunFolder& folder);
-  void log(const RunFolder& folder, TrainProgress& progress);
-  void finish_epoch(const RunFolder& folder);
+  BatchTargets targets_of(const Batch& batch, const std::optional<BatchMix>& mix);
+  void report();
+  void describe_end();
+  void log(TrainProgress& progress);
+  void finish_epoch();
   void report_bad_images();
-  void evaluate(const RunFolder& folder);
+  void evaluate();
   EvalResult measure(ShuffleNetV2& network, const std::string& what);
   // sums: what was measured of it, or null before that.
-  void save_last(const RunFolder& folder, const MetricSums* sums);
-  void save(const std::string& path, ShuffleNetV2& network, bool averaged, const MetricSums* sums) const;
-  void write_curves(const RunFolder& folder) const;
+  void save_last(const MetricSums* sums);
+  CheckpointMetadata::Training training_state() const {
+    return {step() / steps_per_epoch_, step(), train_step_.loss_scale()};
+  }
   void check_finite(const MetricSums& sums) const;
   double checked_grad_norm() const;
   double remaining_seconds() const;
@@ -89,14 +94,15 @@ class Trainer {
   NetworkInput input_;
   Evaluator evaluator_;
   CheckpointMetadata metadata_;
+  std::unique_ptr<RunLog> log_;  // these two since run()
+  std::unique_ptr<RunCheckpoints> checkpoints_;
 
   Window window_;
   double training_seconds_ = 0, evaluation_seconds_ = 0;
-  int64_t evaluations_ = 0;
+  int64_t evaluations_ = 0, trained_images_ = 0;
   TrainProgress last_progress_;
+  EvaluationRecord last_evaluation_;
   Best best_;
-  Curve train_loss_{"train", "train", {}}, val_loss_{"validation", "val", {}}, ema_loss_{"validation, EMA", "ema", {}};
-  Curve train_top1_{"train", "train", {}}, val_top1_{"validation", "val", {}}, ema_top1_{"validation, EMA", "ema", {}};
 };
 
 }  // namespace riffle
