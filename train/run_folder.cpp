@@ -69,7 +69,8 @@ RunFolder::RunFolder(std::string path, bool overwrite) : path_(std::move(path)) 
   check(path_, overwrite);
   std::error_code error;
   if (is_occupied(path_)) {
-    for (const std::string& old : {config(), metrics(), curves(), checkpoint("last"), checkpoint("best")}) {
+    for (const std::string& old :
+         {config(), metrics(), curves(), checkpoint("last"), checkpoint("best"), checkpoint("recalibrated")}) {
       fs::remove(old, error);
       if (error) fail("cannot remove ", old, ": ", error.message());
     }
