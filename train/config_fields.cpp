@@ -264,6 +264,14 @@ void add_recalibrate(RecalibrateSection& section, std::vector<Field>& fields) {
             "weights. 0: not at all.");
 }
 
+void add_log(LogSection& section, std::vector<Field>& fields) {
+  auto& [tensorboard, histograms] = section;
+  SectionTable table("log", fields);
+  table.add("tensorboard", tensorboard, anything(), "Write an event file for TensorBoard into the run folder.");
+  table.add("histograms", histograms, choice({"evaluations", "none"}),
+            "When the event file gets histograms of weights and gradients.");
+}
+
 std::string joined(const std::vector<std::string>& parts, const char* separator) {
   std::string out;
   for (const std::string& part : parts) out += (out.empty() ? "" : separator) + part;
@@ -335,7 +343,8 @@ std::string Field::value_text() const {
 }
 
 std::vector<Field> fields_of(Config& config) {
-  auto& [model, data, normalisation, augment, eval, optimizer, schedule, ema, init, finetune, train, recalibrate] = config;
+  auto& [model, data, normalisation, augment, eval, optimizer, schedule, ema, init, finetune, train, recalibrate,
+         log] = config;
   std::vector<Field> fields;
   add_model(model, fields);
   add_data(data, fields);
@@ -349,6 +358,7 @@ std::vector<Field> fields_of(Config& config) {
   add_finetune(finetune, fields);
   add_train(train, fields);
   add_recalibrate(recalibrate, fields);
+  add_log(log, fields);
   return fields;
 }
 

@@ -40,7 +40,7 @@ class TrainStep {
   // none is lost and the schedule sees nothing of it. Batch norm's running statistics see its batches again, as they do
   // in a step that other frameworks skip. Waits for the device then.
   void finish();
-  // Of the last step, before clipping; 0 where clipping is off. Waits for the device.
+  // Of the last step, before clipping. Waits for the device.
   double read_grad_norm() const { return optimizer_.read_grad_norm(); }
 
   // Loss and counts of the steps since the last read; at most steps_between_reads of them. Waits for the device.

@@ -59,6 +59,7 @@ class Trainer {
   void take_step();
   BatchTargets targets_of(const Batch& batch, const std::optional<BatchMix>& mix);
   void report();
+  void describe_end();
   void log(TrainProgress& progress);
   void finish_epoch();
   void report_bad_images();
@@ -96,8 +97,9 @@ class Trainer {
 
   Window window_;
   double training_seconds_ = 0, evaluation_seconds_ = 0;
-  int64_t evaluations_ = 0;
+  int64_t evaluations_ = 0, trained_images_ = 0;
   TrainProgress last_progress_;
+  EvaluationRecord last_evaluation_;
   Best best_;
 };
 
