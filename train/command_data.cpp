@@ -1,4 +1,4 @@
-// riffle data: pack, verify, stats
+// riffle data: pack, verify, stats; show is in command_data_show.cpp
 #include <CLI/CLI.hpp>
 #include <algorithm>
 #include <filesystem>
@@ -284,7 +284,7 @@ CLI::App* add_command(CLI::App& data, const char* name, const char* help, const 
 }  // namespace
 
 void add_data_command(CLI::App& app) {
-  CLI::App* data = app.add_subcommand("data", "Pack a data set into shards, verify every image, or measure it");
+  CLI::App* data = app.add_subcommand("data", "Pack a data set into shards, verify every image, measure it, or show it");
   data->require_subcommand(1);
 
   auto packing = std::make_shared<DataOptions>();
@@ -315,6 +315,7 @@ void add_data_command(CLI::App& app) {
   verify_command->callback([verifying] { run_verify(*verifying); });
   stats_command->footer(kStatsFooter);
   stats_command->callback([measuring] { run_stats(*measuring); });
+  add_data_show_command(*data);
 }
 
 }  // namespace riffle

@@ -12,7 +12,7 @@ class App;
 
 namespace riffle {
 
-void add_train_command(CLI::App& app);
+void add_train_command(CLI::App& app, const std::string& git_commit);
 void add_eval_command(CLI::App& app);
 void add_predict_command(CLI::App& app);
 void add_convert_command(CLI::App& app);
@@ -22,6 +22,7 @@ void add_devices_command(CLI::App& app);
 void add_recalibrate_command(CLI::App& app);
 void add_average_command(CLI::App& app);
 void add_data_command(CLI::App& app);
+void add_data_show_command(CLI::App& data);  // below `riffle data`
 
 // --device and --threads, which every computing subcommand has; --precision where no configuration says it.
 struct DeviceOptions {

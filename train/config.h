@@ -64,6 +64,7 @@ struct NormalisationSection {
 struct AugmentSection {  // of training images
   int size = 224;
   std::vector<TransformStep> transforms{RandomResizedCrop{}, Flip{}};
+  double mixup = 0, cutmix = 0;  // alpha; 0: off. Of both, each batch takes one at random
 };
 
 struct EvalSection {
@@ -128,6 +129,11 @@ struct RecalibrateSection {
   Duration duration;  // of the last phase of a run; see recalibration.h
 };
 
+struct LogSection {  // of a run folder; see docs/logs.md
+  bool tensorboard = true;
+  std::string histograms = "evaluations";  // in TensorBoard; or "none"
+};
+
 struct Config {
   ModelSection model;
   DataSection data;
@@ -141,6 +147,7 @@ struct Config {
   FinetuneSection finetune;
   TrainSection train;
   RecalibrateSection recalibrate;
+  LogSection log;
 
   ShuffleNetV2Config network(int64_t data_classes) const;  // the model section resolved; 0: no data at hand
   int64_t images_per_step() const { return train.batch * optimizer.accumulate; }

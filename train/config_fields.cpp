@@ -145,10 +145,14 @@ void add_normalisation(NormalisationSection& section, std::vector<Field>& fields
 }
 
 void add_augment(AugmentSection& section, std::vector<Field>& fields) {
-  auto& [size, transforms] = section;
+  auto& [size, transforms, mixup, cutmix] = section;
   SectionTable table("augment", fields);
   table.add("size", size, between(1, kMaxPixels), "Height and width of a training image, in pixels.");
   table.add("transforms", transforms, anything(), "What is done to a training image, in this order.");
+  table.add("mixup", mixup, at_least(0),
+            "Mixup of each batch, with shares from Beta(mixup, mixup). 0: off (docs/augmentation.md).");
+  table.add("cutmix", cutmix, at_least(0),
+            "CutMix likewise, with areas from Beta(cutmix, cutmix). Of both, each batch takes one at random.");
 }
 
 void add_eval(EvalSection& section, std::vector<Field>& fields) {
@@ -260,6 +264,14 @@ void add_recalibrate(RecalibrateSection& section, std::vector<Field>& fields) {
             "weights. 0: not at all.");
 }
 
+void add_log(LogSection& section, std::vector<Field>& fields) {
+  auto& [tensorboard, histograms] = section;
+  SectionTable table("log", fields);
+  table.add("tensorboard", tensorboard, anything(), "Write an event file for TensorBoard into the run folder.");
+  table.add("histograms", histograms, choice({"evaluations", "none"}),
+            "When the event file gets histograms of weights and gradients.");
+}
+
 std::string joined(const std::vector<std::string>& parts, const char* separator) {
   std::string out;
   for (const std::string& part : parts) out += (out.empty() ? "" : separator) + part;
@@ -331,7 +343,8 @@ std::string Field::value_text() const {
 }
 
 std::vector<Field> fields_of(Config& config) {
-  auto& [model, data, normalisation, augment, eval, optimizer, schedule, ema, init, finetune, train, recalibrate] = config;
+  auto& [model, data, normalisation, augment, eval, optimizer, schedule, ema, init, finetune, train, recalibrate, log] =
+      config;
   std::vector<Field> fields;
   add_model(model, fields);
   add_data(data, fields);
@@ -345,6 +358,7 @@ std::vector<Field> fields_of(Config& config) {
   add_finetune(finetune, fields);
   add_train(train, fields);
   add_recalibrate(recalibrate, fields);
+  add_log(log, fields);
   return fields;
 }
 

@@ -97,8 +97,8 @@ void Optimizer::step() {
   module_.for_each_parameter([](const std::string& name, Parameter& parameter) {
     RIFFLE_CHECK(parameter.frozen || parameter.grad_written, "parameter ", name, " received no gradient");
   });
+  backend_.squared_norm(grads_, squared_norm_);
   if (section_.clip_norm > 0 || skip_not_finite_) {
-    backend_.squared_norm(grads_, squared_norm_);
     backend_.scale_gradients(squared_norm_, section_.clip_norm, skip_not_finite_, scalars_);
   }
   backend_.sgd_step(updates_, {section_.momentum, section_.nesterov}, scalars_);
@@ -106,7 +106,6 @@ void Optimizer::step() {
 }
 
 double Optimizer::read_grad_norm() const {
-  if (section_.clip_norm <= 0) return 0;
   double squared_norm = 0;
   backend_.download(squared_norm_, DType::kF64, &squared_norm);
   return std::sqrt(squared_norm) / read_scalar(kLossScale);

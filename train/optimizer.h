@@ -37,8 +37,7 @@ class Optimizer {
   void begin(int64_t step, double lr, double ema_decay, double loss_scale = 1);
   // One update from the gradients that the backward passes left; forgets them afterwards.
   void step();
-  // The global gradient norm of the last step before clipping, or 0 where clipping is off (it is not computed then).
-  // Waits for the device.
+  // The global gradient norm of the last step, before clipping. Waits for the device.
   double read_grad_norm() const;
   // Whether the last step changed anything. Waits for the device.
   bool read_applied() const { return read_scalar(kApply) != 0; }

@@ -79,4 +79,17 @@ TrainData open_train_data(const Config& config) {
   return data;
 }
 
+LoaderOptions train_loader_options(const Config& config, int threads) {
+  LoaderOptions options;
+  options.batch = config.train.batch;
+  options.threads = threads;
+  options.prefetch = config.data.prefetch;
+  options.seed = config.train.seed;
+  options.training = true;
+  options.train_transform = config.train_transform();
+  options.repeats = config.data.repeats;
+  options.max_bad_images = config.data.max_bad_images;
+  return options;
+}
+
 }  // namespace riffle

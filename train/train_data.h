@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "data/dataset.h"
+#include "data/loader.h"
 #include "train/config.h"
 #include "train/label_map.h"
 
@@ -23,5 +24,8 @@ DatasetOptions dataset_options(const DataSection& section);
 
 // Throws if there is no data, it cannot be read, or the validation data has classes that the training data lacks.
 TrainData open_train_data(const Config& config);
+
+// How the images of a training run are loaded: what the network sees.
+LoaderOptions train_loader_options(const Config& config, int threads);
 
 }  // namespace riffle

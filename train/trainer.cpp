@@ -5,6 +5,7 @@
 #include <cmath>
 
 #include "train/config_reader.h"
+#include "train/process_memory.h"
 #include "train/text.h"
 #include "train/version.h"
 
@@ -12,19 +13,6 @@ namespace riffle {
 namespace {
 
 constexpr size_t kBadImagesShown = 5;
-
-LoaderOptions train_loader_options(const Config& config, int threads) {
-  LoaderOptions options;
-  options.batch = config.train.batch;
-  options.threads = threads;
-  options.prefetch = config.data.prefetch;
-  options.seed = config.train.seed;
-  options.training = true;
-  options.train_transform = config.train_transform();
-  options.repeats = config.data.repeats;
-  options.max_bad_images = config.data.max_bad_images;
-  return options;
-}
 
 EvaluatorOptions evaluator_options(const Config& config, int threads) {
   EvaluatorOptions options;
@@ -186,13 +174,21 @@ void Trainer::take_step() {
     const bool delivered = loader_.next(batch);
     RIFFLE_CHECK(delivered, "the epoch ended at step ", step(), ", but has ", steps_per_epoch_, " steps");
     window_.wait_ms += batch.wait_ms;
-    const Variable x = input_.images(batch.images, batch.count);
-    train_step_.forward_backward(x, input_.labels(batch.labels, batch.count));
+    if (log_ && step() == 0 && i == 0) log_->first_batch(batch, data_.classes);
+    const std::optional<BatchMix> mix = draw_batch_mix(config_.augment, config_.train.seed, step(), i);
+    const Variable x = input_.images(batch.images, batch.count, mix ? &mix->image : nullptr);
+    train_step_.forward_backward(x, targets_of(batch, mix));
   }
   train_step_.finish();
   if (step() == 1)
     for (const std::string& choice : backend_.choices()) progress_.line("chosen      " + choice);
   if (train_step_.execution() != execution) progress_.line("execution   " + train_step_.execution());
+}
+
+BatchTargets Trainer::targets_of(const Batch& batch, const std::optional<BatchMix>& mix) {
+  if (!mix) return input_.labels(batch.labels, batch.count);
+  return input_.mixed_labels(batch.labels, batch.count, mix->share, config_.train.label_smoothing,
+                             network_.config().classes);
 }
 
 // Waits for the device, so not at every step.
@@ -219,7 +215,7 @@ double Trainer::try_steps(int64_t steps) {
 
 void Trainer::run(const RunFolder& folder) {
   const std::string title = join("ShuffleNetV2 ", network_.config().width_name(), ", ", config_.data.source);
-  log_ = std::make_unique<RunLog>(folder, title);
+  log_ = std::make_unique<RunLog>(folder, title, config_.log, step());
   checkpoints_ = std::make_unique<RunCheckpoints>(backend_, folder, metadata_);
   window_ = Window{};
   while (step() < total_steps_) {
@@ -228,7 +224,19 @@ void Trainer::run(const RunFolder& folder) {
     if (step() % steps_per_epoch_ == 0 || step() == total_steps_) finish_epoch();
   }
   if (step() == total_steps_) recalibrate_network(folder);
-  progress_.highlight(join("best        top-1 accuracy ", format_percent(best_.top1), ", ", best_.description));
+  describe_end();
+}
+
+// Of this start of the run.
+void Trainer::describe_end() {
+  progress_.line(join("finished    in ", format_duration(training_seconds_ + evaluation_seconds_), " (evaluation ",
+                      format_duration(evaluation_seconds_), "), ",
+                      format_fixed(static_cast<double>(trained_images_) / training_seconds_, 0),
+                      " images/s on average, peak memory ", describe_memory(last_progress_)));
+  progress_.line("weights     " + describe(last_evaluation_.raw));
+  if (last_evaluation_.ema) progress_.line("EMA         " + describe(*last_evaluation_.ema));
+  progress_.highlight(join("best        top-1 accuracy ", format_percent(best_.top1), " (error ",
+                           format_percent(1 - best_.top1), "), ", best_.description));
 }
 
 // A log line every so many steps, after the first step, and at the end of each epoch.
@@ -252,17 +260,30 @@ void Trainer::log(TrainProgress& progress) {
   const double seconds = window_.clock.seconds();
   const auto steps = static_cast<double>(step() - window_.first_step);
   training_seconds_ += seconds;
+  trained_images_ += sums.images;
   progress.loss = sums.loss();
   progress.top1 = sums.top1();
   progress.top5 = sums.top5();
   progress.images_per_s = static_cast<double>(sums.images) / seconds;
   progress.data_wait_fraction = std::min(1.0, window_.wait_ms / (1000 * seconds));
   progress.grad_norm = checked_grad_norm();
+  progress.loss_scale = train_step_.loss_scale();
+  progress.device_peak_bytes = backend_.memory().peak_bytes;
+  progress.process_peak_bytes = process_peak_bytes();
 
-  TrainRecord record{step(),      epochs_done(), sums.loss(),           sums.top1(),
-                     sums.top5(), progress.lr,   progress.images_per_s, window_.wait_ms / steps,
-                     {}};
-  if (config_.optimizer.clip_norm > 0) record.grad_norm = progress.grad_norm;
+  TrainRecord record;
+  record.step = step();
+  record.epoch = epochs_done();
+  record.loss = sums.loss();
+  record.top1 = sums.top1();
+  record.top5 = sums.top5();
+  record.lr = progress.lr;
+  record.images_per_s = progress.images_per_s;
+  record.data_wait_ms = window_.wait_ms / steps;
+  record.grad_norm = progress.grad_norm;
+  if (config_.train.precision == "fp16") record.loss_scale = progress.loss_scale;
+  record.device_peak_bytes = progress.device_peak_bytes;
+  record.process_peak_bytes = progress.process_peak_bytes;
   log_->train(record);
   window_ = Window{};
   window_.first_step = step();
@@ -308,6 +329,8 @@ void Trainer::evaluate() {
   save_last(&raw.sums);
   record.best_top1 = best_.top1;
   log_->evaluation(record);
+  log_->network(step(), backend_, network_, train_step_.loss_scale(), config_.network_input().reverse_channels);
+  last_evaluation_ = record;
   ++evaluations_;
   evaluation_seconds_ += clock.seconds();
 }

@@ -2,9 +2,11 @@
 #pragma once
 
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
+#include "train/batch_mix.h"
 #include "train/checkpoint/metadata.h"
 #include "train/config.h"
 #include "train/evaluator.h"
@@ -55,7 +57,9 @@ class Trainer {
 
   std::vector<std::string> describe_groups() const;
   void take_step();
+  BatchTargets targets_of(const Batch& batch, const std::optional<BatchMix>& mix);
   void report();
+  void describe_end();
   void log(TrainProgress& progress);
   void finish_epoch();
   void report_bad_images();
@@ -97,8 +101,9 @@ class Trainer {
 
   Window window_;
   double training_seconds_ = 0, evaluation_seconds_ = 0;
-  int64_t evaluations_ = 0;
+  int64_t evaluations_ = 0, trained_images_ = 0;
   TrainProgress last_progress_;
+  EvaluationRecord last_evaluation_;
   Best best_;
 };
 
