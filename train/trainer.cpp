@@ -142,6 +142,9 @@ std::vector<std::string> Trainer::plan() const {
   for (const ImageSizeChange& change : config_.augment.sizes)
     lines.push_back(
         join("image size  ", change.size, " after ", change.from.text(), " (", config_.augment.size, " at first)"));
+  if (recalibration_batches() > 0)
+    lines.push_back(
+        join("at the end  ", format_count(recalibration_batches()), " batches for batch norm's statistics"));
   if (!weights_note_.empty()) lines.push_back("weights     " + weights_note_);
   for (const std::string& line : describe_groups()) lines.push_back(line);
   for (const std::string& warning : learning_rate_.warnings()) lines.push_back("warning: " + warning);
@@ -234,6 +237,7 @@ void Trainer::run(const RunFolder& folder) {
     report();
     if (step() % steps_per_epoch_ == 0 || step() == total_steps_) finish_epoch();
   }
+  if (step() == total_steps_) recalibrate_network(folder);
   describe_end();
 }
 
