@@ -41,6 +41,7 @@ void add_commands(CLI::App& app) {
   add_inspect_command(app);
   add_bench_command(app);
   add_devices_command(app);
+  add_report_command(app);
   add_data_command(app);
 }
 

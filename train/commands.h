@@ -19,6 +19,7 @@ void add_convert_command(CLI::App& app);
 void add_inspect_command(CLI::App& app);
 void add_bench_command(CLI::App& app);
 void add_devices_command(CLI::App& app);
+void add_report_command(CLI::App& app);
 void add_data_command(CLI::App& app);
 
 // --device and --threads, which every computing subcommand has; --precision where no configuration says it.
