@@ -43,6 +43,7 @@ void add_commands(CLI::App& app, const char* git_commit) {
   add_inspect_command(app);
   add_bench_command(app);
   add_devices_command(app);
+  add_report_command(app);
   add_data_command(app);
 }
 

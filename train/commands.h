@@ -22,6 +22,7 @@ void add_bench_data_command(CLI::App& bench);
 void add_devices_command(CLI::App& app);
 void add_recalibrate_command(CLI::App& app);
 void add_average_command(CLI::App& app);
+void add_report_command(CLI::App& app);
 void add_data_command(CLI::App& app);
 void add_data_show_command(CLI::App& data);  // below `riffle data`
 

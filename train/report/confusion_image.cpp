@@ -153,11 +153,4 @@ Image confusion_image(const ClassStatistics& statistics) {
   return image;
 }
 
-Image confusion_cells(const ClassStatistics& statistics, int scale) {
-  const Grid grid(statistics);
-  Image image(grid.cells * scale, grid.cells * scale, 3);
-  draw_cells(image, grid, 0, 0, scale, 0);
-  return image;
-}
-
 }  // namespace riffle

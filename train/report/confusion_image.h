@@ -9,8 +9,6 @@ namespace riffle {
 
 // With a frame whose ticks carry class indices. More than kMostCells classes share cells: neighbouring classes are added up.
 Image confusion_image(const ClassStatistics& statistics);
-// The cells alone, at `scale` x `scale` pixels each.
-Image confusion_cells(const ClassStatistics& statistics, int scale);
 
 constexpr int kMostCells = 1000;
 
