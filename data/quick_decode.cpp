@@ -135,8 +135,7 @@ DecodedCrop PartialJpeg::decode(const CropBox& crop, int height, int width, cons
   Part part{static_cast<unsigned>(top), static_cast<unsigned>(left), static_cast<unsigned>(bottom - top),
             static_cast<unsigned>(end + kMargin - left)};
   DecodedCrop decoded;
-  if (!state_->read(eighths, part, decoded.image))
-    fail(path, ": truncated or corrupt JPEG: ", state_->manager.message);
+  if (!state_->read(eighths, part, decoded.image)) fail(path, ": truncated or corrupt JPEG: ", state_->manager.message);
   const double scale = eighths / 8.0;
   decoded.box = {crop.top * scale - part.top, crop.left * scale - part.left, crop.height * scale, crop.width * scale};
   return decoded;

@@ -40,8 +40,8 @@ RIFFLE_AVX2 inline __m128i eight_bytes(const uint8_t* bytes) {
 // Pixels of one output, of 8 rows: four bytes each, of which three count. In the order of rows 0 2 4 6 1 3 5 7.
 RIFFLE_AVX2 inline __m256i filter_pixel(int count, const TapPair* weights, const uint8_t* const* in, size_t offset) {
   // Bytes r0 g0 b0 r1 g1 b1 of each row to words r0 r1 g0 g1 b0 b1 0 0.
-  const __m256i to_words = _mm256_broadcastsi128_si256(
-      _mm_setr_epi8(0, -1, 3, -1, 1, -1, 4, -1, 2, -1, 5, -1, -1, -1, -1, -1));
+  const __m256i to_words =
+      _mm256_broadcastsi128_si256(_mm_setr_epi8(0, -1, 3, -1, 1, -1, 4, -1, 2, -1, 5, -1, -1, -1, -1, -1));
   Sums sums[kRowsAtOnce / 2];
   for (Sums& sum : sums) sum.low = sum.high = _mm256_setzero_si256();
   for (int t = 0; t < count; t += 2, ++weights, offset += 6) {
@@ -104,16 +104,20 @@ std::vector<TapPair> pair_taps(const int32_t* weights, size_t outputs, size_t ta
 RIFFLE_AVX2 void filter_rows_rgb_avx2(const std::vector<int>& firsts, const std::vector<int>& counts,
                                       const TapPair* weights, size_t pairs, const uint8_t* const* in,
                                       uint8_t* const* out) {
-  const size_t count = firsts.size();
-  for (size_t i = 0; i < count; ++i, weights += pairs) {
-    alignas(32) uint8_t pixels[32];
+  const size_t last = firsts.size() - 1;
+  alignas(32) uint8_t pixels[32];
+  const auto filter = [&](size_t i) RIFFLE_AVX2 {
     _mm256_store_si256(reinterpret_cast<__m256i*>(pixels),
-                       filter_pixel(counts[i], weights, in, static_cast<size_t>(firsts[i]) * 3));
-    // The fourth byte is overwritten by the next pixel; the last pixel has no next.
-    const size_t bytes = i + 1 < count ? 4 : 3;
-    for (size_t row = 0; row < kRowsAtOnce; ++row)
-      std::memcpy(out[row] + 3 * i, pixels + 16 * (row % 2) + 4 * (row / 2), bytes);
+                       filter_pixel(counts[i], weights + i * pairs, in, static_cast<size_t>(firsts[i]) * 3));
+  };
+  const auto of_row = [&](size_t row) { return pixels + 16 * (row % 2) + 4 * (row / 2); };
+  for (size_t i = 0; i < last; ++i) {
+    filter(i);
+    // The fourth byte is overwritten by the next pixel.
+    for (size_t row = 0; row < kRowsAtOnce; ++row) std::memcpy(out[row] + 3 * i, of_row(row), 4);
   }
+  filter(last);
+  for (size_t row = 0; row < kRowsAtOnce; ++row) std::memcpy(out[row] + 3 * last, of_row(row), 3);
 }
 
 RIFFLE_AVX2 void filter_column_avx2(const TapPair* weights, int count, const uint8_t* in, size_t pitch, size_t width,

@@ -10,6 +10,7 @@
 #include "train/commands.h"
 #include "train/config_reader.h"
 #include "train/data_bench.h"
+#include "train/network_input.h"
 #include "train/text.h"
 #include "train/train_data.h"
 #include "train/whole_number.h"
@@ -18,8 +19,10 @@ namespace riffle {
 namespace {
 
 const char* const kFooter =
-    "The stages run one after the other on one core; decode to copy count processor time, read counts waiting too.\n"
-    "libjpeg is the full decoding of the same images: exact mode cannot be quicker. Normalisation runs on the device.\n"
+    "The stages run one after the other on one core; read counts waiting, the others processor time. whole is\n"
+    "their sum; libjpeg, the floor of exact mode, is the full decoding of the same images. Normalising is a GPU's "
+    "work\n"
+    "where there is one, and no part of the loader's rate.\n"
     "Examples:\n"
     "  riffle bench data configs/imagenet.yaml data.source=folder:/data/imagenet\n"
     "  riffle bench data configs/imagenet.yaml data.source=/data/packed data.decode=quick --threads 2 --json";
@@ -50,9 +53,9 @@ struct Stage {
 };
 
 std::vector<Stage> stages_of(const StageSeconds& seconds) {
-  return {{"read", seconds.read},         {"decode", seconds.decode}, {"resample", seconds.resample},
-          {"augment", seconds.augment},   {"copy", seconds.copy},     {"whole", seconds.whole()},
-          {"libjpeg", seconds.full_decode}};
+  return {{"read", seconds.read},       {"decode", seconds.decode},      {"resample", seconds.resample},
+          {"augment", seconds.augment}, {"copy", seconds.copy},          {"normalise", seconds.normalise},
+          {"whole", seconds.whole()},   {"libjpeg", seconds.full_decode}};
 }
 
 // Pixels that are stored take no time to decode.
@@ -74,14 +77,21 @@ void show(const Config& config, const Dataset& data, const StageSeconds& seconds
 
 void run_bench_data(const BenchDataOptions& options) {
   const Config config = read_config(options.config, options.overrides);
-  if (config.data.source.empty()) fail_usage("data.source is not set; name the data, such as data.source=/data/imagenet");
+  if (config.data.source.empty())
+    fail_usage("data.source is not set; name the data, such as data.source=/data/imagenet");
   const auto data = open_dataset(config.data.source, config.data.train_split,
                                  static_cast<int>(config.model.input_channels), dataset_options(config.data));
   const int threads =
       options.threads > 0 ? options.threads : static_cast<int>(std::max(1u, std::thread::hardware_concurrency()));
   LoaderOptions loader = loader_options(config, threads);
   loader.batch = std::min(loader.batch, data->size());
-  const StageSeconds seconds = time_stages(*data, loader, options.images);
+  DeviceRequest one_core;
+  one_core.device = "cpu";
+  one_core.threads = 1;
+  const std::unique_ptr<Backend> backend = make_backend(one_core).backend;
+  NetworkInput input(*backend, config.network_input(), {1, config.augment.size, config.augment.size, data->channels()});
+  const StageSeconds seconds =
+      time_stages(*data, loader, options.images, [&](const uint8_t* pixels) { input.images(pixels, 1); });
   int64_t loaded = options.images;
   const LoaderRate rate = time_loader(*data, loader, loaded);
   const double images_per_s = rate_of(rate.seconds, loaded), per_core = rate_of(rate.cpu_seconds, loaded);
@@ -94,12 +104,9 @@ void run_bench_data(const BenchDataOptions& options) {
   nlohmann::json per_stage;
   for (const Stage& stage : stages_of(seconds))
     per_stage[stage.name] = 1e6 * stage.seconds / static_cast<double>(options.images);
-  std::cout << nlohmann::json{{"data", data->description()},
-                              {"decode", config.data.decode},
-                              {"images", options.images},
-                              {"us_per_image", per_stage},
-                              {"threads", threads},
-                              {"images_per_s", images_per_s},
+  std::cout << nlohmann::json{{"data", data->description()}, {"decode", config.data.decode},
+                              {"images", options.images},    {"us_per_image", per_stage},
+                              {"threads", threads},          {"images_per_s", images_per_s},
                               {"images_per_cpu_s", per_core}}
                    .dump()
             << '\n';

@@ -47,7 +47,8 @@ struct Order {
   }
 };
 
-void time_image(TrainingImage& image, std::vector<uint8_t>& slot, StageSeconds& seconds) {
+void time_image(TrainingImage& image, const std::function<void(const uint8_t*)>& normalise, std::vector<uint8_t>& slot,
+                StageSeconds& seconds) {
   Laps wall(CLOCK_MONOTONIC);
   image.read();
   wall.end(seconds.read);
@@ -61,6 +62,8 @@ void time_image(TrainingImage& image, std::vector<uint8_t>& slot, StageSeconds& 
   slot.resize(pixels.pixels.size());
   std::memcpy(slot.data(), pixels.pixels.data(), slot.size());
   cpu.end(seconds.copy);
+  normalise(slot.data());
+  cpu.end(seconds.normalise);
 }
 
 void time_full_decoding(const Dataset& data, int64_t index, double& seconds) {
@@ -72,7 +75,8 @@ void time_full_decoding(const Dataset& data, int64_t index, double& seconds) {
 
 }  // namespace
 
-StageSeconds time_stages(const Dataset& data, const LoaderOptions& options, int64_t images) {
+StageSeconds time_stages(const Dataset& data, const LoaderOptions& options, int64_t images,
+                         const std::function<void(const uint8_t* pixels)>& normalise) {
   Order order{data, options.seed, {}};
   for (int64_t i = 0; i < std::min(images, data.size()); ++i) data.encoded(order.at(i));
   StageSeconds seconds;
@@ -82,7 +86,7 @@ StageSeconds time_stages(const Dataset& data, const LoaderOptions& options, int6
     const RandomStream random(options.seed, RandomPurpose::kAugment, static_cast<uint64_t>(i / data.size()),
                               static_cast<uint64_t>(index));
     TrainingImage image(data, index, options.train_transform, random);
-    time_image(image, slot, seconds);
+    time_image(image, normalise, slot, seconds);
     time_full_decoding(data, index, seconds.full_decode);
   }
   return seconds;
