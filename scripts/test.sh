@@ -28,6 +28,11 @@ if python3 -c 'import safetensors, numpy' 2>/dev/null; then
   tests/check_safetensors_python.sh build/test/tests/test_checkpoint_safetensors
 fi
 
+if command -v python3 >/dev/null; then
+  echo "== TensorBoard: what the real package reads"
+  tests/check_tensorboard_python.sh build/test
+fi
+
 if [ -x build/test/riffle-emulated ]; then
   echo "== gpu_check.sh on the emulated device"
   tests/check_gpu_check.sh build/test

@@ -3,12 +3,14 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cstring>
+#include <filesystem>
 #include <map>
 #include <string>
+#include <string_view>
 #include <vector>
 
-#include "checkpoint_files.h"
 #include "train/checkpoint/crc32c.h"
 #include "train/checkpoint/protobuf_fields.h"
 

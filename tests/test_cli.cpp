@@ -223,6 +223,7 @@ TEST_F(CommandLine, AFullDiskIsAClearErrorAndLeavesNoHalfCheckpoint) {
       run_riffle({"train", file, "-o", path("run"), "train.duration=1it"}, "trap '' XFSZ && ulimit -f 8");
   expect_failure(result, 1, {path("run/checkpoints/")});
   EXPECT_TRUE(std::filesystem::is_empty(path("run/checkpoints")));
+  expect_contains(result.out, {"warning: cannot write " + path("run/"), "training goes on"});
   const ProcessResult full_output = run_riffle({"devices"}, "exec >/dev/full");
   EXPECT_EQ(full_output.exit_code, 1);
 }

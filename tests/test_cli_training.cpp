@@ -5,6 +5,7 @@
 #include <nlohmann/json.hpp>
 #include <sstream>
 
+#include "event_files.h"
 #include "riffle_process.h"
 #include "tiny_data.h"
 #include "train/checkpoint/checkpoint.h"
@@ -76,17 +77,40 @@ TEST_F(TrainedOnIdx, LearnsAndLogsIt) {
   EXPECT_EQ(train.back().at("step"), 48);
   EXPECT_EQ(train.back().at("epoch"), 6.0);
   EXPECT_LT(train.back().at("loss").get<double>(), 0.5 * train.front().at("loss").get<double>());
-  for (const char* key : {"top1", "top5", "lr", "images_per_s", "data_wait_ms"})
+  for (const char* key : {"top1", "top5", "lr", "images_per_s", "data_wait_ms", "grad_norm", "process_peak_bytes"})
     EXPECT_TRUE(train[0].contains(key)) << key;
   EXPECT_EQ(val.back().at("images"), 22);
   EXPECT_GT(val.back().at("best_top1").get<double>(), 0.9);
 }
 
 TEST_F(TrainedOnIdx, TellsWhereThingsAreAndNamesAccuracyAndError) {
-  expect_contains(training_.out, {"accuracy", "error", "EMA", "run/curves.svg", "run/metrics.jsonl",
-                                  "run/checkpoints/best.safetensors", "weight decay", "epoch 6/6", "data wait"});
+  expect_contains(
+      training_.out,
+      {"accuracy", "error", "EMA", "run/curves.svg", "run/metrics.jsonl", "run/checkpoints/best.safetensors",
+       "weight decay", "epoch 6/6", "data wait", "grad norm", "finished    in ", "images/s on average, peak memory ",
+       "weights     top-1 accuracy", "EMA         top-1 accuracy", "best        top-1 accuracy"});
   expect_contains(text_of(path("run/curves.svg")), {"<svg", "validation, EMA", "</svg>"});
   expect_contains(text_of(path("run/config.resolved.yaml")), {"duration: 6ep"});
+}
+
+TEST_F(TrainedOnIdx, LeavesPicturesTablesAndEvents) {
+  for (const char* name : {"samples.png", "filters.png"}) {
+    const std::vector<uint8_t> bytes = read_file(path("run/" + std::string(name)));
+    EXPECT_GT(decode_image(bytes.data(), bytes.size(), name, 3).width, 300) << name;
+  }
+  const std::string csv = text_of(path("run/metrics.csv")), jsonl = text_of(path("run/metrics.jsonl"));
+  EXPECT_EQ(std::count(csv.begin(), csv.end(), '\n'), 1 + std::count(jsonl.begin(), jsonl.end(), '\n'));
+  const nlohmann::json environment = nlohmann::json::parse(text_of(path("run/environment.json")));
+  EXPECT_EQ(environment.at("command").at(1), "train");
+  const std::vector<std::string> files = event_files(path("run"));
+  ASSERT_EQ(files.size(), 1u);
+  size_t losses = 0, gradients = 0;
+  for (const ReadEvent& event : read_events(text_of(files[0]))) {
+    losses += event.scalars.count("train/loss");
+    gradients += event.histograms.count("gradients/fc.weight");
+  }
+  EXPECT_EQ(losses, records(json_lines(jsonl), "train").size());
+  EXPECT_EQ(gradients, 6u);
 }
 
 // Not "about": the same weights on the same images through the same code.

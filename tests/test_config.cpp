@@ -165,6 +165,7 @@ finetune: {freeze: [stage2, stem], head_only: 20it}
 train: {duration: 30ep, batch: 64, label_smoothing: 0.1, seed: 18446744073709551615, log_every_steps: 5,
         precision: bf16, deterministic: true, cuda_graphs: false}
 recalibrate: {duration: 200it}
+log: {tensorboard: false, histograms: none}
 )";
 const char* const kPolynomialRecipe = R"(
 data: {decode: quick}

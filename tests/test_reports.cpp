@@ -113,11 +113,25 @@ TEST(Progress, LiveLinesFitTheirTerminal) {
   EXPECT_EQ(describe_within(progress, 500), describe(progress));
   EXPECT_EQ(describe_within(progress, 79),
             "ep 2/30 17/300 ETA 1m01s loss 0.5000 top-1/5 75.0/100.0% lr 0.12 1234/s wait 3%");
+  progress.grad_norm = 1.5;
+  progress.process_peak_bytes = 3 << 20;
+  EXPECT_EQ(describe_within(progress, 99),
+            "ep 2/30 17/300 ETA 1m01s loss 0.5000 top-1/5 75.0/100.0% lr 0.12 1234/s wait 3% norm 1.5 3.0 MiB");
   progress.epoch = progress.epochs = 240;
   progress.step = progress.steps = 300000;
   EXPECT_EQ(describe_within(progress, 79),
             "ep 240/240 300000/300000 ETA 1m01s loss 0.5000 top-1/5 75.0/100.0% lr 0.12");
   EXPECT_EQ(describe_within(progress, 3), "");
+}
+
+TEST(Progress, GradientNormLossScaleAndMemoryAreShownWhereKnown) {
+  TrainProgress progress = some_progress();
+  progress.grad_norm = 1.25;
+  progress.loss_scale = 65536;
+  progress.process_peak_bytes = 3 << 20;
+  EXPECT_TRUE(contains(describe(progress), "data wait 3%  grad norm 1.25  loss scale 65536  memory 3.0 MiB"));
+  progress.device_peak_bytes = 1 << 20;
+  EXPECT_EQ(describe_memory(progress), "3.0 MiB, tensors 1.0 MiB");
 }
 
 TEST(Progress, EvaluationsNameAccuracyAndError) {

@@ -21,9 +21,9 @@ namespace {
 constexpr int64_t kDryRunSteps = 2;
 
 const char* const kFooter =
-    "RUN_DIR receives config.resolved.yaml, metrics.jsonl (one JSON object a log line or evaluation; top1 and top5 "
-    "are\n"
-    "fractions from 0 to 1), curves.svg and checkpoints/{last,best}.safetensors.\n"
+    "RUN_DIR receives checkpoints/{last,best}.safetensors, config.resolved.yaml, environment.json, metrics.jsonl and\n"
+    "metrics.csv (a record for each log line and evaluation; top1 and top5 are fractions from 0 to 1), curves.svg,\n"
+    "samples.png, filters.png, and an event file for TensorBoard.\n"
     "Examples:\n"
     "  riffle train configs/fashion_mnist.yaml\n"
     "  riffle train configs/imagenet.yaml -o runs/a data.source=folder:/data/imagenet train.batch=128\n"

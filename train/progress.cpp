@@ -6,6 +6,7 @@
 
 #include <cstdlib>
 #include <iostream>
+#include <vector>
 
 #include "train/text.h"
 
@@ -54,14 +55,19 @@ std::string describe_memory(const TrainProgress& p) {
 std::string describe_within(const TrainProgress& p, size_t columns) {
   std::string text = describe(p);
   if (text.size() <= columns) return text;
+  std::vector<std::string> parts{
+      join("ep ", p.epoch, "/", p.epochs),
+      join(p.step, "/", p.steps),
+      join("ETA ", format_duration(p.eta_s)),
+      join("loss ", format_fixed(p.loss, 4)),
+      join("top-1/5 ", format_fixed(100 * p.top1, 1), "/", format_fixed(100 * p.top5, 1), "%"),
+      join("lr ", format_significant(p.lr, 2)),
+      join(format_fixed(p.images_per_s, 0), "/s"),
+      join("wait ", format_fixed(100 * p.data_wait_fraction, 0), "%")};
+  if (p.grad_norm > 0) parts.push_back("norm " + format_significant(p.grad_norm, 2));
+  if (p.process_peak_bytes > 0) parts.push_back(format_bytes(static_cast<double>(p.process_peak_bytes)));
   text.clear();
-  for (const std::string& part :
-       {join("ep ", p.epoch, "/", p.epochs), join(p.step, "/", p.steps), join("ETA ", format_duration(p.eta_s)),
-        join("loss ", format_fixed(p.loss, 4)),
-        join("top-1/5 ", format_fixed(100 * p.top1, 1), "/", format_fixed(100 * p.top5, 1), "%"),
-        join("lr ", format_significant(p.lr, 2)), join(format_fixed(p.images_per_s, 0), "/s"),
-        join("wait ", format_fixed(100 * p.data_wait_fraction, 0), "%"),
-        join("norm ", format_significant(p.grad_norm, 2)), format_bytes(static_cast<double>(p.process_peak_bytes))}) {
+  for (const std::string& part : parts) {
     if (text.size() + 1 + part.size() > columns) break;
     text += (text.empty() ? "" : " ") + part;
   }

@@ -62,7 +62,7 @@ Scalars scalars_of(const TrainRecord& record) {
   return scalars;
 }
 
-void add_scalars(const std::string& group, const EvalResult& result, Scalars& scalars) {
+void add_result(const std::string& group, const EvalResult& result, Scalars& scalars) {
   scalars.emplace_back(group + "/loss", result.sums.loss());
   scalars.emplace_back(group + "/top1", result.sums.top1());
   scalars.emplace_back(group + "/top5", result.sums.top5());
@@ -71,8 +71,8 @@ void add_scalars(const std::string& group, const EvalResult& result, Scalars& sc
 
 Scalars scalars_of(const EvaluationRecord& record) {
   Scalars scalars;
-  add_scalars("val", record.raw, scalars);
-  if (record.ema) add_scalars("ema", *record.ema, scalars);
+  add_result("val", record.raw, scalars);
+  if (record.ema) add_result("ema", *record.ema, scalars);
   scalars.emplace_back("val/best_top1", record.best_top1);
   return scalars;
 }
@@ -85,38 +85,50 @@ void add_point(Curve& loss, Curve& top1, double epoch, double loss_value, double
 }  // namespace
 
 // TensorBoard forgets what it knows of the first step to come and later ones.
-RunLog::RunLog(const RunFolder& folder, std::string title, const LogSection& options, int64_t finished_steps)
+RunLog::RunLog(const RunFolder& folder, std::string title, const LogSection& options, int64_t finished_steps,
+               std::function<void(const std::string&)> warn)
     : folder_(folder),
       title_(std::move(title)),
       options_(options),
       csv_(folder.metrics_csv(), folder.metrics()),
       events_(options.tensorboard
                   ? std::make_unique<EventWriter>(folder.path(), finished_steps == 0 ? 0 : finished_steps + 1)
-                  : nullptr) {}
+                  : nullptr),
+      warn_(std::move(warn)) {}
 
-void RunLog::append(const nlohmann::json& record) const {
+void RunLog::try_to(const std::function<void()>& write) {
+  try {
+    write();
+  } catch (const Error& error) {
+    if (!warned_)
+      warn_(join("warning: ", error.what(), "; training goes on, and its log lacks what cannot be written"));
+    warned_ = true;
+  }
+}
+
+void RunLog::append(const nlohmann::json& record) {
   folder_.append_metrics(record);
-  csv_.append(record);
+  try_to([&] { csv_.append(record); });
+}
+
+void RunLog::add_scalars(int64_t step, const Scalars& scalars) {
+  if (!events_) return;
+  events_->scalars(step, scalars);
+  try_to([&] { events_->flush(); });
 }
 
 void RunLog::train(const TrainRecord& record) {
   append(to_json(record));
-  if (events_) {
-    events_->scalars(record.step, scalars_of(record));
-    events_->flush();
-  }
+  add_scalars(record.step, scalars_of(record));
   add_point(train_loss_, train_top1_, record.epoch, record.loss, record.top1);
 }
 
 void RunLog::evaluation(const EvaluationRecord& record) {
   append(to_json(record));
-  if (events_) {
-    events_->scalars(record.step, scalars_of(record));
-    events_->flush();
-  }
+  add_scalars(record.step, scalars_of(record));
   add_point(val_loss_, val_top1_, record.epoch, record.raw.sums.loss(), record.raw.sums.top1());
   if (record.ema) add_point(ema_loss_, ema_top1_, record.epoch, record.ema->sums.loss(), record.ema->sums.top1());
-  write_curves();
+  try_to([&] { write_curves(); });
 }
 
 void RunLog::first_batch(const Batch& batch, const std::vector<std::string>& classes) {
@@ -128,15 +140,15 @@ void RunLog::network(int64_t step, Backend& backend, ShuffleNetV2& network, doub
   if (!events_ || options_.histograms == "none") return;
   events_->histograms(step, weight_histograms(backend, network));
   events_->histograms(step, gradient_histograms(backend, network, loss_scale));
-  events_->flush();
+  try_to([&] { events_->flush(); });
 }
 
 void RunLog::show(int64_t step, const std::string& name, const std::string& tag, const Image& image) {
   const std::vector<uint8_t> png = encode_png(image);
-  write_text_file(folder_.file(name), std::string(png.begin(), png.end()));
+  try_to([&] { write_text_file(folder_.file(name), std::string(png.begin(), png.end())); });
   if (!events_) return;
   events_->image(step, tag, image.width, image.height, image.channels, png);
-  events_->flush();
+  try_to([&] { events_->flush(); });
 }
 
 void RunLog::write_curves() const {

@@ -1,11 +1,14 @@
 // What a run leaves for people and programs to look at: metrics.jsonl and .csv (a record for each log line and
 // evaluation), curves.svg, pictures, and TensorBoard's event file. One record in, every form out. docs/logs.md describes
-// the files.
+// the files. Only what the others could be made from, metrics.jsonl, must be writable: for the others a full disk is a
+// warning, which comes once, not the end of a long run.
 #pragma once
 
+#include <functional>
 #include <memory>
 #include <optional>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "data/loader.h"
@@ -44,7 +47,8 @@ struct EvaluationRecord {
 class RunLog {
  public:
   // title: of the curves. finished_steps: those before this start of the run; 0 unless it was resumed.
-  RunLog(const RunFolder& folder, std::string title, const LogSection& options, int64_t finished_steps);
+  RunLog(const RunFolder& folder, std::string title, const LogSection& options, int64_t finished_steps,
+         std::function<void(const std::string&)> warn);
 
   void train(const TrainRecord& record);
   void evaluation(const EvaluationRecord& record);  // draws the curves anew, too
@@ -55,7 +59,9 @@ class RunLog {
   void network(int64_t step, Backend& backend, ShuffleNetV2& network, double loss_scale, bool bgr);
 
  private:
-  void append(const nlohmann::json& record) const;
+  void append(const nlohmann::json& record);
+  void try_to(const std::function<void()>& write);
+  void add_scalars(int64_t step, const std::vector<std::pair<std::string, double>>& scalars);
   void show(int64_t step, const std::string& name, const std::string& tag, const Image& image);
   void write_curves() const;
 
@@ -64,6 +70,8 @@ class RunLog {
   LogSection options_;
   MetricsCsv csv_;
   std::unique_ptr<EventWriter> events_;  // null without TensorBoard
+  std::function<void(const std::string&)> warn_;
+  bool warned_ = false;
   Curve train_loss_{"train", "train", {}}, val_loss_{"validation", "val", {}}, ema_loss_{"validation, EMA", "ema", {}};
   Curve train_top1_{"train", "train", {}}, val_top1_{"validation", "val", {}}, ema_top1_{"validation, EMA", "ema", {}};
 };

@@ -229,7 +229,8 @@ double Trainer::try_steps(int64_t steps) {
 
 void Trainer::run(const RunFolder& folder) {
   const std::string title = join("ShuffleNetV2 ", network_.config().width_name(), ", ", config_.data.source);
-  log_ = std::make_unique<RunLog>(folder, title, config_.log, step());
+  log_ = std::make_unique<RunLog>(folder, title, config_.log, step(),
+                                  [this](const std::string& warning) { progress_.line(warning); });
   checkpoints_ = std::make_unique<RunCheckpoints>(backend_, folder, metadata_);
   window_ = Window{};
   while (step() < total_steps_) {
