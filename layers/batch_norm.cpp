@@ -9,7 +9,6 @@ namespace riffle {
 namespace {
 
 constexpr double kEps = 1e-5;
-constexpr double kMomentum = 0.1;
 
 std::vector<double> to_host(Backend& backend, const Tensor& vector) {
   std::vector<double> values(static_cast<size_t>(vector.elements()));

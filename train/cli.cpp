@@ -38,6 +38,8 @@ void add_commands(CLI::App& app, const char* git_commit) {
   add_eval_command(app);
   add_predict_command(app);
   add_convert_command(app);
+  add_recalibrate_command(app);
+  add_average_command(app);
   add_inspect_command(app);
   add_bench_command(app);
   add_devices_command(app);

@@ -26,7 +26,7 @@ const char* const kFooter =
     "fractions from 0 to 1), curves.svg and checkpoints/{last,best}.safetensors.\n"
     "Examples:\n"
     "  riffle train configs/fashion_mnist.yaml\n"
-    "  riffle train configs/imagenet.yaml -o runs/a data.source=folder:/data/imagenet train.batch=128 schedule.lr=0.1\n"
+    "  riffle train configs/imagenet.yaml -o runs/a data.source=folder:/data/imagenet train.batch=128\n"
     "  riffle train configs/finetune_imagefolder.yaml --init best.safetensors --reset-head data.source=folder:photos\n"
     "  riffle train configs/imagenet.yaml --dry-run        checks everything, takes two steps, writes nothing";
 

@@ -71,9 +71,16 @@ RunFolder::RunFolder(std::string path, bool overwrite) : path_(std::move(path)) 
   check(path_, overwrite);
   std::error_code error;
   if (is_occupied(path_)) {
-    std::vector<std::string> files{config(),          metrics(),           metrics_csv(),       curves(),
-                                   environment(),     file("samples.png"), file("filters.png"), checkpoint("last"),
-                                   checkpoint("best")};
+    std::vector<std::string> files{config(),
+                                   metrics(),
+                                   metrics_csv(),
+                                   curves(),
+                                   environment(),
+                                   file("samples.png"),
+                                   file("filters.png"),
+                                   checkpoint("last"),
+                                   checkpoint("best"),
+                                   checkpoint("recalibrated")};
     for (const auto& entry : fs::directory_iterator(path_)) {
       if (is_event_file(entry.path().filename().string())) files.push_back(entry.path().string());
     }

@@ -139,6 +139,9 @@ std::vector<std::string> Trainer::plan() const {
   lines.push_back(join("duration    ", config_.train.duration.text(), ": ", format_count(total_steps_), " steps of ",
                        images_per_step(), " images, ", format_count(steps_per_epoch_), " an epoch"));
   lines.push_back("schedule    " + config_.schedule.kind + ", " + describe_batch_rule(config_));
+  if (recalibration_batches() > 0)
+    lines.push_back(
+        join("at the end  ", format_count(recalibration_batches()), " batches for batch norm's statistics"));
   if (!weights_note_.empty()) lines.push_back("weights     " + weights_note_);
   for (const std::string& line : describe_groups()) lines.push_back(line);
   for (const std::string& warning : learning_rate_.warnings()) lines.push_back("warning: " + warning);
@@ -220,6 +223,7 @@ void Trainer::run(const RunFolder& folder) {
     report();
     if (step() % steps_per_epoch_ == 0 || step() == total_steps_) finish_epoch();
   }
+  if (step() == total_steps_) recalibrate_network(folder);
   describe_end();
 }
 

@@ -65,6 +65,10 @@ class Trainer {
   void report_bad_images();
   void evaluate();
   EvalResult measure(ShuffleNetV2& network, const std::string& what);
+  // train/trainer_recalibrate.cpp: writes `recalibrated`, and `best` where it is better.
+  void recalibrate_network(const RunFolder& folder);
+  void estimate_statistics(ShuffleNetV2& network);
+  int64_t recalibration_batches() const;
   // sums: what was measured of it, or null before that.
   void save_last(const MetricSums* sums);
   CheckpointMetadata::Training training_state() const {
