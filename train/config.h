@@ -122,6 +122,12 @@ struct TrainSection {
   bool cuda_graphs = true;
 };
 
+struct CheckpointSection {
+  Duration every{1, Duration::Unit::kEpochs};       // 0: at the end only
+  int64_t keep = 2;                                 // of the newest
+  Duration keep_every{0, Duration::Unit::kEpochs};  // and those of every such time; 0: no others
+};
+
 struct Config {
   ModelSection model;
   DataSection data;
@@ -134,6 +140,7 @@ struct Config {
   InitSection init;
   FinetuneSection finetune;
   TrainSection train;
+  CheckpointSection checkpoint;
 
   ShuffleNetV2Config network(int64_t data_classes) const;  // the model section resolved; 0: no data at hand
   int64_t frozen_parts() const;                            // of ShuffleNetV2::parts()

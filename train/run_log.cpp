@@ -1,7 +1,10 @@
 // The log and the curves of a run.
 #include "train/run_log.h"
 
+#include <cmath>
+#include <fstream>
 #include <nlohmann/json.hpp>
+#include <string>
 
 namespace riffle {
 namespace {
@@ -36,23 +39,64 @@ nlohmann::json to_json(const EvaluationRecord& record) {
   return json;
 }
 
-void add_point(Curve& loss, Curve& top1, double epoch, double loss_value, double top1_fraction) {
-  loss.points.push_back({epoch, loss_value});
-  top1.points.push_back({epoch, 100 * top1_fraction});
+// Numbers that are not finite are null in JSON; the curves leave them out.
+double number(const nlohmann::json& record, const std::string& key) {
+  const auto found = record.find(key);
+  return found != record.end() && found->is_number() ? found->get<double>() : std::nan("");
+}
+
+// A record, or null where the line is none: the last one of a killed process may be cut.
+nlohmann::json parsed_record(const std::string& line) {
+  nlohmann::json record = nlohmann::json::parse(line, nullptr, /*allow_exceptions=*/false);
+  const bool valid = record.is_object() && record.contains("type") && record["type"].is_string() &&
+                     record.contains("step") && record["step"].is_number_integer();
+  return valid ? record : nlohmann::json();
 }
 
 }  // namespace
 
+int64_t RunLog::resume(int64_t step, bool evaluated) {
+  std::ifstream file(folder_.metrics());
+  std::string kept;
+  int64_t dropped = 0;
+  for (std::string line; std::getline(file, line);) {
+    const nlohmann::json record = parsed_record(line);
+    const bool keeps =
+        !record.is_null() && record["step"] <= step && (evaluated || record["type"] != "val" || record["step"] != step);
+    if (!keeps) {
+      ++dropped;
+      continue;
+    }
+    kept += line + "\n";
+    add_to_curves(record);
+  }
+  file.close();
+  write_text_file(folder_.metrics(), kept);
+  return dropped;
+}
+
 void RunLog::train(const TrainRecord& record) {
-  folder_.append_metrics(to_json(record));
-  add_point(train_loss_, train_top1_, record.epoch, record.loss, record.top1);
+  const nlohmann::json json = to_json(record);
+  folder_.append_metrics(json);
+  add_to_curves(json);
 }
 
 void RunLog::evaluation(const EvaluationRecord& record) {
-  folder_.append_metrics(to_json(record));
-  add_point(val_loss_, val_top1_, record.epoch, record.raw.sums.loss(), record.raw.sums.top1());
-  if (record.ema) add_point(ema_loss_, ema_top1_, record.epoch, record.ema->sums.loss(), record.ema->sums.top1());
+  const nlohmann::json json = to_json(record);
+  folder_.append_metrics(json);
+  add_to_curves(json);
   write_curves();
+}
+
+void RunLog::add_to_curves(const nlohmann::json& record) {
+  const double epoch = number(record, "epoch");
+  const auto add = [&](const std::string& prefix, Curve& loss, Curve& top1) {
+    loss.points.push_back({epoch, number(record, prefix + "loss")});
+    top1.points.push_back({epoch, 100 * number(record, prefix + "top1")});
+  };
+  if (record["type"] == "train") add("", train_loss_, train_top1_);
+  if (record["type"] == "val") add("", val_loss_, val_top1_);
+  if (record["type"] == "val" && record.contains("ema_loss")) add("ema_", ema_loss_, ema_top1_);
 }
 
 void RunLog::write_curves() const {

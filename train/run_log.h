@@ -35,10 +35,15 @@ class RunLog {
   // title: of the curves.
   RunLog(const RunFolder& folder, std::string title) : folder_(folder), title_(std::move(title)) {}
 
+  // Goes on after the records of an earlier process up to `step`; drops later ones and returns how many. evaluated:
+  // whether the evaluation at `step` is done; else it will come again.
+  int64_t resume(int64_t step, bool evaluated);
+
   void train(const TrainRecord& record);
   void evaluation(const EvaluationRecord& record);  // draws the curves anew, too
 
  private:
+  void add_to_curves(const nlohmann::json& record);
   void write_curves() const;
 
   const RunFolder& folder_;

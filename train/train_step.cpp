@@ -59,6 +59,16 @@ void TrainStep::end_head_only() {
   fixed_bytes_ += backend_.memory().bytes_in_use - bytes_before;
 }
 
+void TrainStep::import_state(const TensorMap& tensors, const std::string& path, int64_t finished_steps,
+                             const LossScale& loss_scale, ShuffleNetV2* averages) {
+  RIFFLE_CHECK(!begun_ && finished_steps_ == 0, "a state is imported before the first step");
+  if (finished_steps > options_.head_only_steps) end_head_only();
+  optimizer_.import_momentum(tensors, path);
+  finished_steps_ = finished_steps;
+  if (options_.scale_loss) loss_scale_ = loss_scale;
+  if (average_) average_->copy_from(averages ? *averages : network_);
+}
+
 void TrainStep::forward_backward(const Variable& x, const Tensor& labels) {
   const int accumulate = options_.optimizer.accumulate;
   RIFFLE_CHECK(begun_, "begin() comes before a step's batches");

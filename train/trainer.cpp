@@ -171,7 +171,10 @@ std::vector<std::string> Trainer::describe_groups() const {
 }
 
 void Trainer::take_step() {
-  if (step() % steps_per_epoch_ == 0) loader_.start_epoch(step() / steps_per_epoch_);
+  if (!in_epoch_ || step() % steps_per_epoch_ == 0)
+    loader_.start_epoch(step() / steps_per_epoch_, step() % steps_per_epoch_ * config_.optimizer.accumulate);
+  in_epoch_ = true;
+  evaluated_ = false;
   const std::string execution = train_step_.execution();
   const int64_t frozen = network_.frozen_parts();
   train_step_.begin(learning_rate_.at(step()));
@@ -181,13 +184,14 @@ void Trainer::take_step() {
     Batch batch;
     const bool delivered = loader_.next(batch);
     RIFFLE_CHECK(delivered, "the epoch ended at step ", step(), ", but has ", steps_per_epoch_, " steps");
-    window_.wait_ms += batch.wait_ms;
+    state_.window.wait_ms += batch.wait_ms;
     const Variable x = input_.images(batch.images, batch.count);
     train_step_.forward_backward(x, input_.labels(batch.labels, batch.count));
   }
   train_step_.finish();
-  if (step() == 1)
+  if (!chosen_shown_)
     for (const std::string& choice : backend_.choices()) progress_.line("chosen      " + choice);
+  chosen_shown_ = true;
   if (train_step_.execution() != execution) progress_.line("execution   " + train_step_.execution());
 }
 
@@ -208,22 +212,48 @@ double Trainer::try_steps(int64_t steps) {
     clock.restart();
     take_step();
     check_finite(train_step_.read_metrics());
-    window_.first_step = step();
+    state_.window.first_step = step();
   }
   return clock.seconds();
 }
 
-void Trainer::run(const RunFolder& folder) {
+bool Trainer::run(const RunFolder& folder, const std::function<bool()>& stop) {
   const std::string title = join("ShuffleNetV2 ", network_.config().width_name(), ", ", config_.data.source);
   log_ = std::make_unique<RunLog>(folder, title);
-  checkpoints_ = std::make_unique<RunCheckpoints>(backend_, folder, metadata_);
-  window_ = Window{};
-  while (step() < total_steps_) {
+  if (const int64_t dropped = log_->resume(step(), evaluated_); dropped > 0)
+    progress_.line(
+        join("log         dropped ", dropped, dropped == 1 ? " record" : " records", " after step ", step()));
+  const KeepOptions keep{config_.checkpoint.keep, config_.checkpoint.keep_every.steps(steps_per_epoch_)};
+  checkpoints_ = std::make_unique<RunCheckpoints>(backend_, folder, metadata_, keep);
+  stop_ = stop;
+  window_clock_.restart();
+  if (step() > 0 && evaluation_is_due() && !evaluated_) evaluate();
+  while (step() < total_steps_ && !stop_()) {
     take_step();
     report();
-    if (step() % steps_per_epoch_ == 0 || step() == total_steps_) finish_epoch();
+    report_failed_saves();
+    if (step() % steps_per_epoch_ == 0 || step() == total_steps_)
+      finish_epoch();
+    else if (checkpoint_is_due())
+      save(nullptr);
   }
-  progress_.highlight(join("best        top-1 accuracy ", format_percent(best_.top1), ", ", best_.description));
+  const bool is_finished = finished();
+  if (saved_step_ != step() && step() > 0) save(nullptr);
+  checkpoints_->finish();
+  report_failed_saves();
+  if (is_finished)
+    progress_.highlight(
+        join("best        top-1 accuracy ", format_percent(state_.best.top1), ", ", state_.best.description));
+  return is_finished;
+}
+
+bool Trainer::evaluation_is_due() const {
+  return step() == total_steps_ || (step() % steps_per_epoch_ == 0 && epoch() % config_.eval.every_epochs == 0);
+}
+
+bool Trainer::checkpoint_is_due() const {
+  if (config_.checkpoint.every.value == 0) return false;
+  return step() % std::max<int64_t>(1, config_.checkpoint.every.steps(steps_per_epoch_)) == 0;
 }
 
 // A log line every so many steps, after the first step, and at the end of each epoch.
@@ -241,31 +271,41 @@ void Trainer::report() {
   progress_.step(progress, due);
 }
 
+// What the device has gathered for the next log line comes to the host, where a checkpoint can hold it.
+void Trainer::read_window() {
+  const int64_t first_batch = state_.window.sums.images / config_.train.batch;
+  state_.window.sums = train_step_.read_metrics(state_.window.sums);
+  if (state_.window.sums.first_not_finite_batch >= 0) state_.window.sums.first_not_finite_batch += first_batch;
+  check_finite(state_.window.sums);
+}
+
 void Trainer::log(TrainProgress& progress) {
-  const MetricSums sums = train_step_.read_metrics();
-  check_finite(sums);
-  const double seconds = window_.clock.seconds();
-  const auto steps = static_cast<double>(step() - window_.first_step);
-  training_seconds_ += seconds;
+  read_window();
+  const TrainingState::Window& window = state_.window;
+  const MetricSums& sums = window.sums;
+  const double seconds = window_seconds();
+  const auto steps = static_cast<double>(step() - window.first_step);
+  state_.training_seconds += seconds;
   progress.loss = sums.loss();
   progress.top1 = sums.top1();
   progress.top5 = sums.top5();
   progress.images_per_s = static_cast<double>(sums.images) / seconds;
-  progress.data_wait_fraction = std::min(1.0, window_.wait_ms / (1000 * seconds));
+  progress.data_wait_fraction = std::min(1.0, window.wait_ms / (1000 * seconds));
   progress.grad_norm = checked_grad_norm();
 
   TrainRecord record{step(),      epochs_done(), sums.loss(),           sums.top1(),
-                     sums.top5(), progress.lr,   progress.images_per_s, window_.wait_ms / steps,
+                     sums.top5(), progress.lr,   progress.images_per_s, window.wait_ms / steps,
                      {}};
   if (config_.optimizer.clip_norm > 0) record.grad_norm = progress.grad_norm;
   log_->train(record);
-  window_ = Window{};
-  window_.first_step = step();
+  state_.window = {};
+  state_.window.first_step = step();
+  window_clock_.restart();
 }
 
 void Trainer::check_finite(const MetricSums& sums) const {
   if (sums.not_finite == 0) return;
-  const int64_t bad_step = window_.first_step + sums.first_not_finite_batch / config_.optimizer.accumulate;
+  const int64_t bad_step = state_.window.first_step + sums.first_not_finite_batch / config_.optimizer.accumulate;
   fail("the loss is not finite at step ", bad_step + 1, " (epoch ", bad_step / steps_per_epoch_ + 1, ", learning rate ",
        format_significant(learning_rate_.at(bad_step), 4),
        "): training has diverged; lower schedule.lr, lengthen schedule.warmup or set optimizer.clip_norm");
@@ -273,8 +313,11 @@ void Trainer::check_finite(const MetricSums& sums) const {
 
 void Trainer::finish_epoch() {
   report_bad_images();
-  if (epoch() % config_.eval.every_epochs == 0 || step() == total_steps_) evaluate();
-  window_.clock.restart();
+  if (evaluation_is_due()) {
+    evaluate();
+  } else if (checkpoint_is_due()) {
+    save(nullptr);
+  }
 }
 
 void Trainer::report_bad_images() {
@@ -287,46 +330,66 @@ void Trainer::report_bad_images() {
   if (bad.size() > kBadImagesShown) progress_.line(join("  and ", bad.size() - kBadImagesShown, " more"));
 }
 
+// Thrown out of an evaluation that a signal ends; the run then saves what it has.
+struct Stopped {};
+
 void Trainer::evaluate() {
   const Stopwatch clock;
+  const double before = window_seconds();
   train_step_.release_graph();
-  save_last(nullptr);  // what was trained is kept even if the evaluation fails
-  const EvalResult raw = measure(network_, "validation");
-  EvaluationRecord record{step(), epochs_done(), raw, {}, 0};
-  if (averaged_) record.ema = measure(*averaged_, "EMA       ");
-  const bool averaged_wins = record.ema && better(record.ema->sums, raw.sums);
-  const MetricSums& winner = averaged_wins ? record.ema->sums : raw.sums;
-  if (winner.top1() > best_.top1) {
-    best_ = {winner.top1(), join(averaged_wins ? "EMA weights" : "weights", " of epoch ", epoch())};
-    checkpoints_->save_best(averaged_wins ? *averaged_ : network_, averaged_wins, training_state(), winner);
+  if (checkpoint_is_due() || step() == total_steps_) save(nullptr);  // kept even if the evaluation fails
+  if (averaged_) train_step_.average()->copy_to(*averaged_);
+  try {
+    EvaluationRecord record{step(), epochs_done(), measure(network_, "validation"), {}, 0};
+    if (averaged_) record.ema = measure(*averaged_, "EMA       ");
+    state_.evaluation_seconds += clock.seconds();
+    ++state_.evaluations;
+    state_.window.seconds = before;
+    window_clock_.restart();
+    keep_measured(record);
+  } catch (const Stopped&) {
+    state_.window.seconds = before;
+    window_clock_.restart();
+    progress_.line("stopped     before the evaluation was done; it comes first when the run goes on");
   }
-  save_last(&raw.sums);
-  record.best_top1 = best_.top1;
+}
+
+void Trainer::keep_measured(const EvaluationRecord& measured) {
+  EvaluationRecord record = measured;
+  evaluated_ = true;
+  const bool averaged_wins = record.ema && better(record.ema->sums, record.raw.sums);
+  const MetricSums& winner = averaged_wins ? record.ema->sums : record.raw.sums;
+  const bool is_best = winner.top1() > state_.best.top1;
+  if (is_best) {
+    state_.best = {winner.top1(), join(averaged_wins ? "EMA weights" : "weights", " of epoch ", epoch())};
+    checkpoints_->stage_best(averaged_wins ? *averaged_ : network_, averaged_wins, state(), winner);
+  }
+  record.best_top1 = state_.best.top1;
   log_->evaluation(record);
-  ++evaluations_;
-  evaluation_seconds_ += clock.seconds();
+  if (checkpoint_is_due() || step() == total_steps_) {
+    save(&record.raw.sums);
+  } else if (is_best) {
+    checkpoints_->submit();
+  }
 }
 
 EvalResult Trainer::measure(ShuffleNetV2& network, const std::string& what) {
   const std::string where = join("epoch ", epoch(), "/", epochs(), "  ", what);
   const EvalResult result = evaluator_.run(*folded_copy(backend_, network), [&](int64_t images) {
+    if (stop_()) throw Stopped{};
     progress_.evaluation(where, images, evaluator_.images());
   });
   progress_.highlight(where + "  " + describe(result));
   return result;
 }
 
-void Trainer::save_last(const MetricSums* sums) {
-  if (averaged_) train_step_.average()->copy_to(*averaged_);
-  checkpoints_->save_last(network_, averaged_.get(), training_state(), sums);
-}
-
 double Trainer::remaining_seconds() const {
   const auto left = static_cast<double>(total_steps_ - step());
-  const double training = (training_seconds_ + window_.clock.seconds()) / static_cast<double>(step()) * left;
-  if (evaluations_ == 0) return training;
+  const double training = (state_.training_seconds + window_seconds()) / static_cast<double>(step()) * left;
+  if (state_.evaluations == 0) return training;
   const int64_t left_to_evaluate = count_evaluations(epoch(), epochs(), config_.eval.every_epochs);
-  return training + evaluation_seconds_ / static_cast<double>(evaluations_) * static_cast<double>(left_to_evaluate);
+  return training +
+         state_.evaluation_seconds / static_cast<double>(state_.evaluations) * static_cast<double>(left_to_evaluate);
 }
 
 }  // namespace riffle
