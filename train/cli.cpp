@@ -28,7 +28,7 @@ const char* const kFooter =
     "  riffle eval runs/fashion/checkpoints/best.safetensors\n"
     "  riffle predict runs/fashion/checkpoints/best.safetensors photo.jpg\n"
     "'riffle COMMAND --help' explains a command. Exit codes: 0 success, 1 error, 2 wrong command line or "
-    "configuration.";
+    "configuration,\n75 training that a signal stopped, saved to go on with --resume.";
 
 void add_commands(CLI::App& app, const char* git_commit) {
   app.set_version_flag("--version", std::string("riffle ") + kVersion);
@@ -189,6 +189,9 @@ int run_cli(int argc, char** argv, const char* git_commit) {
     }
     check_words(app, std::vector<std::string>(argv + 1, argv + argc));
     return parse_and_run(app, argc, argv);
+  } catch (const ExitRequest& request) {
+    std::cout.flush();
+    return request.exit_code;
   } catch (const Error& error) {
     return report(error.what(), error.kind() == ErrorKind::kUsage ? kUsageError : kRuntimeError);
   } catch (const std::bad_alloc&) {

@@ -26,6 +26,11 @@ void add_report_command(CLI::App& app);
 void add_data_command(CLI::App& app);
 void add_data_show_command(CLI::App& data);  // below `riffle data`
 
+// Thrown by a command that ends without an error, but with another exit code than 0.
+struct ExitRequest {
+  int exit_code;
+};
+
 // --device and --threads, which every computing subcommand has; --precision where no configuration says it.
 struct DeviceOptions {
   DeviceRequest request;

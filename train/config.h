@@ -156,6 +156,12 @@ struct RecalibrateSection {
   Duration duration;  // of the last phase of a run; see recalibration.h
 };
 
+struct CheckpointSection {
+  Duration every{1, Duration::Unit::kEpochs};       // 0: at the end only
+  int64_t keep = 2;                                 // of the newest
+  Duration keep_every{0, Duration::Unit::kEpochs};  // and those of every such time; 0: no others
+};
+
 struct Config {
   ModelSection model;
   DataSection data;
@@ -171,6 +177,7 @@ struct Config {
   EarlyStoppingSection early_stopping;
   LogSection log;
   RecalibrateSection recalibrate;
+  CheckpointSection checkpoint;
 
   ShuffleNetV2Config network(int64_t data_classes) const;  // the model section resolved; 0: no data at hand
   int64_t images_per_step() const { return train.batch * optimizer.accumulate; }

@@ -309,6 +309,16 @@ void add_recalibrate(RecalibrateSection& section, std::vector<Field>& fields) {
             "weights. 0: not at all.");
 }
 
+void add_checkpoint(CheckpointSection& section, std::vector<Field>& fields) {
+  auto& [every, keep, keep_every] = section;
+  SectionTable table("checkpoint", fields);
+  table.add("every", every, anything(),
+            "How often all that training goes on from is saved. 0: only at the end, and when a signal stops the run.");
+  table.add("keep", keep, at_least(1), "How many of the newest checkpoints stay; 2 or more survive a damaged one.");
+  table.add("keep_every", keep_every, anything(),
+            "Checkpoints at multiples of this stay for good; a multiple of `every`. 0: none.");
+}
+
 std::string joined(const std::vector<std::string>& parts, const char* separator) {
   std::string out;
   for (const std::string& part : parts) out += (out.empty() ? "" : separator) + part;
@@ -381,7 +391,7 @@ std::string Field::value_text() const {
 
 std::vector<Field> fields_of(Config& config) {
   auto& [model, data, normalisation, augment, eval, optimizer, schedule, ema, init, finetune, train, early_stopping,
-         log, recalibrate] = config;
+         log, recalibrate, checkpoint] = config;
   std::vector<Field> fields;
   add_model(model, fields);
   add_data(data, fields);
@@ -397,6 +407,7 @@ std::vector<Field> fields_of(Config& config) {
   add_early_stopping(early_stopping, fields);
   add_log(log, fields);
   add_recalibrate(recalibrate, fields);
+  add_checkpoint(checkpoint, fields);
   return fields;
 }
 

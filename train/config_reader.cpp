@@ -258,6 +258,7 @@ class Reader {
     read_entry(load_yaml(argument.substr(equals + 1), origin), argument.substr(0, equals), origin.name(), origin);
   }
 
+  const std::vector<std::string>& sections() const { return sections_; }
   const Config& unchecked() const { return config_; }
   SourcedConfig finish() const { return {config_, sources_}; }
 
@@ -360,6 +361,12 @@ DataSection parse_data_section(const std::string& text, const std::string& name)
   Reader reader(name);
   reader.read_known_fields(text, name, "data");
   return reader.unchecked().data;
+}
+
+Config parse_known_fields(const std::string& text, const std::string& name) {
+  Reader reader(name);
+  for (const std::string& section : reader.sections()) reader.read_known_fields(text, name, section);
+  return reader.unchecked();
 }
 
 Config read_config(const std::string& path, const std::vector<std::string>& overrides) {

@@ -27,6 +27,8 @@ SourcedConfig parse_sourced_config(const std::string& text, const std::string& n
                                    const std::vector<std::string>& overrides);
 // Only the data section, from a checkpoint of any version: keys that this version does not know are passed over.
 DataSection parse_data_section(const std::string& text, const std::string& name);
+// All sections, likewise.
+Config parse_known_fields(const std::string& text, const std::string& name);
 // The whole configuration as YAML that parse_config() reads back to the same Config.
 std::string to_yaml(const Config& config);
 

@@ -48,8 +48,9 @@ void MetricBuffer::record(const Tensor& losses, const Tensor& logits, const Tens
   batch_ends_.push_back(images_);
 }
 
-MetricSums MetricBuffer::read(const std::vector<bool>& skipped) {
-  MetricSums sums;
+MetricSums MetricBuffer::read(const MetricSums& before, const std::vector<bool>& skipped) {
+  MetricSums sums = before;
+  sums.first_not_finite_batch = -1;
   if (images_ > 0) {
     backend_.download(losses_.sample_slice(0, images_), DType::kF32, host_losses_.data());
     backend_.download(ranks_.sample_slice(0, images_), DType::kI32, host_ranks_.data());

@@ -33,9 +33,9 @@ class MetricBuffer {
   // One batch: losses (N,1,1,1), logits (N,1,1,K), labels i32 (N,1,1,1).
   void record(const Tensor& losses, const Tensor& logits, const Tensor& labels);
   bool full() const { return batches_ == capacity_; }
-  // Waits, sums in image order and forgets what was recorded.
-  // skipped: of each batch, whether it does not count; empty: all do.
-  MetricSums read(const std::vector<bool>& skipped = {});
+  // Waits, sums in image order, going on from `before`, and forgets what was recorded. So sums do not depend on how many
+  // reads made them. skipped: of each batch, whether it does not count; empty: all do.
+  MetricSums read(const MetricSums& before = {}, const std::vector<bool>& skipped = {});
 
  private:
   Backend& backend_;

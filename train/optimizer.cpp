@@ -8,6 +8,7 @@
 #include <tuple>
 #include <utility>
 
+#include "train/checkpoint/module_io.h"
 #include "train/lr_multipliers.h"
 #include "train/text.h"
 
@@ -113,6 +114,29 @@ double Optimizer::read_grad_norm() const {
   return std::sqrt(squared_norm) / read_scalar(kLossScale);
 }
 
+void Optimizer::for_each_momentum(const std::function<void(const std::string& name, const Parameter& parameter,
+                                                           const Tensor& momentum)>& visit) const {
+  size_t next = 0;
+  module_.for_each_parameter([&](const std::string& name, Parameter& parameter) {
+    if (!parameter.frozen) visit(kMomentumPrefix + name, parameter, updates_[next++].momentum);
+  });
+}
+
+void Optimizer::export_momentum(TensorMap& tensors) const {
+  for_each_momentum([&](const std::string& name, const Parameter& parameter, const Tensor& momentum) {
+    tensors.insert_or_assign(name, export_tensor(backend_, parameter.kind, parameter.order, momentum));
+  });
+}
+
+void Optimizer::import_momentum(const TensorMap& tensors, const std::string& path) {
+  for_each_momentum([&](const std::string& name, const Parameter& parameter, const Tensor& momentum) {
+    const auto found = tensors.find(name);
+    if (found == tensors.end()) fail(path, " lacks the tensor '", name, "': training cannot go on from it");
+    import_tensor(backend_, parameter.kind, parameter.order, found->second, momentum,
+                  join(path, ": tensor '", name, "'"));
+  });
+}
+
 double Optimizer::read_scalar(StepScalar which) const {
   double values[kStepScalars] = {};
   backend_.download(scalars_, DType::kF64, values);
@@ -208,6 +232,10 @@ void WeightAverage::update(const Tensor& scalars) {
 void WeightAverage::copy_to(ShuffleNetV2& target) {
   copy_all(backend_, averages_, parameters_and_buffers(target));
   target.values_changed(backend_);
+}
+
+void WeightAverage::copy_from(ShuffleNetV2& source) {
+  copy_all(backend_, parameters_and_buffers(source), averages_);
 }
 
 void copy_network(Backend& backend, ShuffleNetV2& source, ShuffleNetV2& target) {

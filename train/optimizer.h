@@ -8,6 +8,7 @@
 
 #include "core/module.h"
 #include "layers/shufflenet_v2.h"
+#include "train/checkpoint/host_tensor.h"
 #include "train/config.h"
 
 namespace riffle {
@@ -45,6 +46,10 @@ class Optimizer {
 
   const Tensor& scalars() const { return scalars_; }  // see StepScalar
 
+  // Of all parameters that are not frozen, as "optimizer.momentum.<name>".
+  void export_momentum(TensorMap& tensors) const;
+  void import_momentum(const TensorMap& tensors, const std::string& path);
+
   // Parameters without a rule of lr_multipliers, those of each rule, and frozen ones, in this order; each but the last
   // decayed and undecayed. Groups without parameters are left out.
   std::vector<ParameterGroup> groups() const;
@@ -53,6 +58,9 @@ class Optimizer {
 
  private:
   double read_scalar(StepScalar which) const;
+  // Names carry the prefix of files.
+  void for_each_momentum(const std::function<void(const std::string& name, const Parameter& parameter,
+                                                  const Tensor& momentum)>& visit) const;
   Tensor momentum_of(const std::vector<ParameterUpdate>& before, const Parameter& parameter) const;
 
   Backend& backend_;
@@ -79,8 +87,9 @@ class WeightAverage {
   void update(const Tensor& scalars);
   // After parameters were frozen or thawed: frozen ones equal their average, and no rounding may change that.
   void frozen_changed();
-  // Copies the averages into `target`, of the same architecture.
+  // Copies the averages into `target`, of the same architecture; and back.
   void copy_to(ShuffleNetV2& target);
+  void copy_from(ShuffleNetV2& source);
 
  private:
   Backend& backend_;

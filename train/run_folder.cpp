@@ -1,10 +1,14 @@
 // The folder of one training run.
 #include "train/run_folder.h"
 
+#include <fcntl.h>
+#include <sys/file.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <array>
 #include <cerrno>
+#include <cstdio>
 #include <cstring>
 #include <ctime>
 #include <filesystem>
@@ -45,6 +49,12 @@ fs::path existing_part(const std::string& path) {
   return part;
 }
 
+void remove_file(const std::string& path) {
+  std::error_code error;
+  fs::remove(path, error);
+  if (error) fail("cannot remove ", path, ": ", error.message());
+}
+
 bool is_regular_or_absent(const std::string& path) {
   std::error_code ignored;
   const fs::file_type type = fs::status(path, ignored).type();
@@ -69,28 +79,62 @@ void RunFolder::check(const std::string& path, bool overwrite) {
 
 RunFolder::RunFolder(std::string path, bool overwrite) : path_(std::move(path)) {
   check(path_, overwrite);
-  std::error_code error;
-  if (is_occupied(path_)) {
-    std::vector<std::string> files{config(),
-                                   metrics(),
-                                   metrics_csv(),
-                                   curves(),
-                                   environment(),
-                                   file("samples.png"),
-                                   file("filters.png"),
-                                   checkpoint("last"),
-                                   checkpoint("best"),
-                                   checkpoint("recalibrated")};
-    for (const auto& entry : fs::directory_iterator(path_)) {
-      if (is_event_file(entry.path().filename().string())) files.push_back(entry.path().string());
-    }
-    for (const std::string& old : files) {
-      fs::remove(old, error);
-      if (error) fail("cannot remove ", old, ": ", error.message());
-    }
+  create_and_lock();
+  std::vector<std::string> files{config(),
+                                 metrics(),
+                                 metrics_csv(),
+                                 curves(),
+                                 environment(),
+                                 file("samples.png"),
+                                 file("filters.png"),
+                                 checkpoint("last"),
+                                 checkpoint("best"),
+                                 checkpoint("recalibrated")};
+  for (const int64_t step : checkpoint_steps()) files.push_back(step_checkpoint(step));
+  for (const auto& entry : fs::directory_iterator(path_))
+    if (is_event_file(entry.path().filename().string())) files.push_back(entry.path().string());
+  for (const std::string& old : files) remove_file(old);
+}
+
+RunFolder RunFolder::reopen(std::string path) {
+  RunFolder folder(std::move(path));
+  check(folder.path_, /*overwrite=*/true);
+  folder.create_and_lock();
+  for (const std::string& place : {folder.path_, folder.file("checkpoints")}) {
+    std::vector<std::string> left;
+    for (const auto& entry : fs::directory_iterator(place))
+      if (entry.path().filename().string().find(".tmp-") != std::string::npos) left.push_back(entry.path().string());
+    for (const std::string& name : left) remove_file(name);
   }
+  return folder;
+}
+
+// The system drops the lock with the process, however that ends.
+void RunFolder::create_and_lock() {
   create(path_);
   create(file("checkpoints"));
+  lock_ = std::make_shared<FileDescriptor>(open(path_.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
+  if (lock_->valid() && flock(lock_->get(), LOCK_EX | LOCK_NB) != 0 && errno == EWOULDBLOCK)
+    fail("another riffle is training in the run folder ", path_, "; wait for its end, or choose another with -o");
+}
+
+std::string RunFolder::step_checkpoint(const std::string& folder, int64_t step) {
+  std::array<char, 40> name{};
+  std::snprintf(name.data(), name.size(), "step-%08lld.safetensors", static_cast<long long>(step));
+  return folder + "/checkpoints/" + name.data();
+}
+
+std::vector<int64_t> RunFolder::checkpoint_steps(const std::string& folder) {
+  std::vector<int64_t> steps;
+  std::error_code error;
+  for (const auto& entry : fs::directory_iterator(folder + "/checkpoints", error)) {
+    long long step = 0;
+    const bool is_one = std::sscanf(entry.path().filename().c_str(), "step-%lld", &step) == 1 &&
+                        entry.path().string() == step_checkpoint(folder, step);
+    if (is_one) steps.push_back(step);
+  }
+  std::sort(steps.rbegin(), steps.rend());
+  return steps;
 }
 
 void RunFolder::append_metrics(const nlohmann::json& record) const {

@@ -1,6 +1,8 @@
 // The log and the curves of a run.
 #include "train/run_log.h"
 
+#include <cmath>
+#include <fstream>
 #include <utility>
 
 #include <nlohmann/json.hpp>
@@ -77,9 +79,18 @@ Scalars scalars_of(const EvaluationRecord& record) {
   return scalars;
 }
 
-void add_point(Curve& loss, Curve& top1, double epoch, double loss_value, double top1_fraction) {
-  loss.points.push_back({epoch, loss_value});
-  top1.points.push_back({epoch, 100 * top1_fraction});
+// Numbers that are not finite are null in JSON; the curves leave them out.
+double number(const nlohmann::json& record, const std::string& key) {
+  const auto found = record.find(key);
+  return found != record.end() && found->is_number() ? found->get<double>() : std::nan("");
+}
+
+// A record, or null where the line is none: the last one of a killed process may be cut.
+nlohmann::json parsed_record(const std::string& line) {
+  nlohmann::json record = nlohmann::json::parse(line, nullptr, /*allow_exceptions=*/false);
+  const bool valid = record.is_object() && record.contains("type") && record["type"].is_string() &&
+                     record.contains("step") && record["step"].is_number_integer();
+  return valid ? record : nlohmann::json();
 }
 
 }  // namespace
@@ -106,6 +117,27 @@ void RunLog::try_to(const std::function<void()>& write) {
   }
 }
 
+int64_t RunLog::resume(int64_t step, bool evaluated) {
+  std::ifstream file(folder_.metrics());
+  std::string kept;
+  int64_t dropped = 0;
+  for (std::string line; std::getline(file, line);) {
+    const nlohmann::json record = parsed_record(line);
+    const bool keeps =
+        !record.is_null() && record["step"] <= step && (evaluated || record["type"] != "val" || record["step"] != step);
+    if (!keeps) {
+      ++dropped;
+      continue;
+    }
+    kept += line + "\n";
+    add_to_curves(record);
+  }
+  file.close();
+  write_text_file(folder_.metrics(), kept);
+  csv_ = MetricsCsv(folder_.metrics_csv(), folder_.metrics());
+  return dropped;
+}
+
 void RunLog::append(const nlohmann::json& record) {
   folder_.append_metrics(record);
   try_to([&] { csv_.append(record); });
@@ -118,16 +150,17 @@ void RunLog::add_scalars(int64_t step, const Scalars& scalars) {
 }
 
 void RunLog::train(const TrainRecord& record) {
-  append(to_json(record));
+  const nlohmann::json json = to_json(record);
+  append(json);
   add_scalars(record.step, scalars_of(record));
-  add_point(train_loss_, train_top1_, record.epoch, record.loss, record.top1);
+  add_to_curves(json);
 }
 
 void RunLog::evaluation(const EvaluationRecord& record) {
-  append(to_json(record));
+  const nlohmann::json json = to_json(record);
+  append(json);
   add_scalars(record.step, scalars_of(record));
-  add_point(val_loss_, val_top1_, record.epoch, record.raw.sums.loss(), record.raw.sums.top1());
-  if (record.ema) add_point(ema_loss_, ema_top1_, record.epoch, record.ema->sums.loss(), record.ema->sums.top1());
+  add_to_curves(json);
   try_to([&] { write_curves(); });
 }
 
@@ -149,6 +182,17 @@ void RunLog::show(int64_t step, const std::string& name, const std::string& tag,
   if (!events_) return;
   events_->image(step, tag, image.width, image.height, image.channels, png);
   try_to([&] { events_->flush(); });
+}
+
+void RunLog::add_to_curves(const nlohmann::json& record) {
+  const double epoch = number(record, "epoch");
+  const auto add = [&](const std::string& prefix, Curve& loss, Curve& top1) {
+    loss.points.push_back({epoch, number(record, prefix + "loss")});
+    top1.points.push_back({epoch, 100 * number(record, prefix + "top1")});
+  };
+  if (record["type"] == "train") add("", train_loss_, train_top1_);
+  if (record["type"] == "val") add("", val_loss_, val_top1_);
+  if (record["type"] == "val" && record.contains("ema_loss")) add("ema_", ema_loss_, ema_top1_);
 }
 
 void RunLog::write_curves() const {

@@ -50,6 +50,10 @@ class RunLog {
   RunLog(const RunFolder& folder, std::string title, const LogSection& options, int64_t finished_steps,
          std::function<void(const std::string&)> warn);
 
+  // Goes on after the records of an earlier process up to `step`; drops later ones and returns how many. evaluated:
+  // whether the evaluation at `step` is done; else it will come again.
+  int64_t resume(int64_t step, bool evaluated);
+
   void train(const TrainRecord& record);
   void evaluation(const EvaluationRecord& record);  // draws the curves anew, too
   // What the run began with: samples.png.
@@ -63,6 +67,7 @@ class RunLog {
   void try_to(const std::function<void()>& write);
   void add_scalars(int64_t step, const std::vector<std::pair<std::string, double>>& scalars);
   void show(int64_t step, const std::string& name, const std::string& tag, const Image& image);
+  void add_to_curves(const nlohmann::json& record);
   void write_curves() const;
 
   const RunFolder& folder_;

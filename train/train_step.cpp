@@ -75,6 +75,16 @@ void TrainStep::end_head_only() {
   fixed_bytes_ += backend_.memory().bytes_in_use - bytes_before;
 }
 
+void TrainStep::import_state(const TensorMap& tensors, const std::string& path, int64_t finished_steps,
+                             const LossScale& loss_scale, ShuffleNetV2* averages) {
+  RIFFLE_CHECK(!begun_ && finished_steps_ == 0, "a state is imported before the first step");
+  if (finished_steps > options_.head_only_steps) end_head_only();
+  optimizer_.import_momentum(tensors, path);
+  finished_steps_ = finished_steps;
+  if (options_.scale_loss) loss_scale_ = loss_scale;
+  if (average_) average_->copy_from(averages ? *averages : network_);
+}
+
 void TrainStep::forward_backward(const Variable& x, const BatchTargets& targets) {
   const int accumulate = options_.optimizer.accumulate;
   RIFFLE_CHECK(begun_, "begin() comes before a step's batches");
@@ -123,7 +133,7 @@ void TrainStep::run_update() {
   if (average_ && options_.ema_every == 1) average_->update(optimizer_.scalars());
 }
 
-MetricSums TrainStep::read_metrics() {
+MetricSums TrainStep::read_metrics(const MetricSums& before) {
   std::vector<bool> skipped;
   unapplied_steps_.clear();
   if (applied_.defined() && unread_steps_ > 0) {
@@ -135,7 +145,7 @@ MetricSums TrainStep::read_metrics() {
     }
   }
   unread_steps_ = 0;
-  return metrics_.read(skipped);
+  return metrics_.read(before, skipped);
 }
 
 std::string TrainStep::first_non_finite(int64_t step, double lr, size_t index, const Variable& x,

@@ -34,6 +34,12 @@ struct TrainStepOptions {
   int64_t steps_between_reads = 1;
 };
 
+// Of gradients in f16, as PyTorch's GradScaler: halved when they overflow, doubled after so many steps that did not.
+struct LossScale {
+  double value = 1;
+  int64_t steps_since_change = 0;
+};
+
 class TrainStep {
  public:
   TrainStep(Backend& backend, ShuffleNetV2& network, const TrainStepOptions& options);
@@ -51,9 +57,9 @@ class TrainStep {
   // Of the last step, before clipping. Waits for the device.
   double read_grad_norm() const { return optimizer_.read_grad_norm(); }
 
-  // Loss and counts of the steps since the last read; at most steps_between_reads of them. Waits for the device.
-  // Steps that were not applied do not count.
-  MetricSums read_metrics();
+  // Loss and counts of the steps since the last read, added to `before`; at most steps_between_reads of them. Waits for
+  // the device. Steps that were not applied do not count.
+  MetricSums read_metrics(const MetricSums& before = {});
   // Those of the last read that were not applied, by their numbers from 0, in order. Never with kApply.
   const std::vector<int64_t>& unapplied_steps() const { return unapplied_steps_; }
   // Whether it is known already, without a read, that the last step was not applied.
@@ -68,19 +74,21 @@ class TrainStep {
   // Gives back the memory that a CUDA graph keeps, as an evaluation may need it; the graph is recorded again later.
   void release_graph();
 
+  // What the next step depends on besides the network: momentum, and in numbers the rest.
+  void export_state(TensorMap& tensors) const { optimizer_.export_momentum(tensors); }
+  // Goes on as the step that was exported after `finished_steps`; the network must hold its weights already. averages:
+  // of the weights; null where there are none.
+  void import_state(const TensorMap& tensors, const std::string& path, int64_t finished_steps,
+                    const LossScale& loss_scale, ShuffleNetV2* averages);
+
   int64_t finished_steps() const { return finished_steps_; }
   const Optimizer& optimizer() const { return optimizer_; }
   WeightAverage* average() { return average_.get(); }  // null without ema_decay
-  double loss_scale() const { return loss_scale_.value; }
+  const LossScale& loss_scale() const { return loss_scale_; }
   // How steps run, once that is known (after the third): "one CUDA graph a step", or why not; else empty.
   const std::string& execution() const { return execution_; }
 
  private:
-  // Of gradients in f16, as PyTorch's GradScaler: halved when they overflow, doubled after so many steps that did not.
-  struct LossScale {
-    double value = 1;
-    int64_t steps_since_change = 0;
-  };
   struct BatchResult {
     Tensor losses, logits;  // (N,1,1,1), (N,1,1,K)
   };

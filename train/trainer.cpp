@@ -87,11 +87,6 @@ CheckpointMetadata make_metadata(const Config& config, const ShuffleNetV2& netwo
   return metadata;
 }
 
-bool better(const MetricSums& a, const MetricSums& b) {
-  if (a.top1_correct != b.top1_correct) return a.top1_correct > b.top1_correct;
-  return a.loss_sum < b.loss_sum;
-}
-
 }  // namespace
 
 int64_t count_evaluations(int64_t epoch, int64_t epochs, int64_t every_epochs) {
@@ -175,7 +170,10 @@ void Trainer::follow_image_size() {
 }
 
 void Trainer::take_step() {
-  if (step() % steps_per_epoch_ == 0) loader_.start_epoch(step() / steps_per_epoch_);
+  if (!in_epoch_ || step() % steps_per_epoch_ == 0)
+    loader_.start_epoch(step() / steps_per_epoch_, step() % steps_per_epoch_ * config_.optimizer.accumulate);
+  in_epoch_ = true;
+  evaluated_ = false;
   follow_image_size();
   const std::string execution = train_step_.execution();
   const int64_t frozen = network_.frozen_parts();
@@ -186,16 +184,17 @@ void Trainer::take_step() {
     Batch batch;
     const bool delivered = loader_.next(batch);
     RIFFLE_CHECK(delivered, "the epoch ended at step ", step(), ", but has ", steps_per_epoch_, " steps");
-    window_.wait_ms += batch.wait_ms;
+    state_.window.wait_ms += batch.wait_ms;
+    state_.window.ready_batches += batch.ready;
     if (log_ && step() == 0 && i == 0) log_->first_batch(batch, data_.classes);
-    window_.ready_batches += batch.ready;
     const std::optional<BatchMix> mix = draw_batch_mix(config_.augment, batch.height, config_.train.seed, step(), i);
     const Variable x = input_.images(batch.images, batch.count, mix ? &mix->image : nullptr);
     train_step_.forward_backward(x, targets_of(batch, mix));
   }
   train_step_.finish();
-  if (step() == 1)
+  if (!chosen_shown_)
     for (const std::string& choice : backend_.choices()) progress_.line("chosen      " + choice);
+  chosen_shown_ = true;
   if (train_step_.execution() != execution) progress_.line("execution   " + train_step_.execution());
 }
 
@@ -222,36 +221,65 @@ double Trainer::try_steps(int64_t steps) {
     clock.restart();
     take_step();
     check_finite(train_step_.read_metrics());
-    window_.first_step = step();
+    state_.window.first_step = step();
   }
   return clock.seconds();
 }
 
-void Trainer::run(const RunFolder& folder) {
+bool Trainer::run(const RunFolder& folder, const std::function<bool()>& stop) {
   const std::string title = join("ShuffleNetV2 ", network_.config().width_name(), ", ", config_.data.source);
   log_ = std::make_unique<RunLog>(folder, title, config_.log, step(),
                                   [this](const std::string& warning) { progress_.line(warning); });
-  checkpoints_ = std::make_unique<RunCheckpoints>(backend_, folder, metadata_);
-  window_ = Window{};
-  while (step() < total_steps_) {
+  if (const int64_t dropped = log_->resume(step(), evaluated_); dropped > 0)
+    progress_.line(
+        join("log         dropped ", dropped, dropped == 1 ? " record" : " records", " after step ", step()));
+  const KeepOptions keep{config_.checkpoint.keep, config_.checkpoint.keep_every.steps(steps_per_epoch_)};
+  checkpoints_ = std::make_unique<RunCheckpoints>(backend_, folder, metadata_, keep);
+  stop_ = stop;
+  window_clock_.restart();
+  if (step() > 0 && evaluation_is_due() && !evaluated_) evaluate();
+  while (step() < total_steps_ && !stop_()) {
     take_step();
     report();
-    if (step() % steps_per_epoch_ == 0 || step() == total_steps_) finish_epoch();
+    report_failed_saves();
+    if (step() % steps_per_epoch_ == 0 || step() == total_steps_)
+      finish_epoch();
+    else if (checkpoint_is_due())
+      save(nullptr);
   }
-  if (step() == total_steps_) recalibrate_network(folder);
-  describe_end();
+  const bool is_finished = finished();
+  if (saved_step_ != step() && step() > 0) save(nullptr);
+  checkpoints_->finish();
+  report_failed_saves();
+  if (is_finished) {
+    recalibrate_network(folder);
+    describe_end();
+  }
+  return is_finished;
 }
 
-// Of this start of the run.
+// Of the whole run, its earlier starts among it; but memory and results are this process's.
 void Trainer::describe_end() {
-  progress_.line(join("finished    in ", format_duration(training_seconds_ + evaluation_seconds_), " (evaluation ",
-                      format_duration(evaluation_seconds_), "), ",
-                      format_fixed(static_cast<double>(trained_images_) / training_seconds_, 0),
-                      " images/s on average, peak memory ", describe_memory(last_progress_)));
-  progress_.line("weights     " + describe(last_evaluation_.raw));
-  if (last_evaluation_.ema) progress_.line("EMA         " + describe(*last_evaluation_.ema));
-  progress_.highlight(join("best        top-1 accuracy ", format_percent(best_.top1), " (error ",
-                           format_percent(1 - best_.top1), "), ", best_.description));
+  const double images = static_cast<double>(step()) * static_cast<double>(images_per_step());
+  progress_.line(join("finished    in ", format_duration(state_.training_seconds + state_.evaluation_seconds),
+                      " (evaluation ", format_duration(state_.evaluation_seconds), "), ",
+                      format_fixed(images / state_.training_seconds, 0), " images/s on average, peak memory ",
+                      describe_memory(last_progress_)));
+  if (last_evaluation_) {
+    progress_.line("weights     " + describe(last_evaluation_->raw));
+    if (last_evaluation_->ema) progress_.line("EMA         " + describe(*last_evaluation_->ema));
+  }
+  progress_.highlight(join("best        top-1 accuracy ", format_percent(state_.best.top1), " (error ",
+                           format_percent(1 - state_.best.top1), "), ", state_.best.description));
+}
+
+bool Trainer::evaluation_is_due() const {
+  return step() == total_steps_ || (step() % steps_per_epoch_ == 0 && epoch() % config_.eval.every_epochs == 0);
+}
+
+bool Trainer::checkpoint_is_due() const {
+  if (config_.checkpoint.every.value == 0) return false;
+  return step() % std::max<int64_t>(1, config_.checkpoint.every.steps(steps_per_epoch_)) == 0;
 }
 
 // A log line every so many steps, after the first step, and at the end of each epoch.
@@ -269,18 +297,26 @@ void Trainer::report() {
   progress_.step(progress, due);
 }
 
+// What the device has gathered for the next log line comes to the host, where a checkpoint can hold it.
+void Trainer::read_window() {
+  const int64_t first_batch = state_.window.sums.images / config_.train.batch;
+  state_.window.sums = train_step_.read_metrics(state_.window.sums);
+  if (state_.window.sums.first_not_finite_batch >= 0) state_.window.sums.first_not_finite_batch += first_batch;
+  check_finite(state_.window.sums);
+}
+
 void Trainer::log(TrainProgress& progress) {
-  const MetricSums sums = train_step_.read_metrics();
-  check_finite(sums);
-  const double seconds = window_.clock.seconds();
-  const auto steps = static_cast<double>(step() - window_.first_step);
-  training_seconds_ += seconds;
-  trained_images_ += sums.images;
+  read_window();
+  const TrainingState::Window& window = state_.window;
+  const MetricSums& sums = window.sums;
+  const double seconds = window_seconds();
+  const auto steps = static_cast<double>(step() - window.first_step);
+  state_.training_seconds += seconds;
   progress.loss = sums.loss();
   progress.top1 = sums.top1();
   progress.top5 = sums.top5();
   progress.images_per_s = static_cast<double>(sums.images) / seconds;
-  progress.data_wait_fraction = std::min(1.0, window_.wait_ms / (1000 * seconds));
+  progress.data_wait_fraction = std::min(1.0, window.wait_ms / (1000 * seconds));
   progress.grad_norm = checked_grad_norm();
   progress.loss_scale = train_step_.loss_scale();
   progress.device_peak_bytes = backend_.memory().peak_bytes;
@@ -294,19 +330,20 @@ void Trainer::log(TrainProgress& progress) {
   record.top5 = sums.top5();
   record.lr = progress.lr;
   record.images_per_s = progress.images_per_s;
-  record.data_wait_ms = window_.wait_ms / steps;
+  record.data_wait_ms = window.wait_ms / steps;
   record.grad_norm = progress.grad_norm;
   if (config_.train.precision == "fp16") record.loss_scale = progress.loss_scale;
   record.device_peak_bytes = progress.device_peak_bytes;
   record.process_peak_bytes = progress.process_peak_bytes;
   log_->train(record);
-  window_ = Window{};
-  window_.first_step = step();
+  state_.window = {};
+  state_.window.first_step = step();
+  window_clock_.restart();
 }
 
 void Trainer::check_finite(const MetricSums& sums) const {
   if (sums.not_finite == 0) return;
-  const int64_t bad_step = window_.first_step + sums.first_not_finite_batch / config_.optimizer.accumulate;
+  const int64_t bad_step = state_.window.first_step + sums.first_not_finite_batch / config_.optimizer.accumulate;
   fail("the loss is not finite at step ", bad_step + 1, " (epoch ", bad_step / steps_per_epoch_ + 1, ", learning rate ",
        format_significant(learning_rate_.at(bad_step), 4),
        "): training has diverged; lower schedule.lr, lengthen schedule.warmup or set optimizer.clip_norm");
@@ -314,8 +351,11 @@ void Trainer::check_finite(const MetricSums& sums) const {
 
 void Trainer::finish_epoch() {
   report_bad_images();
-  if (epoch() % config_.eval.every_epochs == 0 || step() == total_steps_) evaluate();
-  window_.clock.restart();
+  if (evaluation_is_due()) {
+    evaluate();
+  } else if (checkpoint_is_due()) {
+    save(nullptr);
+  }
 }
 
 void Trainer::report_bad_images() {
@@ -325,50 +365,13 @@ void Trainer::report_bad_images() {
   for (const std::string& line : describe_bad_images(bad, skipped)) progress_.line(line);
 }
 
-void Trainer::evaluate() {
-  const Stopwatch clock;
-  train_step_.release_graph();
-  save_last(nullptr);  // what was trained is kept even if the evaluation fails
-  const EvalResult raw = measure(network_, "validation");
-  EvaluationRecord record{step(), epochs_done(), raw, {}, 0};
-  if (averaged_) record.ema = measure(*averaged_, "EMA       ");
-  const bool averaged_wins = record.ema && better(record.ema->sums, raw.sums);
-  const MetricSums& winner = averaged_wins ? record.ema->sums : raw.sums;
-  if (winner.top1() > best_.top1) {
-    best_ = {winner.top1(), join(averaged_wins ? "EMA weights" : "weights", " of epoch ", epoch())};
-    checkpoints_->save_best(averaged_wins ? *averaged_ : network_, averaged_wins, training_state(), winner);
-  }
-  save_last(&raw.sums);
-  record.best_top1 = best_.top1;
-  log_->evaluation(record);
-  log_->network(step(), backend_, network_, train_step_.loss_scale(), config_.network_input().reverse_channels);
-  last_evaluation_ = record;
-  ++evaluations_;
-  evaluation_seconds_ += clock.seconds();
-}
-
-EvalResult Trainer::measure(ShuffleNetV2& network, const std::string& what) {
-  const std::string where = join("epoch ", epoch(), "/", epochs(), "  ", what);
-  const EvalResult result = evaluator_.run(*folded_copy(backend_, network), [&](int64_t images) {
-    progress_.evaluation(where, images, evaluator_.images());
-  });
-  for (const std::string& line : describe_bad_images(result.bad_images, "counted as wrong (eval.max_bad_images)"))
-    progress_.line(line);
-  progress_.highlight(where + "  " + describe(result));
-  return result;
-}
-
-void Trainer::save_last(const MetricSums* sums) {
-  if (averaged_) train_step_.average()->copy_to(*averaged_);
-  checkpoints_->save_last(network_, averaged_.get(), training_state(), sums);
-}
-
 double Trainer::remaining_seconds() const {
   const auto left = static_cast<double>(total_steps_ - step());
-  const double training = (training_seconds_ + window_.clock.seconds()) / static_cast<double>(step()) * left;
-  if (evaluations_ == 0) return training;
+  const double training = (state_.training_seconds + window_seconds()) / static_cast<double>(step()) * left;
+  if (state_.evaluations == 0) return training;
   const int64_t left_to_evaluate = count_evaluations(epoch(), epochs(), config_.eval.every_epochs);
-  return training + evaluation_seconds_ / static_cast<double>(evaluations_) * static_cast<double>(left_to_evaluate);
+  return training +
+         state_.evaluation_seconds / static_cast<double>(state_.evaluations) * static_cast<double>(left_to_evaluate);
 }
 
 }  // namespace riffle

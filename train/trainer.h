@@ -1,6 +1,7 @@
 // The training loop: steps, log lines, evaluations and checkpoints, as a configuration asks for.
 #pragma once
 
+#include <functional>
 #include <memory>
 #include <optional>
 #include <string>
@@ -19,6 +20,7 @@
 #include "train/stopwatch.h"
 #include "train/train_data.h"
 #include "train/train_step.h"
+#include "train/training_state.h"
 
 namespace riffle {
 
@@ -35,26 +37,24 @@ class Trainer {
 
   // Network, data, parameter groups and duration, as lines for people.
   std::vector<std::string> plan() const;
-  void run(const RunFolder& folder);
+  // Goes on from what RunCheckpoints saved; instead of initial weights, before run(). `path` is for messages.
+  // allow_other_data: whether epochs may have other lengths than before.
+  void resume(const CheckpointFile& file, const std::string& path, bool allow_other_data = false);
+  // Whether the run is over: resume() came to its end.
+  bool finished() const { return step() == total_steps_ && evaluated_; }
+  // `stop` is asked after every step, and while evaluating. If it says so, everything is saved, and false returned.
+  bool run(
+      const RunFolder& folder, const std::function<bool()>& stop = [] { return false; });
   // Takes `steps` steps and returns how many seconds the last of them took. Writes nothing.
   double try_steps(int64_t steps);
 
+  int64_t finished_steps() const { return step(); }
   int64_t total_steps() const { return total_steps_; }
   int64_t images_per_step() const { return config_.train.batch * config_.optimizer.accumulate; }
   ShuffleNetV2& network() { return network_; }
 
  private:
-  // What happened since the last log line.
-  struct Window {
-    Stopwatch clock;
-    int64_t first_step = 0;
-    double wait_ms = 0;
-    int64_t ready_batches = 0;  // before each one that was taken, summed
-  };
-  struct Best {
-    double top1 = -1;
-    std::string description;  // "EMA weights of epoch 3"
-  };
+  struct Stopped {};  // thrown out of an evaluation that a signal ends; the run then saves what it has
 
   std::vector<std::string> describe_groups() const;
   void follow_image_size();
@@ -65,17 +65,22 @@ class Trainer {
   void log(TrainProgress& progress);
   void finish_epoch();
   void report_bad_images();
+  bool evaluation_is_due() const;
+  bool checkpoint_is_due() const;
   void evaluate();
+  void keep_measured(const EvaluationRecord& record);
   EvalResult measure(ShuffleNetV2& network, const std::string& what);
   // train/trainer_recalibrate.cpp: writes `recalibrated`, and `best` where it is better.
   void recalibrate_network(const RunFolder& folder);
+  void recalibrate_and_measure(const RunFolder& folder);
   void estimate_statistics(ShuffleNetV2& network);
   int64_t recalibration_batches() const;
-  // sums: what was measured of it, or null before that.
-  void save_last(const MetricSums* sums);
-  CheckpointMetadata::Training training_state() const {
-    return {step() / steps_per_epoch_, step(), train_step_.loss_scale()};
-  }
+  void read_window();
+  // sums: what was measured of the network, or null before that.
+  void save(const MetricSums* sums);
+  void report_failed_saves();
+  TrainingState state() const;
+  double window_seconds() const { return state_.window.seconds + window_clock_.seconds(); }
   void check_finite(const MetricSums& sums) const;
   double checked_grad_norm() const;
   double remaining_seconds() const;
@@ -101,12 +106,15 @@ class Trainer {
   std::unique_ptr<RunLog> log_;  // these two since run()
   std::unique_ptr<RunCheckpoints> checkpoints_;
 
-  Window window_;
-  double training_seconds_ = 0, evaluation_seconds_ = 0;
-  int64_t evaluations_ = 0, trained_images_ = 0;
+  TrainingState state_;     // but for what state() adds; its window: without the time since window_clock_
+  Stopwatch window_clock_;  // since the last log line, or what interrupted it
+  bool chosen_shown_ = false;
+  bool in_epoch_ = false;    // whether the loader is where the next step begins
+  bool evaluated_ = false;   // at this step
+  int64_t saved_step_ = -1;  // the last that was saved, as it is now
+  std::function<bool()> stop_;
   TrainProgress last_progress_;
-  EvaluationRecord last_evaluation_;
-  Best best_;
+  std::optional<EvaluationRecord> last_evaluation_;  // of this process
 };
 
 }  // namespace riffle

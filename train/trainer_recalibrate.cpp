@@ -40,6 +40,15 @@ void Trainer::estimate_statistics(ShuffleNetV2& network) {
 
 void Trainer::recalibrate_network(const RunFolder& folder) {
   if (recalibration_batches() == 0) return;
+  try {
+    recalibrate_and_measure(folder);
+  } catch (const Stopped&) {
+    progress_.line(
+        "stopped     before batch norm's statistics were measured; `riffle recalibrate` estimates them again");
+  }
+}
+
+void Trainer::recalibrate_and_measure(const RunFolder& folder) {
   train_step_.release_graph();
   CheckpointMetadata metadata = metadata_;
   metadata.training = CheckpointMetadata::Training{step() / steps_per_epoch_, step(), 1};
@@ -61,8 +70,8 @@ void Trainer::recalibrate_network(const RunFolder& folder) {
     write_safetensors(folder.checkpoint(name), file);
   };
   const auto keep_if_best = [&](ShuffleNetV2& network, bool averaged, const MetricSums& sums) {
-    if (sums.top1() <= best_.top1) return;
-    best_ = {sums.top1(), averaged ? "recalibrated EMA weights" : "recalibrated weights"};
+    if (sums.top1() <= state_.best.top1) return;
+    state_.best = {sums.top1(), averaged ? "recalibrated EMA weights" : "recalibrated weights"};
     save("best", network, averaged, sums, nullptr);
   };
 
@@ -81,7 +90,7 @@ void Trainer::recalibrate_network(const RunFolder& folder) {
     keep_if_best(*averaged_, /*averaged=*/true, ema.sums);
   }
   save("recalibrated", network_, /*averaged=*/false, raw.sums, averaged_.get());
-  record["best_top1"] = best_.top1;
+  record["best_top1"] = state_.best.top1;
   folder.append_metrics(record);
 }
 

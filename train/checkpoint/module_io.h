@@ -13,6 +13,8 @@ namespace riffle {
 
 // What precedes the name of a tensor's moving average, in a checkpoint that holds both.
 inline constexpr const char* kAveragePrefix = "ema.";
+// And of its momentum, in a checkpoint that training can go on from.
+inline constexpr const char* kMomentumPrefix = "optimizer.momentum.";
 
 // One tensor: a parameter, its gradient, momentum or moving average; a buffer is a kVector.
 HostTensor export_tensor(Backend& backend, ParameterKind kind, const StoredOrder& order, const Tensor& tensor);

@@ -5,10 +5,14 @@
 #include <algorithm>
 #include <cstring>
 #include <functional>
+#include <iomanip>
 #include <optional>
 #include <set>
+#include <sstream>
+#include <string_view>
 #include <utility>
 
+#include "train/checkpoint/crc32c.h"
 #include "train/checkpoint/file_io.h"
 
 namespace riffle {
@@ -20,6 +24,7 @@ constexpr uint64_t kLengthBytes = 8;
 constexpr uint64_t kMaxHeaderBytes = 100'000'000;  // the format's own limit
 constexpr uint64_t kHeaderAlignment = 8;
 constexpr const char* kMetadataKey = "__metadata__";
+constexpr const char* kChecksumKey = "crc32c";
 // The header takes 3 levels, but fields that we do not know may nest, as deep as in the reference implementation. Metadata
 // values are ours; printing them recurses.
 constexpr size_t kHeaderDepth = 127, kMetadataDepth = 64;
@@ -96,11 +101,12 @@ std::string encode_metadata_value(const Json& value) {
 
 Json encode_metadata(const Json& metadata, const std::string& path) {
   RIFFLE_CHECK(metadata.is_object(), path, ": metadata is ", metadata.type_name(), ", not an object");
+  RIFFLE_CHECK(!metadata.contains(kChecksumKey), path, ": '", kChecksumKey, "' cannot be a metadata entry");
   Json encoded = Json::object();
   for (const auto& [key, value] : metadata.items()) {
     try {
       encoded[key] = encode_metadata_value(value);
-      (void)Json(encoded[key]).dump();
+      (void)Json{{key, encoded[key]}}.dump();
     } catch (const Json::exception&) {
       fail("cannot write ", path, ": metadata entry '", key, "' is not UTF-8 text");
     }
@@ -108,10 +114,25 @@ Json encode_metadata(const Json& metadata, const std::string& path) {
   return encoded;
 }
 
+std::string_view bytes_of(const HostTensor& tensor) {
+  return {reinterpret_cast<const char*>(tensor.bytes.data()), tensor.bytes.size()};
+}
+
+// Of the entries as they are stored, but for the checksum itself, and then of the tensors in the order of their names.
+std::string checksum(const Json& encoded_metadata, const TensorMap& tensors) {
+  uint32_t crc = crc32c(encoded_metadata.dump());
+  for (const auto& [name, tensor] : tensors) crc = crc32c(bytes_of(tensor), crc);
+  std::ostringstream text;
+  text << std::hex << std::setw(8) << std::setfill('0') << crc;
+  return text.str();
+}
+
 // The length field and the header, padded so that the data starts aligned.
 std::string encode_header(const CheckpointFile& file, const std::string& path) {
   Json header = Json::object();
-  header[kMetadataKey] = encode_metadata(file.metadata, path);
+  Json metadata = encode_metadata(file.metadata, path);
+  metadata[kChecksumKey] = checksum(metadata, file.tensors);
+  header[kMetadataKey] = std::move(metadata);
   uint64_t offset = 0;
   for (const auto& [name, tensor] : file.tensors) {
     const StoredType& type = stored_type_of(tensor.dtype);
@@ -283,14 +304,31 @@ HostTensor read_tensor(const Input& input, const Entry& entry) {
   return tensor;
 }
 
+void check_checksum(const std::string& stored, const Json& encoded_metadata, const TensorMap& tensors,
+                    const std::string& path) {
+  const std::string found = checksum(encoded_metadata, tensors);
+  if (found == stored) return;
+  fail(path, " is damaged: the checksum of its contents is ", found, ", but it was written with ", stored,
+       " (a program that changes tensors must drop the metadata entry '", kChecksumKey, "')");
+}
+
 CheckpointFile read_input(const Input& input) {
   uint64_t header_bytes = 0;
-  const Json header = read_header(input, header_bytes);
+  Json header = read_header(input, header_bytes);
   CheckpointFile file;
-  if (header.contains(kMetadataKey)) file.metadata = decode_metadata(header[kMetadataKey], input.name);
+  std::string stored;
+  if (header.contains(kMetadataKey)) {
+    Json& encoded = header[kMetadataKey];
+    if (encoded.is_object() && encoded.contains(kChecksumKey) && encoded[kChecksumKey].is_string()) {
+      stored = encoded[kChecksumKey].get<std::string>();
+      encoded.erase(kChecksumKey);
+    }
+    file.metadata = decode_metadata(encoded, input.name);
+  }
   const uint64_t data_bytes = input.size_bytes - kLengthBytes - header_bytes;
   for (const Entry& entry : parse_entries(header, data_bytes, input.name))
     file.tensors.emplace(entry.name, read_tensor(input, entry));
+  if (!stored.empty()) check_checksum(stored, header[kMetadataKey], file.tensors, input.name);
   return file;
 }
 

@@ -20,6 +20,9 @@ struct CheckpointFile {
   nlohmann::json metadata = nlohmann::json::object();
 };
 
+// A checksum (CRC-32C) of the tensors' bytes and of the metadata is stored as the metadata entry "crc32c", which `metadata`
+// does not show. Reading checks it where it is there; files of other programs need not have it.
+
 // Written atomically: temporary file beside it, fsync, rename, fsync of the folder. Throws with the path and the reason
 // (read-only folder, disk full, ...); the old file is then intact and no temporary file is left.
 void write_safetensors(const std::string& path, const CheckpointFile& file);
