@@ -318,7 +318,7 @@ void Trainer::log(TrainProgress& progress) {
   progress.images_per_s = static_cast<double>(sums.images) / seconds;
   progress.data_wait_fraction = std::min(1.0, window.wait_ms / (1000 * seconds));
   progress.grad_norm = checked_grad_norm();
-  progress.loss_scale = train_step_.loss_scale();
+  progress.loss_scale = train_step_.loss_scale().value;
   progress.device_peak_bytes = backend_.memory().peak_bytes;
   progress.process_peak_bytes = process_peak_bytes();
 

@@ -46,7 +46,7 @@ void Trainer::keep_measured(const EvaluationRecord& measured) {
   }
   record.best_top1 = state_.best.top1;
   log_->evaluation(record);
-  log_->network(step(), backend_, network_, train_step_.loss_scale(), config_.network_input().reverse_channels);
+  log_->network(step(), backend_, network_, train_step_.loss_scale().value, config_.network_input().reverse_channels);
   last_evaluation_ = record;
   if (checkpoint_is_due() || step() == total_steps_) {
     save(&record.raw.sums);
