@@ -64,6 +64,7 @@ inline void expect_same(const RunOutcome& got, const RunOutcome& expected) {
 // last one to the end. loader_threads: of the parts in turn.
 inline RunOutcome run_in_parts(const BackendMaker& make, const std::string& config_text, const std::string& folder,
                                std::vector<int64_t> stops, const std::vector<int>& loader_threads = {1}) {
+  std::filesystem::remove_all(folder);
   stops.push_back(INT64_MAX);
   for (size_t part = 0; part < stops.size(); ++part) {
     Config config = parse_config(config_text, "test", {});

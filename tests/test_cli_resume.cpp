@@ -140,7 +140,7 @@ TEST_F(CliResume, FinishedRunsSaySoAndLongerOnesNeedAFlag) {
   const ProcessResult longer =
       run_riffle({"train", "--resume", path("run"), "train.duration=3ep", "--allow-config-change", "data.prefetch=2"});
   expect_success(longer);
-  expect_contains(longer.out, {"train.duration: 2ep -> 3ep", "data.prefetch: 3 -> 2", "step 24/24"});
+  expect_contains(longer.out, {"train.duration: 2ep -> 3ep", "data.prefetch: 4 -> 2", "step 24/24"});
   const ProcessResult elsewhere =
       train("branch", {"--resume", path("run/checkpoints/step-00000020.safetensors"), "train.duration=3ep"});
   expect_success(elsewhere);
