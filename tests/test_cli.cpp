@@ -220,7 +220,7 @@ TEST_F(CommandLine, AFullDiskIsAClearErrorAndLeavesNoHalfCheckpoint) {
   write_idx_data(path("idx"));
   const std::string file = config("idx:" + path("idx"), 1);
   const ProcessResult result =
-      run_riffle({"train", file, "-o", path("run"), "train.duration=1it"}, "trap '' XFSZ && ulimit -f 8");
+      run_riffle({"train", file, "-o", path("run"), "train.duration=1it"}, "trap '' XFSZ && ulimit -f 40");
   expect_failure(result, 1, {path("run/checkpoints/")});
   EXPECT_TRUE(std::filesystem::is_empty(path("run/checkpoints")));
   expect_contains(result.out, {"warning: cannot write " + path("run/"), "training goes on"});

@@ -173,6 +173,7 @@ normalisation: {channel_order: bgr}
 augment: {transforms: [{random_resized_crop: {scale: [0.2, 0.9], ratio: [0.5, 2]}}]}
 eval: {interpolation: opencv-bicubic, rounding: half-up, crop_offset: floor}
 schedule: {kind: polynomial, final_lr: 0.001, power: 2}
+checkpoint: {every: 500it, keep: 3, keep_every: 10ep}
 )";
 
 TEST(ConfigReader, EveryFieldSurvivesTheRoundTrip) {

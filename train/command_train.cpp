@@ -105,6 +105,17 @@ bool is_same_folder(const std::string& a, const std::string& b) {
   return std::filesystem::weakly_canonical(a, ignored) == std::filesystem::weakly_canonical(b, ignored);
 }
 
+// Of a run, perhaps one that was killed before it had written its configuration.
+bool is_run_folder(const std::string& folder) {
+  if (std::filesystem::exists(folder + "/config.resolved.yaml")) return true;
+  if (!std::filesystem::is_directory(folder)) return false;
+  for (const auto& entry : std::filesystem::directory_iterator(folder)) {
+    const std::string name = entry.path().filename().string();
+    if (name != "checkpoints" && name.rfind("config.resolved.yaml.tmp-", 0) != 0) return false;
+  }
+  return true;
+}
+
 // --resume auto, or a run folder.
 Start resume_folder(const TrainOptions& options, const std::string& folder) {
   Start start{folder, std::nullopt, true, {}};
@@ -113,7 +124,7 @@ Start resume_folder(const TrainOptions& options, const std::string& folder) {
   if (options.resume != "auto")
     fail("no checkpoint in ", folder, "/checkpoints to go on from; expected step-*.safetensors");
   if (options.config.empty()) fail_usage("no checkpoint in ", folder, " yet, so CONFIG is required for a fresh start");
-  start.continues_folder = std::filesystem::exists(folder + "/config.resolved.yaml");
+  start.continues_folder = is_run_folder(folder);
   return start;
 }
 

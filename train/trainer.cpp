@@ -356,6 +356,7 @@ void Trainer::finish_epoch() {
   } else if (checkpoint_is_due()) {
     save(nullptr);
   }
+  window_clock_.restart();  // a log line was written before
 }
 
 void Trainer::report_bad_images() {
