@@ -129,8 +129,8 @@ void filter_row_gray(const Filter& filter, const uint8_t* in, uint8_t* out) {
 }
 
 // One output row from `count` input rows `pitch` bytes apart; columns are independent, so this is one long vector.
-void filter_column_block(const int32_t* weights, int count, const uint8_t* in,
-                                                               size_t pitch, size_t width, uint8_t* out) {
+void filter_column_block(const int32_t* weights, int count, const uint8_t* in, size_t pitch, size_t width,
+                         uint8_t* out) {
   constexpr size_t kBlock = 256;  // sums that stay in the first-level cache
   int32_t sums[kBlock];
   for (size_t begin = 0; begin < width; begin += kBlock) {
