@@ -129,13 +129,17 @@ RIFFLE_INLINE void solarize(uint8_t* pixels, size_t count, int threshold) {
 RIFFLE_PIXEL_LOOPS(Baseline, );
 #if RIFFLE_PIXELS_X86
 RIFFLE_PIXEL_LOOPS(Avx2, __attribute__((target("avx2"))));
+RIFFLE_PIXEL_LOOPS(Avx512, __attribute__((target("avx512f,avx512bw,avx512vl,avx512dq,prefer-vector-width=512"))));
 #endif
 
 }  // namespace
 
 const PixelLoops& pixel_loops(PixelIsa isa) {
 #if RIFFLE_PIXELS_X86
-  if (isa == PixelIsa::kBest && __builtin_cpu_supports("avx2")) return Avx2::kLoops;
+  static const bool avx512 = __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
+                             __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512dq");
+  if (isa == PixelIsa::kBest && avx512) return Avx512::kLoops;
+  if (isa != PixelIsa::kBaseline && __builtin_cpu_supports("avx2")) return Avx2::kLoops;
 #endif
   static_cast<void>(isa);
   return Baseline::kLoops;

@@ -7,7 +7,8 @@
 
 namespace riffle {
 
-enum class PixelIsa { kBest, kBaseline };  // the best that the CPU has; or, for tests, the one that every CPU has
+// The best that the CPU has; or, for tests, AVX2 at most, and what every CPU has.
+enum class PixelIsa { kBest, kAvx2, kBaseline };
 
 struct PixelLoops {
   // p = degenerate + factor * (p - degenerate)

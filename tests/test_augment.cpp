@@ -248,8 +248,10 @@ TEST(AugmentList, RunsInTheOrderGiven) {
 }
 
 // Odd lengths, so that vectors have rests.
-TEST(PixelLoops, InstructionSetsAgree) {
-  const PixelLoops &best = pixel_loops(), &plain = pixel_loops(PixelIsa::kBaseline);
+class PixelLoopsOf : public testing::TestWithParam<PixelIsa> {};
+
+TEST_P(PixelLoopsOf, AgreeWithThoseOfEveryCpu) {
+  const PixelLoops &best = pixel_loops(GetParam()), &plain = pixel_loops(PixelIsa::kBaseline);
   const auto expect_equal = [](const std::string& what, const auto& apply_best, const auto& apply_plain) {
     for (const int width : {1, 5, 16, 33, 1001}) {
       Image a = noise_image(1, width, 3, 8), b = a;
@@ -289,6 +291,8 @@ TEST(PixelLoops, InstructionSetsAgree) {
   const Image image = noise_image(1, 100001, 3, 12);
   EXPECT_EQ(best.luma_sum(image.pixels.data(), 100001), plain.luma_sum(image.pixels.data(), 100001));
 }
+
+INSTANTIATE_TEST_SUITE_P(Isas, PixelLoopsOf, testing::Values(PixelIsa::kBest, PixelIsa::kAvx2));
 
 }  // namespace
 }  // namespace riffle

@@ -148,6 +148,40 @@ TEST_F(CliData, Stats) {
   EXPECT_EQ(report[1]["images"], 12);
 }
 
+TEST_F(CliData, BenchTimesEveryStage) {
+  const std::string config = folder_.path() + "/bench.yaml", packed = folder_.path() + "/packed";
+  write_bytes(config, bytes_of(tiny_config(source_, 3)));
+  expect_success(run_riffle({"data", "pack", source_, packed}));
+  for (const std::string& source : {source_, packed}) {
+    for (const char* decode : {"exact", "quick"}) {
+      const ProcessResult result = run_riffle(
+          {"bench", "data", config, "data.source=" + source, std::string("data.decode=") + decode,
+           "augment.transforms=[random_resized_crop, {flip: 0.5}]", "--images", "100", "--threads", "2", "--json"});
+      expect_success(result);
+      const json report = json::parse(result.out);
+      EXPECT_EQ(report["decode"], decode);
+      EXPECT_EQ(report["images"], 100);
+      double sum = 0;
+      for (const char* stage : {"read", "decode", "resample", "augment", "copy", "normalise"}) {
+        EXPECT_GT(report["us_per_image"][stage], 0) << stage;
+        sum += report["us_per_image"][stage].get<double>();
+      }
+      EXPECT_NEAR(report["us_per_image"]["whole"], sum, 1e-6 * sum);
+      EXPECT_GT(report["us_per_image"]["libjpeg"], 0);
+      EXPECT_GT(report["images_per_s"], 0);
+      EXPECT_GT(report["images_per_cpu_s"], 0);
+    }
+  }
+  const ProcessResult text = run_riffle({"bench", "data", config, "--images", "10"});
+  expect_success(text);
+  for (const char* word : {"exact, 32x32 pixels, 10 images", "decode ", "whole ", "loader "})
+    EXPECT_NE(text.out.find(word), std::string::npos) << text.out;
+  expect_failure(run_riffle({"bench", "data", config, "data.decode=quick"}), 2,
+                 {"data.decode is quick", "random_resized_crop"});
+  expect_failure(run_riffle({"bench", "data"}), 2, {"CONFIG"});
+  expect_failure(run_riffle({"bench", "dat"}), 2, {"dat"});
+}
+
 TEST_F(CliData, Mistakes) {
   expect_failure(run_riffle({"data"}), 2, {"subcommand", "riffle data --help"});
   expect_failure(run_riffle({"data", "pakc", "a", "b"}), 2, {"'pakc'", "pack, verify, stats"});

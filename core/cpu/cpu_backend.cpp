@@ -134,6 +134,27 @@ void CpuBackend::copy(const Tensor& x, Write write, const Tensor& y) {
   });
 }
 
+namespace {
+
+// Pixels one after the other, forwards or backwards.
+struct PixelRow {
+  const uint8_t* first;
+  int64_t step;
+};
+
+// y[x][c] = table[c][pixel], c counting from the pixel's other end if `reverse`. kChannels: 0, or what `channels` is.
+template <int64_t kChannels>
+void normalize_pixels(const PixelRow& row, int64_t width, int64_t channels, bool reverse, const float* table, float* y,
+                      int64_t ld) {
+  if (kChannels != 0) channels = kChannels;
+  const uint8_t* pixel = row.first + (reverse ? channels - 1 : 0);
+  const int64_t next = reverse ? -1 : 1;
+  for (int64_t x = 0; x < width; ++x, pixel += row.step, y += ld)
+    for (int64_t c = 0; c < channels; ++c) y[c] = table[c * 256 + pixel[c * next]];
+}
+
+}  // namespace
+
 void CpuBackend::normalize(const Tensor& images, const Tensor& flips, const Normalisation& normalisation,
                            const Tensor& y) {
   check_normalize(images, flips, normalisation, y);
@@ -141,18 +162,14 @@ void CpuBackend::normalize(const Tensor& images, const Tensor& flips, const Norm
   const std::vector<float> table = normalisation_table(normalisation);
   const uint8_t *from = images.data<uint8_t>(), *flip = flips.defined() ? flips.data<uint8_t>() : nullptr;
   float* to = y.data<float>();
+  const auto normalize_row = channels == 3 ? normalize_pixels<3> : normalize_pixels<0>;
   const Chunks chunks{images.shape().n * height, std::max<int64_t>(1, 4096 / width)};  // rows of images
   parallel_(chunks.count(), [&](int64_t i) {
     for (int64_t row = chunks[i].begin; row < chunks[i].end; ++row) {
       const bool mirrored = flip != nullptr && flip[row / height] != 0;
-      for (int64_t x = 0; x < width; ++x) {
-        const uint8_t* pixel = from + (row * width + (mirrored ? width - 1 - x : x)) * channels;
-        float* const normalised = to + (row * width + x) * y.ld();
-        for (int64_t c = 0; c < channels; ++c) {
-          const uint8_t value = pixel[normalisation.reverse_channels ? channels - 1 - c : c];
-          normalised[c] = table[static_cast<size_t>(c * 256 + value)];
-        }
-      }
+      const uint8_t* first = from + (row * width + (mirrored ? width - 1 : 0)) * channels;
+      normalize_row({first, mirrored ? -channels : channels}, width, channels, normalisation.reverse_channels,
+                    table.data(), to + row * width * y.ld(), y.ld());
     }
   });
 }
