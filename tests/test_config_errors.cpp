@@ -37,9 +37,9 @@ TEST(ConfigErrors, UnknownKeys) {
   EXPECT_EQ(file_error("normalization: {}\n"),
             "x.yaml:1:1: unknown key 'normalization'; did you mean 'normalisation'?");
   EXPECT_EQ(file_error("ema:\n  halflife: 3\n"), "x.yaml:2:3: unknown key 'ema.halflife'; the keys of ema are decay");
-  EXPECT_EQ(file_error("include: base.yaml\n"),
-            "x.yaml:1:1: unknown key 'include'; the sections are model, data, normalisation, augment, eval, optimizer, "
-            "schedule, ema, init, finetune, train, log");
+  EXPECT_EQ(file_error("extends: base.yaml\n"),
+            "x.yaml:1:1: unknown key 'extends'; the sections are model, data, normalisation, augment, eval, optimizer, "
+            "schedule, ema, init, finetune, train, recalibrate, log");
 }
 
 TEST(ConfigErrors, KeysInTheWrongSection) {
@@ -169,7 +169,8 @@ TEST(ConfigErrors, Bounds) {
 
 TEST(ConfigErrors, DocumentsOfTheWrongShape) {
   const std::string sections =
-      "; expected sections: model, data, normalisation, augment, eval, optimizer, schedule, ema, init, finetune, train, log";
+      "; expected sections: model, data, normalisation, augment, eval, optimizer, schedule, ema, init, finetune, "
+      "train, recalibrate, log";
   EXPECT_EQ(file_error("42\n"), "x.yaml:1:1: the configuration is '42'" + sections);
   EXPECT_EQ(file_error("- model\n"), "x.yaml:1:1: the configuration is a list" + sections);
   EXPECT_EQ(file_error("ema: 0.9\n"), "x.yaml:1:6: ema is '0.9'; expected its keys: decay");
@@ -275,6 +276,9 @@ TEST(ConfigErrors, SettingsThatNothingReads) {
   EXPECT_EQ(file_error("schedule:\n  warmup_factor: 0.1\n"),
             "x.yaml:2:18: schedule.warmup_factor is 0.1, but schedule.warmup is 0: there is no warm-up; expected its "
             "default, 0");
+  EXPECT_EQ(file_error("schedule: {batch_rule: sqrt}\n"),
+            "x.yaml:1:24: schedule.batch_rule is sqrt, but schedule.reference_batch is 0: rates are for the batch in "
+            "use; expected its default, linear");
 }
 
 TEST(ConfigErrors, ResizingThatDoesNotHappen) {

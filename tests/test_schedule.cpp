@@ -207,5 +207,37 @@ TEST(LearningRate, RejectsStepsOutsideTheRun) {
   EXPECT_THROW(rate.at(3), Error);
 }
 
+Config config_of_batch(int64_t batch, int accumulate, int64_t reference, const std::string& rule) {
+  Config config;
+  config.train.batch = batch;
+  config.optimizer.accumulate = accumulate;
+  config.schedule.lr = 0.5;
+  config.schedule.final_lr = 0.01;
+  config.schedule.reference_batch = reference;
+  config.schedule.batch_rule = rule;
+  return config;
+}
+
+TEST(BatchRule, RatesFollowTheImagesOfAStep) {
+  EXPECT_DOUBLE_EQ(scaled_schedule(config_of_batch(256, 1, 1024, "linear")).lr, 0.125);
+  EXPECT_DOUBLE_EQ(scaled_schedule(config_of_batch(256, 1, 1024, "linear")).final_lr, 0.0025);
+  EXPECT_DOUBLE_EQ(scaled_schedule(config_of_batch(256, 1, 1024, "sqrt")).lr, 0.25);
+  EXPECT_DOUBLE_EQ(scaled_schedule(config_of_batch(256, 4, 1024, "linear")).lr, 0.5);
+  EXPECT_DOUBLE_EQ(scaled_schedule(config_of_batch(2048, 2, 1024, "linear")).lr, 2);
+  EXPECT_EQ(scaled_schedule(config_of_batch(256, 1, 1024, "none")).lr, 0.5);
+  EXPECT_EQ(scaled_schedule(config_of_batch(256, 1, 0, "linear")).lr, 0.5);
+}
+
+TEST(BatchRule, SaysWhatBecameOfTheRate) {
+  EXPECT_EQ(describe_batch_rule(config_of_batch(256, 1, 1024, "linear")),
+            "lr 0.5 at batch 1,024 -> 0.125 at batch 256 (linear rule)");
+  EXPECT_EQ(describe_batch_rule(config_of_batch(64, 4, 1024, "sqrt")),
+            "lr 0.5 at batch 1,024 -> 0.25 at batch 256 (sqrt rule)");
+  EXPECT_EQ(describe_batch_rule(config_of_batch(256, 1, 1024, "none")),
+            "lr 0.5 at batch 1,024 -> 0.5 at batch 256 (no rule)");
+  EXPECT_EQ(describe_batch_rule(config_of_batch(256, 4, 1024, "linear")), "lr 0.5 at batch 1,024, the recipe's");
+  EXPECT_EQ(describe_batch_rule(config_of_batch(256, 1, 0, "linear")), "lr 0.5 at batch 256");
+}
+
 }  // namespace
 }  // namespace riffle

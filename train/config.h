@@ -64,6 +64,7 @@ struct NormalisationSection {
 struct AugmentSection {  // of training images
   int size = 224;
   std::vector<TransformStep> transforms{RandomResizedCrop{}, Flip{}};
+  double mixup = 0, cutmix = 0;  // alpha; 0: off. Of both, each batch takes one at random
 };
 
 struct EvalSection {
@@ -87,13 +88,15 @@ struct OptimizerSection {  // SGD
 
 struct ScheduleSection {
   std::string kind = "cosine";  // linear, cosine, step, polynomial, constant
-  double lr = 0.5;              // peak, for the batch given below
+  double lr = 0.5;              // peak, for steps of reference_batch images
   double final_lr = 0;
   Duration warmup;  // linear, from lr * warmup_factor
   double warmup_factor = 0.0;
   std::vector<Duration> milestones;  // step: multiply by gamma at each
   double gamma = 0.1;
-  double power = 1.0;  // polynomial
+  double power = 1.0;                 // polynomial
+  int64_t reference_batch = 0;        // 0: the batch in use, whatever it is
+  std::string batch_rule = "linear";  // linear, sqrt, none: how rates follow the batch; see scaled_schedule()
 };
 
 struct EmaSection {
@@ -122,6 +125,10 @@ struct TrainSection {
   bool cuda_graphs = true;
 };
 
+struct RecalibrateSection {
+  Duration duration;  // of the last phase of a run; see recalibration.h
+};
+
 struct LogSection {  // of a run folder; see docs/logs.md
   bool tensorboard = true;
   std::string histograms = "evaluations";  // in TensorBoard; or "none"
@@ -139,9 +146,11 @@ struct Config {
   InitSection init;
   FinetuneSection finetune;
   TrainSection train;
+  RecalibrateSection recalibrate;
   LogSection log;
 
   ShuffleNetV2Config network(int64_t data_classes) const;  // the model section resolved; 0: no data at hand
+  int64_t images_per_step() const { return train.batch * optimizer.accumulate; }
   int64_t frozen_parts() const;                            // of ShuffleNetV2::parts()
   Normalisation network_input() const;
   TrainTransform train_transform() const;

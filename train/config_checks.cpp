@@ -158,6 +158,10 @@ void check_unused_schedule(const Config& config, const ConfigSources& sources) {
   if (schedule.kind != "polynomial") {
     check_is_default(sources, "schedule.power", schedule.power, defaults.power, why_unused);
   }
+  if (schedule.reference_batch == 0) {
+    check_is_default(sources, "schedule.batch_rule", schedule.batch_rule, defaults.batch_rule,
+                     "schedule.reference_batch is 0: rates are for the batch in use");
+  }
   if (schedule.warmup.value == 0) {
     check_is_default(sources, "schedule.warmup_factor", schedule.warmup_factor, defaults.warmup_factor,
                      "schedule.warmup is 0: there is no warm-up");

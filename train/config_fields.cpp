@@ -145,10 +145,14 @@ void add_normalisation(NormalisationSection& section, std::vector<Field>& fields
 }
 
 void add_augment(AugmentSection& section, std::vector<Field>& fields) {
-  auto& [size, transforms] = section;
+  auto& [size, transforms, mixup, cutmix] = section;
   SectionTable table("augment", fields);
   table.add("size", size, between(1, kMaxPixels), "Height and width of a training image, in pixels.");
   table.add("transforms", transforms, anything(), "What is done to a training image, in this order.");
+  table.add("mixup", mixup, at_least(0),
+            "Mixup of each batch, with shares from Beta(mixup, mixup). 0: off (docs/augmentation.md).");
+  table.add("cutmix", cutmix, at_least(0),
+            "CutMix likewise, with areas from Beta(cutmix, cutmix). Of both, each batch takes one at random.");
 }
 
 void add_eval(EvalSection& section, std::vector<Field>& fields) {
@@ -183,11 +187,11 @@ void add_optimizer(OptimizerSection& section, std::vector<Field>& fields) {
 }
 
 void add_schedule(ScheduleSection& section, std::vector<Field>& fields) {
-  auto& [kind, lr, final_lr, warmup, warmup_factor, milestones, gamma, power] = section;
+  auto& [kind, lr, final_lr, warmup, warmup_factor, milestones, gamma, power, reference_batch, batch_rule] = section;
   SectionTable table("schedule", fields);
   table.add("kind", kind, choice({"linear", "cosine", "step", "polynomial", "constant"}),
             "How the learning rate falls after the warm-up, by the formulas above.");
-  table.add("lr", lr, above(0), "Peak learning rate, for the batch in use: it is not scaled for you.");
+  table.add("lr", lr, above(0), "Peak learning rate, for steps of `reference_batch` images.");
   table.add("final_lr", final_lr, at_least(0), "linear, cosine, polynomial: what the rate falls to.");
   table.add("warmup", warmup, anything(), "Length of the linear warm-up from `lr * warmup_factor` to `lr`.");
   table.add("warmup_factor", warmup_factor, between(0, 1), "Where the warm-up starts, as a part of `lr`.");
@@ -195,6 +199,11 @@ void add_schedule(ScheduleSection& section, std::vector<Field>& fields) {
             "step: when the rate is multiplied by `gamma`, counted from the start.");
   table.add("gamma", gamma, above_up_to(0, 1), "step: the factor at each milestone.");
   table.add("power", power, above(0), "polynomial: the exponent.");
+  table.add("reference_batch", reference_batch, between(0, kMaxBatch),
+            "The images a step that `lr` and `final_lr` are for; with `train.batch * accumulate` others, the rates are "
+            "scaled by `batch_rule`. 0: they are for the batch in use.");
+  table.add("batch_rule", batch_rule, choice({"linear", "sqrt", "none"}),
+            "How rates follow the batch: by the ratio of the two batches, by its square root, or not at all.");
 }
 
 void add_ema(EmaSection& section, std::vector<Field>& fields) {
@@ -245,6 +254,14 @@ void add_train(TrainSection& section, std::vector<Field>& fields) {
   table.add("cuda_graphs", cuda_graphs, anything(),
             "On a GPU: record a step once and replay it, which saves the time of launching its kernels. Changes no "
             "result.");
+}
+
+void add_recalibrate(RecalibrateSection& section, std::vector<Field>& fields) {
+  auto& [duration] = section;
+  SectionTable table("recalibrate", fields);
+  table.add("duration", duration, anything(),
+            "For how long, after training, batch norm's statistics are estimated anew, without any update of the "
+            "weights. 0: not at all.");
 }
 
 void add_log(LogSection& section, std::vector<Field>& fields) {
@@ -326,7 +343,8 @@ std::string Field::value_text() const {
 }
 
 std::vector<Field> fields_of(Config& config) {
-  auto& [model, data, normalisation, augment, eval, optimizer, schedule, ema, init, finetune, train, log] = config;
+  auto& [model, data, normalisation, augment, eval, optimizer, schedule, ema, init, finetune, train, recalibrate,
+         log] = config;
   std::vector<Field> fields;
   add_model(model, fields);
   add_data(data, fields);
@@ -339,6 +357,7 @@ std::vector<Field> fields_of(Config& config) {
   add_init(init, fields);
   add_finetune(finetune, fields);
   add_train(train, fields);
+  add_recalibrate(recalibrate, fields);
   add_log(log, fields);
   return fields;
 }

@@ -1,72 +1,25 @@
-// The strict walk over YAML: see config_reader.h. yaml-cpp accepts duplicate keys, leaves merge keys alone and loads
-// only the first of several documents, all without a word; here each is an error.
+// The strict walk over YAML: see config_reader.h. yaml-cpp accepts duplicate keys and leaves merge keys alone, both
+// without a word; here each is an error.
 #include "train/config_reader.h"
 
 #include <yaml-cpp/yaml.h>
 
 #include <algorithm>
-#include <cerrno>
-#include <cstring>
-#include <filesystem>
-#include <fstream>
-#include <iterator>
 #include <map>
 #include <type_traits>
 #include <utility>
 
 #include "core/check.h"
 #include "train/config_checks.h"
+#include "train/config_document.h"
 #include "train/config_fields.h"
+#include "train/config_include.h"
 #include "train/config_transforms.h"
 #include "train/config_values.h"
 #include "train/nearest.h"
 
 namespace riffle {
 namespace {
-
-// Where a piece of YAML comes from, for messages: a file, or an override (whose own lines would mean nothing).
-class Origin {
- public:
-  static Origin file(const std::string& name) { return Origin(name, true); }
-  static Origin override_argument(const std::string& argument) { return Origin("override '" + argument + "'", false); }
-
-  const std::string& name() const { return name_; }
-  std::string at(const YAML::Mark& mark) const {
-    return has_lines_ && !mark.is_null() ? join(name_, ":", mark.line + 1, ":", mark.column + 1) : name_;
-  }
-
- private:
-  Origin(std::string name, bool has_lines) : name_(std::move(name)), has_lines_(has_lines) {}
-  std::string name_;
-  bool has_lines_;
-};
-
-std::string listed(const std::vector<std::string>& words) {
-  std::string out;
-  for (const std::string& word : words) out += (out.empty() ? "" : ", ") + word;
-  return out;
-}
-
-std::string shown(const YAML::Node& node) {
-  if (node.IsScalar()) return join("'", node.Scalar(), "'");
-  if (node.IsSequence()) return "a list";
-  if (node.IsMap()) return "a mapping";
-  return "empty";
-}
-
-// The one document of `text`; null if it is empty. White space at the end is cut off, because yaml-cpp takes a quoted
-// string that nobody closed for a whole one if a line break follows.
-YAML::Node load(const std::string& text, const Origin& origin) {
-  try {
-    const std::vector<YAML::Node> documents = YAML::LoadAll(text.substr(0, text.find_last_not_of(" \t\r\n") + 1));
-    if (documents.size() > 1) {
-      fail_usage(origin.name(), ": ", documents.size(), " YAML documents, separated by '---'; expected one");
-    }
-    return documents.empty() ? YAML::Node(YAML::NodeType::Null) : documents.front();
-  } catch (const YAML::Exception& error) {
-    fail_usage(origin.at(error.mark), ": not valid YAML: ", error.msg);
-  }
-}
 
 // What a range limits.
 template <class T>
@@ -255,9 +208,8 @@ class Reader {
   Reader(const Reader&) = delete;
   Reader& operator=(const Reader&) = delete;
 
-  void read_document(const std::string& text, const std::string& name) {
-    const Origin origin = Origin::file(name);
-    const YAML::Node root = load(text, origin);
+  void read_document(const ConfigDocument& document) {
+    const auto& [origin, root] = document;
     if (root.IsNull()) return;
     if (!root.IsMap()) {
       fail_usage(origin.at(root.Mark()), ": the configuration is ", shown(root),
@@ -270,7 +222,7 @@ class Reader {
   // The fields of `section` that the document has; whatever else it holds is passed over.
   void read_known_fields(const std::string& text, const std::string& name, const std::string& section) {
     const Origin origin = Origin::file(name);
-    const YAML::Node root = load(text, origin);
+    const YAML::Node root = load_yaml(text, origin);
     if (!root.IsMap() || !root[section] || !root[section].IsMap()) return;
     for (const auto& entry : root[section]) {
       const std::string path = section + "." + (entry.first.IsScalar() ? entry.first.Scalar() : "");
@@ -285,7 +237,7 @@ class Reader {
       fail_usage(origin.name(), ": expected key.path=value, such as schedule.lr=0.1");
     }
     seen_.clear();
-    read_entry(load(argument.substr(equals + 1), origin), argument.substr(0, equals), origin.name(), origin);
+    read_entry(load_yaml(argument.substr(equals + 1), origin), argument.substr(0, equals), origin.name(), origin);
   }
 
   const Config& unchecked() const { return config_; }
@@ -296,7 +248,8 @@ class Reader {
     for (const auto& entry : map) {
       const std::string where = origin.at(entry.first.Mark());
       if (!entry.first.IsScalar()) fail_usage(where, ": a key is ", shown(entry.first), "; expected a name");
-      read_entry(entry.second, prefix + entry.first.Scalar(), where, origin);
+      const std::string path = prefix + entry.first.Scalar();
+      if (path != kIncludeKey) read_entry(entry.second, path, where, origin);  // with_includes() has read those
     }
   }
 
@@ -322,6 +275,7 @@ class Reader {
   }
 
   [[noreturn]] void fail_unknown(const std::string& path, const std::string& where) const {
+    if (path == kIncludeKey) fail_usage(where, ": include belongs into a file; name the file that includes the other");
     if (leaf_of(path) == "<<") {
       fail_usage(where, ": unknown key '", path, "'; YAML merge keys are not supported: write the keys out");
     }
@@ -365,22 +319,6 @@ class Reader {
   std::map<std::string, std::string> seen_;  // keys of the document or override being read -> place
 };
 
-std::string read_text(const std::string& path) {
-  std::error_code error;
-  if (std::filesystem::is_directory(path, error)) fail_usage(path, ": is a folder; expected a YAML configuration file");
-  errno = 0;
-  std::ifstream file(path, std::ios::binary);
-  if (!file) fail_usage(path, ": cannot open the configuration: ", std::strerror(errno));
-  std::string text((std::istreambuf_iterator<char>(file)), std::istreambuf_iterator<char>());
-  if (file.bad()) fail_usage(path, ": cannot read the configuration: ", std::strerror(errno));
-  if (text.find('\0') != std::string::npos) {
-    const bool is_checkpoint = std::filesystem::path(path).extension() == ".safetensors";
-    fail_usage(path, ": is ", is_checkpoint ? "a checkpoint" : "not a text file", "; expected a YAML configuration",
-               is_checkpoint ? " ('riffle inspect' shows the one that the checkpoint was trained with)" : "");
-  }
-  return text;
-}
-
 }  // namespace
 
 Config checked(const SourcedConfig& read) {
@@ -391,7 +329,7 @@ Config checked(const SourcedConfig& read) {
 SourcedConfig parse_sourced_config(const std::string& text, const std::string& name,
                                    const std::vector<std::string>& overrides) {
   Reader reader(name);
-  reader.read_document(text, name);
+  for (const ConfigDocument& document : with_includes(text, name)) reader.read_document(document);
   for (const std::string& argument : overrides) reader.apply_override(argument);
   return reader.finish();
 }
@@ -411,7 +349,7 @@ Config read_config(const std::string& path, const std::vector<std::string>& over
 }
 
 SourcedConfig read_sourced_config(const std::string& path, const std::vector<std::string>& overrides) {
-  return parse_sourced_config(read_text(path), path, overrides);
+  return parse_sourced_config(read_config_text(path), path, overrides);
 }
 
 std::string to_yaml(const Config& config) {

@@ -5,6 +5,7 @@
 #include <cmath>
 
 #include "core/check.h"
+#include "train/text.h"
 
 namespace riffle {
 namespace {
@@ -16,6 +17,13 @@ double remaining(const ScheduleSection& section, double t) {
   if (section.kind == "linear") return 1 - t;
   if (section.kind == "polynomial") return std::pow(1 - t, section.power);
   return (1 + std::cos(kPi * t)) / 2;
+}
+
+double batch_factor(const Config& config) {
+  const ScheduleSection& schedule = config.schedule;
+  if (schedule.reference_batch == 0 || schedule.batch_rule == "none") return 1;
+  const double ratio = static_cast<double>(config.images_per_step()) / static_cast<double>(schedule.reference_batch);
+  return schedule.batch_rule == "sqrt" ? std::sqrt(ratio) : ratio;
 }
 
 }  // namespace
@@ -70,6 +78,23 @@ double LearningRate::at(int64_t step) const {
   }
   const double t = static_cast<double>(step - warmup_steps_) / static_cast<double>(total_steps_ - warmup_steps_);
   return section_.final_lr + (lr - section_.final_lr) * remaining(section_, t);
+}
+
+ScheduleSection scaled_schedule(const Config& config) {
+  ScheduleSection scaled = config.schedule;
+  scaled.lr *= batch_factor(config);
+  scaled.final_lr *= batch_factor(config);
+  return scaled;
+}
+
+std::string describe_batch_rule(const Config& config) {
+  const ScheduleSection& schedule = config.schedule;
+  const std::string batch = format_count(config.images_per_step()), lr = format_significant(schedule.lr, 6);
+  if (schedule.reference_batch == 0) return join("lr ", lr, " at batch ", batch);
+  const std::string reference = format_count(schedule.reference_batch);
+  if (config.images_per_step() == schedule.reference_batch) return join("lr ", lr, " at batch ", batch, ", the recipe's");
+  return join("lr ", lr, " at batch ", reference, " -> ", format_significant(scaled_schedule(config).lr, 6), " at batch ",
+              batch, schedule.batch_rule == "none" ? " (no rule)" : join(" (", schedule.batch_rule, " rule)"));
 }
 
 }  // namespace riffle

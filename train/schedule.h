@@ -28,4 +28,10 @@ class LearningRate {
   std::vector<int64_t> milestone_steps_;
 };
 
+// The schedule for the batch in use: lr and final_lr times (images a step / reference_batch), its square root or 1, as
+// batch_rule says.
+ScheduleSection scaled_schedule(const Config& config);
+// "lr 0.5 at batch 1,024 -> 0.125 at batch 256 (linear rule)"
+std::string describe_batch_rule(const Config& config);
+
 }  // namespace riffle

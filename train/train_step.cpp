@@ -59,16 +59,16 @@ void TrainStep::end_head_only() {
   fixed_bytes_ += backend_.memory().bytes_in_use - bytes_before;
 }
 
-void TrainStep::forward_backward(const Variable& x, const Tensor& labels) {
+void TrainStep::forward_backward(const Variable& x, const BatchTargets& targets) {
   const int accumulate = options_.optimizer.accumulate;
   RIFFLE_CHECK(begun_, "begin() comes before a step's batches");
   RIFFLE_CHECK(batches_.size() < static_cast<size_t>(accumulate), "finish() must be called after ", accumulate,
                " batches");
-  replaying_ = replays(x, labels);  // then all of it happens in finish()
-  batches_.push_back({x, labels});
+  replaying_ = replays({x, targets});  // then all of it happens in finish()
+  batches_.push_back({x, targets});
   if (replaying_) return;
   const BatchResult result = run_batch(batches_.size() - 1);
-  metrics_.record(result.losses, result.logits, labels);
+  metrics_.record(result.losses, result.logits, targets.labels);
 }
 
 // Out of memory is said with the batch that would fit: it is what people can change.
@@ -86,8 +86,12 @@ TrainStep::BatchResult TrainStep::forward_and_backward(size_t index) {
   const Batch& batch = batches_[index];
   const Context context{backend_, &tape_, /*training=*/true, options_.seed, index, optimizer_.scalars()};
   const Variable logits = network_.forward(context, batch.x);
-  const Tensor losses = softmax_cross_entropy(context, logits, batch.labels, options_.label_smoothing,
-                                              /*grad_scale=*/1.0 / options_.optimizer.accumulate, optimizer_.scalars());
+  const double grad_scale = 1.0 / options_.optimizer.accumulate;
+  const Tensor& probabilities = batch.targets.probabilities;
+  const Tensor losses = probabilities.defined()
+                            ? soft_cross_entropy(context, logits, probabilities, grad_scale, optimizer_.scalars())
+                            : softmax_cross_entropy(context, logits, batch.targets.labels, options_.label_smoothing,
+                                                    grad_scale, optimizer_.scalars());
   std::unique_ptr<ProfileRange> range;  // of the node that runs
   tape_.backward([&](const std::string& name, const Tensor&) {
     range.reset();
@@ -115,7 +119,7 @@ void TrainStep::finish() {
     for (size_t i = 0; !replaying_ && i < batches_.size(); ++i) run_batch(i);
   }
   if (replaying_) {
-    metrics_.record(graph_result_.losses, graph_result_.logits, graph_labels_);
+    metrics_.record(graph_result_.losses, graph_result_.logits, graph_batch_->targets.labels);
   } else {
     ++ordinary_steps_;
   }
@@ -139,35 +143,38 @@ bool TrainStep::gradients_were_finite() {
   return false;
 }
 
-bool TrainStep::replays(const Variable& x, const Tensor& labels) {
+bool TrainStep::replays(const Batch& batch) {
   if (!options_.cuda_graphs || !backend_.can_capture()) return false;
   if (options_.optimizer.accumulate > 1) {
     execution_ = "no CUDA graph: a step accumulates several batches";
     return false;
   }
   // Two ordinary steps first: by then the allocator has all the memory that a step needs.
-  if (!graph_ && !gave_up_ && ordinary_steps_ >= kStepsBeforeCapture) capture(x, labels);
-  const auto same = [](const Tensor& a, const Tensor& b) { return a.raw() == b.raw() && a.shape() == b.shape(); };
-  return graph_ && same(x.value(), graph_x_) && same(labels, graph_labels_);
+  if (!graph_ && !gave_up_ && ordinary_steps_ >= kStepsBeforeCapture) capture(batch);
+  const auto same = [](const Tensor& a, const Tensor& b) {
+    return a.defined() == b.defined() && (!a.defined() || (a.raw() == b.raw() && a.shape() == b.shape()));
+  };
+  return graph_ && same(batch.x.value(), graph_batch_->x.value()) &&
+         same(batch.targets.labels, graph_batch_->targets.labels) &&
+         same(batch.targets.probabilities, graph_batch_->targets.probabilities);
 }
 
 void TrainStep::release_graph() {
   RIFFLE_CHECK(!begun_, "a graph is released between steps");
   graph_.reset();
-  graph_x_ = graph_labels_ = {};
+  graph_batch_.reset();
   graph_result_ = {};
   ordinary_steps_ = 0;
 }
 
-void TrainStep::capture(const Variable& x, const Tensor& labels) {
-  batches_.push_back({x, labels});
+void TrainStep::capture(const Batch& batch) {
+  batches_.push_back(batch);
   try {
     graph_ = backend_.capture([&] {
       graph_result_ = run_batch(0);
       run_update();
     });
-    graph_x_ = x.value();
-    graph_labels_ = labels;
+    graph_batch_ = std::make_unique<Batch>(batch);
     execution_ = "one CUDA graph a step";
     failed_captures_ = 0;
   } catch (const Error& error) {

@@ -33,9 +33,9 @@ class TrainStep {
   // begin(), optimizer.accumulate times forward_backward(), finish(). With scale_loss the inputs stay as they are
   // until finish() returns, since it may compute all batches of a step again.
   void begin(double lr);
-  // One of the optimizer.accumulate batches of a step. x (N,H,W,C), labels i32 (N,1,1,1). The gradient of a step is
-  // that of the mean over all its images.
-  void forward_backward(const Variable& x, const Tensor& labels);
+  // One of the optimizer.accumulate batches of a step. x (N,H,W,C). The gradient of a step is that of the mean over all
+  // its images. Label smoothing is the targets' own affair where they are probabilities.
+  void forward_backward(const Variable& x, const BatchTargets& targets);
   // The update. With scale_loss a step whose gradients were not finite is computed again with a smaller scale, so that
   // none is lost and the schedule sees nothing of it. Batch norm's running statistics see its batches again, as they do
   // in a step that other frameworks skip. Waits for the device then.
@@ -70,15 +70,15 @@ class TrainStep {
   };
   struct Batch {
     Variable x;
-    Tensor labels;
+    BatchTargets targets;
   };
 
   void write_scalars();
   BatchResult run_batch(size_t index);
   BatchResult forward_and_backward(size_t index);
   void run_update();
-  bool replays(const Variable& x, const Tensor& labels);
-  void capture(const Variable& x, const Tensor& labels);
+  bool replays(const Batch& batch);
+  void capture(const Batch& batch);
   bool gradients_were_finite();
 
   Backend& backend_;
@@ -95,8 +95,8 @@ class TrainStep {
   LossScale loss_scale_;
   std::vector<Batch> batches_;  // of the step so far, for computing them again
 
-  std::unique_ptr<CapturedWork> graph_;  // of a whole step on graph_x_ and graph_labels_
-  Tensor graph_x_, graph_labels_;
+  std::unique_ptr<CapturedWork> graph_;  // of a whole step on graph_batch_
+  std::unique_ptr<Batch> graph_batch_;
   BatchResult graph_result_;
   bool replaying_ = false;  // this step
   int failed_captures_ = 0;

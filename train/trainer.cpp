@@ -113,7 +113,7 @@ Trainer::Trainer(Backend& backend, const Config& config, const TrainData& data, 
       steps_per_epoch_(count_steps_per_epoch(loader_, config.optimizer.accumulate)),
       total_steps_(count_total_steps(config.train.duration, steps_per_epoch_)),
       head_only_steps_(count_head_only_steps(config.finetune.head_only, steps_per_epoch_, total_steps_)),
-      learning_rate_(config.schedule, total_steps_, steps_per_epoch_),
+      learning_rate_(scaled_schedule(config), total_steps_, steps_per_epoch_),
       train_step_(backend, network_, train_step_options(config, steps_per_epoch_, head_only_steps_)),
       input_(backend, config.network_input(),
              {config.train.batch, config.augment.size, config.augment.size, config.model.input_channels},
@@ -138,6 +138,7 @@ std::vector<std::string> Trainer::plan() const {
   if (!data_.val_labels.identity()) lines.push_back("            " + data_.val_labels.note);
   lines.push_back(join("duration    ", config_.train.duration.text(), ": ", format_count(total_steps_), " steps of ",
                        images_per_step(), " images, ", format_count(steps_per_epoch_), " an epoch"));
+  lines.push_back("schedule    " + config_.schedule.kind + ", " + describe_batch_rule(config_));
   if (!weights_note_.empty()) lines.push_back("weights     " + weights_note_);
   for (const std::string& line : describe_groups()) lines.push_back(line);
   for (const std::string& warning : learning_rate_.warnings()) lines.push_back("warning: " + warning);
@@ -171,13 +172,20 @@ void Trainer::take_step() {
     RIFFLE_CHECK(delivered, "the epoch ended at step ", step(), ", but has ", steps_per_epoch_, " steps");
     window_.wait_ms += batch.wait_ms;
     if (log_ && step() == 0 && i == 0) log_->first_batch(batch, data_.classes);
-    const Variable x = input_.images(batch.images, batch.count);
-    train_step_.forward_backward(x, input_.labels(batch.labels, batch.count));
+    const std::optional<BatchMix> mix = draw_batch_mix(config_.augment, config_.train.seed, step(), i);
+    const Variable x = input_.images(batch.images, batch.count, mix ? &mix->image : nullptr);
+    train_step_.forward_backward(x, targets_of(batch, mix));
   }
   train_step_.finish();
   if (step() == 1)
     for (const std::string& choice : backend_.choices()) progress_.line("chosen      " + choice);
   if (train_step_.execution() != execution) progress_.line("execution   " + train_step_.execution());
+}
+
+BatchTargets Trainer::targets_of(const Batch& batch, const std::optional<BatchMix>& mix) {
+  if (!mix) return input_.labels(batch.labels, batch.count);
+  return input_.mixed_labels(batch.labels, batch.count, mix->share, config_.train.label_smoothing,
+                             network_.config().classes);
 }
 
 // Waits for the device, so not at every step.

@@ -2,9 +2,11 @@
 #pragma once
 
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
+#include "train/batch_mix.h"
 #include "train/checkpoint/metadata.h"
 #include "train/config.h"
 #include "train/evaluator.h"
@@ -55,6 +57,7 @@ class Trainer {
 
   std::vector<std::string> describe_groups() const;
   void take_step();
+  BatchTargets targets_of(const Batch& batch, const std::optional<BatchMix>& mix);
   void report();
   void describe_end();
   void log(TrainProgress& progress);
