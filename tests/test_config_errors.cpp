@@ -39,7 +39,7 @@ TEST(ConfigErrors, UnknownKeys) {
   EXPECT_EQ(file_error("ema:\n  halflife: 3\n"), "x.yaml:2:3: unknown key 'ema.halflife'; the keys of ema are decay");
   EXPECT_EQ(file_error("extends: base.yaml\n"),
             "x.yaml:1:1: unknown key 'extends'; the sections are model, data, normalisation, augment, eval, optimizer, "
-            "schedule, ema, init, finetune, train, log, recalibrate");
+            "schedule, ema, init, finetune, train, log, recalibrate, checkpoint");
 }
 
 TEST(ConfigErrors, KeysInTheWrongSection) {
@@ -169,7 +169,8 @@ TEST(ConfigErrors, Bounds) {
 
 TEST(ConfigErrors, DocumentsOfTheWrongShape) {
   const std::string sections =
-      "; expected sections: model, data, normalisation, augment, eval, optimizer, schedule, ema, init, finetune, train, log, recalibrate";
+      "; expected sections: model, data, normalisation, augment, eval, optimizer, schedule, ema, init, finetune, "
+      "train, log, recalibrate, checkpoint";
   EXPECT_EQ(file_error("42\n"), "x.yaml:1:1: the configuration is '42'" + sections);
   EXPECT_EQ(file_error("- model\n"), "x.yaml:1:1: the configuration is a list" + sections);
   EXPECT_EQ(file_error("ema: 0.9\n"), "x.yaml:1:6: ema is '0.9'; expected its keys: decay");
