@@ -169,7 +169,7 @@ struct Config {
 
   ShuffleNetV2Config network(int64_t data_classes) const;  // the model section resolved; 0: no data at hand
   int64_t images_per_step() const { return train.batch * optimizer.accumulate; }
-  int64_t frozen_parts() const;                            // of ShuffleNetV2::parts()
+  int64_t frozen_parts() const;  // of ShuffleNetV2::parts()
   Normalisation network_input() const;
   TrainTransform train_transform() const;
   EvalTransform eval_transform() const;
