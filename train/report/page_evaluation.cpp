@@ -128,7 +128,7 @@ class EvaluationPage {
 
   // Bars of accuracy against confidence; on the diagonal both agree. The line below shows how many images each bin has.
   std::string reliability() const {
-    constexpr double kSide = 300, kLeft = 44, kTop = 8, kCounts = 40, kWidth = kSide + kLeft + 10;
+    constexpr double kSide = 300, kLeft = 44, kTop = 8, kCounts = 40, kWidth = kSide + kLeft + 22;
     const json& calibration = evaluation_.at("calibration");
     const double images = calibration.at("images");
     std::ostringstream out;
