@@ -14,8 +14,8 @@ struct CalibrationBin {
   int64_t images = 0, correct = 0;
   double confidence_sum = 0;
 
-  double accuracy() const { return static_cast<double>(correct) / static_cast<double>(images); }    // if images > 0
-  double confidence() const { return confidence_sum / static_cast<double>(images); }                // likewise
+  double accuracy() const { return static_cast<double>(correct) / static_cast<double>(images); }  // if images > 0
+  double confidence() const { return confidence_sum / static_cast<double>(images); }              // likewise
 };
 
 // An image's confidence is the probability of its predicted class; images without a prediction have none and are left

@@ -13,7 +13,7 @@ namespace {
 
 // More points than pixels say nothing more; every so many are left out, never the last.
 constexpr size_t kMostPoints = 4000, kMostSvgPoints = 500;
-constexpr double kWidth = 560, kHeight = 300, kLeft = 58, kRight = 14, kTop = 12, kBottom = 34;
+constexpr double kWidth = 560, kHeight = 300, kLeft = 58, kRight = 14, kTop = 12, kBottom = 40;
 constexpr int kTicks = 5;
 
 struct ChartSource {
@@ -84,7 +84,7 @@ void write_axes(std::ostream& out, const Axis& x, const Axis& y) {
     out << "<text x=\"" << at(x_of(x, x.value(i))) << "\" y=\"" << at(kHeight - kBottom + 18)
         << "\" text-anchor=\"middle\">" << format_significant(x.value(i), 6) << "</text>\n";
   }
-  out << "<text class=\"axis\" x=\"" << at((kLeft + kWidth - kRight) / 2) << "\" y=\"" << at(kHeight - 1)
+  out << "<text class=\"axis\" x=\"" << at((kLeft + kWidth - kRight) / 2) << "\" y=\"" << at(kHeight - 4)
       << "\" text-anchor=\"middle\">epoch</text>\n";
 }
 
@@ -137,7 +137,7 @@ std::string chart_svg(const Chart& chart) {
   }
   const Axis x(0, x_high), y(y_low, y_high);
   std::ostringstream out;
-  out << "<svg viewBox=\"0 0 " << kWidth << ' ' << kHeight << "\" role=\"img\" aria-label=\""
+  out << "<svg class=\"fixed\" viewBox=\"0 0 " << kWidth << ' ' << kHeight << "\" role=\"img\" aria-label=\""
       << html_escaped(chart.title) << "\">\n";
   write_axes(out, x, y);
   for (const ChartSeries& series : chart.series) {

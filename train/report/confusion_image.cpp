@@ -19,17 +19,15 @@ constexpr Color kPaper{255, 255, 255}, kInk{40, 44, 52}, kGrid{224, 228, 234};
 constexpr Color kRight{0, 84, 159}, kWrong{200, 80, 0};
 
 Color mix(Color from, Color to, double share) {
-  const auto channel = [share](uint8_t a, uint8_t b) {
-    return static_cast<uint8_t>(std::lround(a + share * (b - a)));
-  };
+  const auto channel = [share](uint8_t a, uint8_t b) { return static_cast<uint8_t>(std::lround(a + share * (b - a))); };
   return {channel(from.red, to.red), channel(from.green, to.green), channel(from.blue, to.blue)};
 }
 
 void fill(Image& image, int left, int top, int width, int height, Color color) {
   for (int y = std::max(0, top); y < std::min(image.height, top + height); ++y) {
     for (int x = std::max(0, left); x < std::min(image.width, left + width); ++x) {
-      uint8_t* pixel = image.pixels.data() + 3 * (static_cast<size_t>(y) * static_cast<size_t>(image.width) +
-                                                  static_cast<size_t>(x));
+      uint8_t* pixel = image.pixels.data() +
+                       3 * (static_cast<size_t>(y) * static_cast<size_t>(image.width) + static_cast<size_t>(x));
       pixel[0] = color.red;
       pixel[1] = color.green;
       pixel[2] = color.blue;

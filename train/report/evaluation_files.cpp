@@ -133,9 +133,7 @@ std::vector<size_t> worst_mistakes(const std::vector<ImageRecord>& records) {
   const auto badness = [&](size_t i) { return std::isfinite(records[i].loss) ? records[i].loss : INFINITY; };
   const size_t shown = std::min(kMistakesShown, wrong.size());
   std::partial_sort(wrong.begin(), wrong.begin() + static_cast<std::ptrdiff_t>(shown), wrong.end(),
-                    [&](size_t a, size_t b) {
-                      return badness(a) != badness(b) ? badness(a) > badness(b) : a < b;
-                    });
+                    [&](size_t a, size_t b) { return badness(a) != badness(b) ? badness(a) > badness(b) : a < b; });
   wrong.resize(shown);
   return wrong;
 }
@@ -213,8 +211,9 @@ std::string dump(const json& value) {
 }
 
 const std::vector<std::string>& file_names() {
-  static const std::vector<std::string> names{"evaluation.json",    "per_class.csv",   "confusion.csv", "confusion.png",
-                                              "confused_pairs.csv", "predictions.csv", "calibration.json"};
+  static const std::vector<std::string> names{"evaluation.json", "per_class.csv",      "confusion.csv",
+                                              "confusion.png",   "confused_pairs.csv", "predictions.csv",
+                                              "calibration.json"};
   return names;
 }
 
@@ -238,7 +237,8 @@ void prepare_evaluation_folder(const std::string& folder, bool replace) {
   }
   if (fs::is_directory(folder, error) && !fs::is_empty(folder, error)) {
     if (!replace) {
-      fail("the folder ", folder, " is not empty; name another with --report, or replace the report in it with --force");
+      fail("the folder ", folder,
+           " is not empty; name another with --report, or replace the report in it with --force");
     }
     remove_earlier_report(folder);
   }

@@ -17,7 +17,7 @@ struct ImageRecord {
   // The most probable classes, of equal logits the lower index first. Empty where a logit is NaN or the largest one
   // is infinite: then nothing is predicted, and the image is wrong.
   std::vector<Prediction> top;
-  double loss = 0;             // cross-entropy; may be NaN or infinite
+  double loss = 0;  // cross-entropy; may be NaN or infinite
   bool top1_correct = false, top5_correct = false;
 
   bool predicted() const { return !top.empty(); }

@@ -4,8 +4,8 @@
 
 (() => {
   const SVG = 'http://www.w3.org/2000/svg';
-  const WIDTH = 560, HEIGHT = 300, LEFT = 58, RIGHT = 14, TOP = 12, BOTTOM = 34;
-  const PLOT_WIDTH = WIDTH - LEFT - RIGHT, PLOT_HEIGHT = HEIGHT - TOP - BOTTOM;
+  const HEIGHT = 290, LEFT = 54, RIGHT = 12, TOP = 12, BOTTOM = 38;
+  const PLOT_HEIGHT = HEIGHT - TOP - BOTTOM;
   const SMALLEST_DRAG = 8;  // pixels; less is a click
   const KIND_NAMES = {train: 'training', val: 'validation', ema: 'EMA'};
 
@@ -69,7 +69,7 @@
       this.caption = figure.querySelector('figcaption');
       this.figure = figure;
       this.plot.replaceChildren();
-      this.svg = element('svg', {viewBox: `0 0 ${WIDTH} ${HEIGHT}`, role: 'img', 'aria-label': data.title}, this.plot);
+      this.svg = element('svg', {role: 'img', 'aria-label': data.title}, this.plot);
       this.readout = element('div', {class: 'readout', hidden: ''}, figure);
       this.drag = null;
       this.svg.addEventListener('pointermove', (event) => this.move(event));
@@ -94,6 +94,10 @@
     }
 
     draw() {
+      // Drawn in the pixels of the screen, so that text has one size on a phone and on a wall.
+      this.width = Math.max(240, Math.round(this.plot.clientWidth));
+      this.plot_width = this.width - LEFT - RIGHT;
+      this.svg.setAttribute('viewBox', `0 0 ${this.width} ${HEIGHT}`);
       this.lines = this.visible();
       if (this.is_accuracy()) {
         this.caption.firstChild.textContent = this.data.title.replace('accuracy', state.error ? 'error' : 'accuracy') + ' ';
@@ -126,7 +130,7 @@
     }
 
     px(x) {
-      return LEFT + PLOT_WIDTH * (x - this.x0) / (this.x1 - this.x0);
+      return LEFT + this.plot_width * (x - this.x0) / (this.x1 - this.x0);
     }
     py(y) {
       return TOP + PLOT_HEIGHT * (1 - ((this.log ? Math.log10(y) : y) - this.y0) / (this.y1 - this.y0));
@@ -135,13 +139,13 @@
     axes() {
       for (const value of this.log ? log_ticks(this.y0, this.y1) : ticks(this.y0, this.y1, 5)) {
         const shown = this.log ? Math.pow(10, value) : value, y = this.py(shown);
-        element('line', {class: 'grid', x1: LEFT, x2: WIDTH - RIGHT, y1: y, y2: y}, this.svg);
+        element('line', {class: 'grid', x1: LEFT, x2: this.width - RIGHT, y1: y, y2: y}, this.svg);
         element('text', {x: LEFT - 8, y, dy: 4, 'text-anchor': 'end'}, this.svg, label(shown));
       }
-      for (const value of ticks(this.x0, this.x1, 6)) {
+      for (const value of ticks(this.x0, this.x1, this.plot_width < 400 ? 4 : 6)) {
         element('text', {x: this.px(value), y: HEIGHT - BOTTOM + 18, 'text-anchor': 'middle'}, this.svg, label(value));
       }
-      element('text', {x: LEFT + PLOT_WIDTH / 2, y: HEIGHT - 1, 'text-anchor': 'middle'}, this.svg, state.axis);
+      element('text', {x: LEFT + this.plot_width / 2, y: HEIGHT - 4, 'text-anchor': 'middle'}, this.svg, state.axis);
     }
 
     curve(line) {
@@ -159,8 +163,8 @@
     // The position of the pointer on the x axis, in the axis's unit.
     x_at(event) {
       const box = this.svg.getBoundingClientRect();
-      const x = (event.clientX - box.left) * WIDTH / box.width;
-      return this.x0 + (this.x1 - this.x0) * Math.min(1, Math.max(0, (x - LEFT) / PLOT_WIDTH));
+      const x = (event.clientX - box.left) * this.width / box.width;
+      return this.x0 + (this.x1 - this.x0) * Math.min(1, Math.max(0, (x - LEFT) / this.plot_width));
     }
 
     press(event) {
@@ -220,7 +224,7 @@
       this.readout.prepend(element('small', {}, null, state.axis + ' ' + label(Number(nearest_x.toPrecision(6)))));
       const at = this.px(nearest_x);
       this.overlay.push(element('line', {class: 'cross', x1: at, x2: at, y1: TOP, y2: TOP + PLOT_HEIGHT}, this.svg));
-      const share = at / WIDTH;
+      const share = at / this.width;
       this.readout.style.left = share < 0.5 ? `calc(${100 * share}% + 12px)` : 'auto';
       this.readout.style.right = share < 0.5 ? 'auto' : `calc(${100 * (1 - share)}% + 12px)`;
       this.readout.hidden = false;
@@ -306,6 +310,7 @@
     add_controls();
     add_switches();
     redraw();
+    window.addEventListener('resize', redraw);
   }
 
   function cell_value(row, column) {

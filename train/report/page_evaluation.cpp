@@ -25,7 +25,10 @@ struct ClassRow {
 class EvaluationPage {
  public:
   EvaluationPage(const std::string& folder, const json& evaluation) : folder_(folder), evaluation_(evaluation) {
-    if (evaluation.at("format") != "riffle-evaluation-1") fail("its format is ", evaluation.at("format").dump());
+    if (evaluation.at("format") != "riffle-evaluation-1") {
+      fail(folder, "/evaluation.json has the format ", evaluation.at("format").dump(),
+           ", not \"riffle-evaluation-1\"; write it anew with riffle eval --report");
+    }
     for (const json& one : evaluation.at("classes")) {
       classes_.push_back(
           {one.at("name"), one.at("images"), one.at("top1_correct"), one.at("top5_correct"), one.at("predicted")});
@@ -128,7 +131,7 @@ class EvaluationPage {
 
   // Bars of accuracy against confidence; on the diagonal both agree. The line below shows how many images each bin has.
   std::string reliability() const {
-    constexpr double kSide = 300, kLeft = 44, kTop = 8, kCounts = 40, kWidth = kSide + kLeft + 10;
+    constexpr double kSide = 300, kLeft = 44, kTop = 8, kCounts = 40, kWidth = kSide + kLeft + 22;
     const json& calibration = evaluation_.at("calibration");
     const double images = calibration.at("images");
     std::ostringstream out;
@@ -190,7 +193,8 @@ class EvaluationPage {
     for (const json& mistake : evaluation_.at("mistakes")) {
       const std::string file = mistake.at("file");
       if (file.rfind("mistakes/", 0) != 0 || file.find("..") != std::string::npos) {
-        fail("the file of a mistake is ", file, ", which is not in mistakes/");
+        fail(folder_, "/evaluation.json names ", file,
+             ", which is not in mistakes/; write it anew with riffle eval --report");
       }
       const std::string path = folder_ + "/" + file;
       const json& loss = mistake.at("loss");
