@@ -100,8 +100,8 @@ void add_model(ModelSection& section, std::vector<Field>& fields) {
 }
 
 void add_data(DataSection& section, std::vector<Field>& fields) {
-  auto& [source, train_split, val_split, class_names, loader_threads, prefetch, shuffle, shuffle_window, repeats, decode, max_bad_images,
-         exif_orientation, val_labels, index_cache, cache_bytes] = section;
+  auto& [source, train_split, val_split, class_names, loader_threads, prefetch, shuffle, shuffle_window, repeats,
+         decode, max_bad_images, exif_orientation, val_labels, index_cache, cache_bytes] = section;
   const std::vector<std::string> splits{"train", "val", "test"};
   SectionTable table("data", fields);
   table.add("source", source, anything(),
@@ -114,9 +114,10 @@ void add_data(DataSection& section, std::vector<Field>& fields) {
   table.add("loader_threads", loader_threads, between(0, 1024),
             "Threads that decode and augment. 0: half as many as compute on the CPU. Changes no result.");
   table.add("prefetch", prefetch, between(1, 1024), "Batches prepared ahead. Changes no result.");
-  table.add("shuffle", shuffle, choice({"full", "shards"}),
-            "The order of an epoch of training: a permutation of `full` randomness; or `shards`, for images in tar files "
-            "that are slow to read at random (docs/data.md).");
+  table.add(
+      "shuffle", shuffle, choice({"full", "shards"}),
+      "The order of an epoch of training: a permutation of `full` randomness; or `shards`, for images in tar files "
+      "that are slow to read at random (docs/data.md).");
   table.add("shuffle_window", shuffle_window, between(1, 1 << 16),
             "shards: how many tar files are read, and mixed, at a time.");
   table.add(
@@ -344,7 +345,8 @@ std::string Field::value_text() const {
 }
 
 std::vector<Field> fields_of(Config& config) {
-  auto& [model, data, normalisation, augment, eval, optimizer, schedule, ema, init, finetune, train, recalibrate] = config;
+  auto& [model, data, normalisation, augment, eval, optimizer, schedule, ema, init, finetune, train, recalibrate] =
+      config;
   std::vector<Field> fields;
   add_model(model, fields);
   add_data(data, fields);

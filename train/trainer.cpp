@@ -119,7 +119,9 @@ Trainer::Trainer(Backend& backend, const Config& config, const TrainData& data, 
              config.train.precision == "fp16" ? config.optimizer.accumulate : 1),  // a step may be computed again
       evaluator_(backend, *data.val, data.val_labels.to_network,
                  evaluator_options(config, loader_threads(config, cpu_threads))),
-      metadata_(make_metadata(config, network_, data.classes)) {}
+      metadata_(make_metadata(config, network_, data.classes)) {
+  loader_.set_length(steps_per_epoch_ * config.optimizer.accumulate, total_steps_ * config.optimizer.accumulate);
+}
 
 std::vector<std::string> Trainer::plan() const {
   const int64_t size = config_.eval.crop;
@@ -139,7 +141,8 @@ std::vector<std::string> Trainer::plan() const {
                        images_per_step(), " images, ", format_count(steps_per_epoch_), " an epoch"));
   lines.push_back("schedule    " + config_.schedule.kind + ", " + describe_batch_rule(config_));
   for (const ImageSizeChange& change : config_.augment.sizes)
-    lines.push_back(join("image size  ", change.size, " after ", change.from.text(), " (", config_.augment.size, " at first)"));
+    lines.push_back(
+        join("image size  ", change.size, " after ", change.from.text(), " (", config_.augment.size, " at first)"));
   if (!weights_note_.empty()) lines.push_back("weights     " + weights_note_);
   for (const std::string& line : describe_groups()) lines.push_back(line);
   for (const std::string& warning : learning_rate_.warnings()) lines.push_back("warning: " + warning);
@@ -280,8 +283,8 @@ void Trainer::finish_epoch() {
 
 void Trainer::report_bad_images() {
   const std::vector<Loader::BadImage>& bad = loader_.bad_images();
-  const std::string skipped = join("skipped in epoch ", epoch(), " (the limit is ", config_.data.max_bad_images,
-                                   ", data.max_bad_images)");
+  const std::string skipped =
+      join("skipped in epoch ", epoch(), " (the limit is ", config_.data.max_bad_images, ", data.max_bad_images)");
   for (const std::string& line : describe_bad_images(bad, skipped)) progress_.line(line);
 }
 
