@@ -80,6 +80,14 @@ struct Normalisation {
   bool reverse_channels = false;  // true: the network reads BGR, the images are RGB
 };
 
+// Two images and their labels in one: within the box, pixels are `inside` of the image and 1 - inside of its partner, the
+// image before it in the batch (of the first, the last); outside of it they are the image's own. Mixup: the box is the
+// whole image. CutMix: inside is 0.
+struct ImageMix {
+  int64_t top = 0, bottom = 0, left = 0, right = 0;  // rows top .. bottom-1, columns left .. right-1
+  double inside = 1;                                 // from 0 to 1
+};
+
 // One parameter of a multi-tensor update. All of one size, packed.
 struct ParameterUpdate {
   Tensor weight, grad, momentum;
@@ -103,6 +111,7 @@ enum StepScalar : int64_t {
   kGradScale,  // what sgd_step multiplies gradients by
   kApply,      // 0: sgd_step and ema_update change nothing, because a gradient was not finite; else 1
   kStep,       // the number of the step, from 0, modulo kStepModulus: what dropout draws another mask by
+  kHalted,     // not 0: a gradient was not finite, and until this is 0 again no step applies; see scale_gradients
   kStepScalars
 };
 inline constexpr int64_t kStepModulus = int64_t{1} << 24;  // below it f32 holds every whole number
@@ -154,6 +163,9 @@ class Backend {
   // right where flips[n] is not 0.
   virtual void normalize(const Tensor& images, const Tensor& flips, const Normalisation& normalisation,
                          const Tensor& y) = 0;
+  // The same of two images each: y[n] = mix of normalised images n and (n + N - 1) % N. The box lies within the image.
+  virtual void normalize_mixed(const Tensor& images, const Normalisation& normalisation, const ImageMix& mix,
+                               const Tensor& y) = 0;
 
   // --- channel permutations ---
   // y[j*groups + i] = x[i*(C/groups) + j]; see core/kernels/channel_shuffle.h. C is a multiple of groups.
@@ -285,6 +297,10 @@ class Backend {
   // loss = -sum_k t_k log p_k, where 0 * log 0 is 0; its gradient is (sum t) * p - t.
   virtual void soft_cross_entropy(const Tensor& logits, const Tensor& targets, double grad_scale, const Tensor& scalars,
                                   const Tensor& loss, const Tensor& dlogits) = 0;
+  // Targets for it, of two labels an image and with label smoothing: targets (N,1,1,K) = (1 - smoothing) *
+  // (share * onehot(labels) + (1 - share) * onehot(others)) + smoothing/K. labels, others: i32 (N,1,1,1) in 0..K-1, packed.
+  virtual void mixed_targets(const Tensor& labels, const Tensor& others, double share, double smoothing,
+                             const Tensor& targets) = 0;
   // rank i32 (N,1,1,1): how many classes score above the label; of equal scores, the lower index counts as above.
   // A row with any NaN gets rank K (never correct). Correct at k means rank < k.
   virtual void label_rank(const Tensor& logits, const Tensor& labels, const Tensor& rank) = 0;
@@ -295,12 +311,16 @@ class Backend {
   virtual void squared_norm(const std::vector<Tensor>& tensors, const Tensor& sum) = 0;
   // From squared_norm of the gradients (which carry the loss scale): scalars[kGradScale] = 1/loss scale, times
   // max_norm/norm where max_norm > 0 and norm = sqrt(squared_norm)/loss scale is above it. scalars[kApply] = 0 if
-  // skip_not_finite and squared_norm is not finite, else 1.
+  // skip_not_finite and squared_norm is not finite or scalars[kHalted] is not 0, else 1; scalars[kHalted] = 1 - kApply.
   virtual void scale_gradients(const Tensor& squared_norm, double max_norm, bool skip_not_finite,
                                const Tensor& scalars) = 0;
   // averages[i] = d * averages[i] + (1 - d) * values[i], d = scalars[kEmaDecay]. Packed, pairwise equal sizes.
   virtual void ema_update(const std::vector<Tensor>& averages, const std::vector<Tensor>& values,
                           const Tensor& scalars) = 0;
+  // What a step that does not apply has changed, undone: kept[i] = values[i] if scalars[kApply] is not 0, else values[i] =
+  // kept[i]. Of parameter_dtype(), packed, pairwise equal sizes.
+  virtual void keep_or_restore(const std::vector<Tensor>& values, const std::vector<Tensor>& kept,
+                               const Tensor& scalars) = 0;
 };
 
 }  // namespace riffle

@@ -213,4 +213,20 @@ void check_normalize(const Tensor& images, const Tensor& flips, const Normalisat
                expected, ", got ", flips.dtype(), " ", flips.shape());
 }
 
+void check_image_mix(const ImageMix& mix, const Shape& images) {
+  RIFFLE_CHECK(0 <= mix.top && mix.top <= mix.bottom && mix.bottom <= images.h && 0 <= mix.left &&
+                   mix.left <= mix.right && mix.right <= images.w,
+               "normalize_mixed: rows ", mix.top, " to ", mix.bottom, " and columns ", mix.left, " to ", mix.right,
+               " do not lie within images of ", images);
+  RIFFLE_CHECK(mix.inside >= 0 && mix.inside <= 1, "normalize_mixed: a share of ", mix.inside, " is not in 0 .. 1");
+}
+
+void check_mixed_targets(const Tensor& labels, const Tensor& others, double share, double smoothing,
+                         const Tensor& targets) {
+  check_labels(targets, labels);
+  check_labels(targets, others);
+  RIFFLE_CHECK(share >= 0 && share <= 1 && smoothing >= 0 && smoothing <= 1, "mixed_targets: a share of ", share,
+               " and smoothing of ", smoothing, " are not both in 0 .. 1");
+}
+
 }  // namespace riffle

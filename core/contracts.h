@@ -47,5 +47,9 @@ void check_losses(const Tensor& logits, const Tensor& targets, const Tensor& sca
                   const Tensor& dlogits, const char* operation);
 // `flips` may be absent.
 void check_normalize(const Tensor& images, const Tensor& flips, const Normalisation& normalisation, const Tensor& y);
+// Besides check_normalize.
+void check_image_mix(const ImageMix& mix, const Shape& images);
+void check_mixed_targets(const Tensor& labels, const Tensor& others, double share, double smoothing,
+                         const Tensor& targets);
 
 }  // namespace riffle

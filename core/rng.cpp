@@ -58,6 +58,30 @@ double RandomStream::normal() {
   return radius * std::cos(angle);
 }
 
+// Marsaglia and Tsang, "A simple method for generating gamma variables", 2000: rejection from a squeezed normal, for
+// shapes of 1 and more; smaller ones are gamma(shape + 1) * u^(1/shape). As a logarithm, since that may be far below the
+// smallest double.
+double RandomStream::log_gamma(double shape) {
+  RIFFLE_CHECK(shape > 0, "a gamma distribution of shape ", shape);
+  if (shape < 1) {
+    const double whole = log_gamma(shape + 1);
+    return whole + std::log(1.0 - uniform()) / shape;
+  }
+  const double d = shape - 1.0 / 3, c = 1 / std::sqrt(9 * d);
+  for (;;) {
+    const double x = normal(), root = 1 + c * x;
+    const double u = 1.0 - uniform();
+    if (root <= 0) continue;
+    const double log_v = 3 * std::log(root), v = root * root * root;
+    if (std::log(u) < 0.5 * x * x + d * (1 - v + log_v)) return std::log(d) + log_v;
+  }
+}
+
+double RandomStream::beta(double a, double b) {
+  const double log_x = log_gamma(a), log_y = log_gamma(b);
+  return 1 / (1 + std::exp(log_y - log_x));
+}
+
 int64_t RandomStream::below(int64_t bound) {
   RIFFLE_CHECK(bound > 0 && bound <= (int64_t{1} << 32), "bound ", bound);
   // Lemire's multiplication with rejection: unbiased.

@@ -12,7 +12,14 @@
 namespace riffle {
 
 // What a stream is for. The numbers are part of the reproducibility contract: append, never renumber.
-enum class RandomPurpose : uint32_t { kInitialise = 1, kShuffleEpoch = 2, kAugment = 3, kDropout = 4, kTest = 5 };
+enum class RandomPurpose : uint32_t {
+  kInitialise = 1,
+  kShuffleEpoch = 2,
+  kAugment = 3,
+  kDropout = 4,
+  kTest = 5,
+  kMix = 6
+};
 
 class RandomStream {
  public:
@@ -23,6 +30,8 @@ class RandomStream {
   double uniform();                         // [0, 1), 32 random bits
   double uniform(double low, double high);  // [low, high)
   double normal();                          // mean 0, standard deviation 1 (Box-Muller)
+  double log_gamma(double shape);           // logarithm of a gamma variate of scale 1; shape > 0
+  double beta(double a, double b);          // [0, 1], for any a, b > 0
   int64_t below(int64_t bound);             // 0 .. bound-1, unbiased; bound in 1 .. 2^32
   bool flip(double probability) { return uniform() < probability; }
 

@@ -57,6 +57,12 @@ class CudaBackend final : public Backend {
   void normalize(const Tensor& images, const Tensor& flips, const Normalisation& normalisation,
                  const Tensor& y) override;
 
+  // mixing.cu
+  void normalize_mixed(const Tensor& images, const Normalisation& normalisation, const ImageMix& mix,
+                       const Tensor& y) override;
+  void mixed_targets(const Tensor& labels, const Tensor& others, double share, double smoothing,
+                     const Tensor& targets) override;
+
   // channel_shuffle.cu
   void channel_shuffle(const Tensor& x, int64_t groups, const Tensor& y) override;
   void interleave(const Tensor& a, const Tensor& b, const Tensor& y) override;
@@ -152,6 +158,8 @@ class CudaBackend final : public Backend {
                        const Tensor& scalars) override;
   void ema_update(const std::vector<Tensor>& averages, const std::vector<Tensor>& values,
                   const Tensor& scalars) override;
+  void keep_or_restore(const std::vector<Tensor>& values, const std::vector<Tensor>& kept,
+                       const Tensor& scalars) override;
 
  private:
   // Launches on the compute stream and checks. Grids and blocks are of threads as CUDA counts them.

@@ -4,6 +4,7 @@
 
 #include "core/contracts.h"
 #include "cuda/cuda_backend.h"
+#include "cuda/normalisation_values.h"
 #include "cuda/pixel_rows.h"
 
 namespace riffle {
@@ -45,23 +46,6 @@ __global__ void copy_kernel(PixelRows<const From> x, bool accumulate, int rows, 
   });
 }
 
-constexpr int kMostImageChannels = 4;
-
-// What each of 256 values becomes, for every channel of the output. Computed on the host in double, so that CPU and GPU
-// give the same bits; it travels as a kernel argument, so that a captured launch keeps it.
-struct NormalisationTable {
-  float value[kMostImageChannels * 256];
-};
-
-NormalisationTable make_table(const Normalisation& normalisation) {
-  NormalisationTable table{};
-  for (size_t c = 0; c < normalisation.mean.size(); ++c)
-    for (size_t v = 0; v < 256; ++v)
-      table.value[c * 256 + v] = static_cast<float>(
-          (static_cast<double>(v) * normalisation.scale - normalisation.mean[c]) / normalisation.std[c]);
-  return table;
-}
-
 // Which images are mirrored left to right. `flags` may be null: none.
 struct Mirroring {
   const uint8_t* flags;
@@ -74,13 +58,10 @@ struct Mirroring {
 // that its neighbours' loads brought into the cache: 1 byte read and size_of(T) written an element. y has one row a pixel;
 // where Width is not 1 it is packed.
 template <class T, int Width>
-__global__ void normalize_kernel(PixelRows<const uint8_t> images, Mirroring mirroring, NormalisationTable table,
+__global__ void normalize_kernel(PixelRows<const uint8_t> images, Mirroring mirroring, NormalisationValues table,
                                  int width, int channels, bool reverse, int rows, int packs, PixelRows<T> y) {
   __shared__ float shared[kMostImageChannels * 256];
-  const int threads = static_cast<int>(blockDim.x * blockDim.y);
-  for (int i = static_cast<int>(threadIdx.y * blockDim.x + threadIdx.x); i < channels * 256; i += threads)
-    shared[i] = table.value[i];
-  __syncthreads();
+  table.copy_to(shared, channels);
   for_each_pack(rows, packs, [&](int row, int pack) {
     const bool mirrored = mirroring.of_row(row);
     const int64_t first_pixel = static_cast<int64_t>(row) * width;
@@ -200,7 +181,7 @@ void CudaBackend::normalize(const Tensor& images, const Tensor& flips, const Nor
   const int64_t rows = shape.n * shape.h, columns = shape.w * shape.c;
   const int widest = y.packed() ? vector_width(y.reshaped({1, 1, rows, columns})) : 1;
   const Mirroring mirroring{flips.defined() ? flips.data<uint8_t>() : nullptr, static_cast<int>(shape.h)};
-  const NormalisationTable table = make_table(normalisation);
+  const NormalisationValues table = normalisation_values(normalisation);
   dispatch_dtype(y.dtype(), [&](auto element) {
     using T = decltype(element);
     dispatch_width<T>(widest, [&](auto width) {

@@ -30,6 +30,11 @@ struct AverageItem {
   int64_t elements;
 };
 
+struct KeptItem {
+  float *value, *kept;
+  int64_t elements;
+};
+
 struct SquaresItem {
   const float* data;
   int64_t elements;
@@ -109,6 +114,18 @@ __global__ void ema_update_kernel(const __grid_constant__ TensorTable<AverageIte
   });
 }
 
+// 8 bytes an element.
+__global__ void keep_or_restore_kernel(const __grid_constant__ TensorTable<KeptItem> table, const float* scalars) {
+  const bool keep = scalars[kApply] != 0;
+  for_each_element(table, [&](const KeptItem& item, int64_t i) {
+    if (keep) {
+      item.kept[i] = item.value[i];
+    } else {
+      item.value[i] = item.kept[i];
+    }
+  });
+}
+
 // *sum = the sum of all threads' values, in an order that is always the same.
 __device__ void store_block_sum(double value, double* sum) {
   __shared__ double values[kThreads];
@@ -142,8 +159,10 @@ __global__ void scale_gradients_kernel(const double* squared_norm, double max_no
   const double square = *squared_norm, loss_scale = scalars[kLossScale], norm = sqrt(square) / loss_scale;
   const double clip = max_norm > 0 && norm > max_norm ? max_norm / norm : 1.0;
   const bool finite = square < INFINITY;  // false for NaN, too
+  const bool applies = !skip_not_finite || (finite && scalars[kHalted] == 0);
   scalars[kGradScale] = static_cast<float>(clip / loss_scale);
-  scalars[kApply] = finite || !skip_not_finite ? 1.0f : 0.0f;
+  scalars[kApply] = applies ? 1.0f : 0.0f;
+  scalars[kHalted] = applies ? 0.0f : 1.0f;
 }
 
 }  // namespace
@@ -203,6 +222,19 @@ void CudaBackend::ema_update(const std::vector<Tensor>& averages, const std::vec
     items.push_back({averages[t].data<float>(), values[t].data<float>(), averages[t].elements()});
   for_each_table(items, [&](const TensorTable<AverageItem>& table, int64_t) {
     launch("ema_update", ema_update_kernel, grid_of(table), dim3(kThreads), 0, table, scalars.data<float>());
+  });
+}
+
+void CudaBackend::keep_or_restore(const std::vector<Tensor>& values, const std::vector<Tensor>& kept,
+                                  const Tensor& scalars) {
+  check_averages(kept, values);
+  check_scalars(scalars, "keep_or_restore");
+  std::vector<KeptItem> items;
+  items.reserve(values.size());
+  for (size_t t = 0; t < values.size(); ++t)
+    items.push_back({values[t].data<float>(), kept[t].data<float>(), values[t].elements()});
+  for_each_table(items, [&](const TensorTable<KeptItem>& table, int64_t) {
+    launch("keep_or_restore", keep_or_restore_kernel, grid_of(table), dim3(kThreads), 0, table, scalars.data<float>());
   });
 }
 

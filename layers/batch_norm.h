@@ -9,6 +9,8 @@ namespace riffle {
 
 class BatchNorm2d : public Module {
  public:
+  static constexpr double kMomentum = 0.1;
+
   BatchNorm2d(Backend& backend, int64_t channels);
 
   // Training: statistics of the batch, and the running ones updated. Else, or with frozen statistics: the running ones.

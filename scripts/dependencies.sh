@@ -26,6 +26,6 @@ install_packages() {
 
 # What the program needs to be built. docs/architecture.md says what each one is for.
 build_packages=(g++ cmake ninja-build libdnnl-dev libyaml-cpp-dev libcli11-dev nlohmann-json3-dev libzip-dev
-                libjpeg-dev libpng-dev zlib1g-dev)
+                libjpeg-dev libpng-dev zlib1g-dev protobuf-compiler libprotobuf-dev)
 test_packages=(libgtest-dev dataset-fashion-mnist)
 benchmark_packages=(libbenchmark-dev)

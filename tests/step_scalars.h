@@ -6,7 +6,7 @@
 namespace riffle {
 
 struct HostStepScalars {
-  double lr = 0, ema_decay = 0, loss_scale = 1, grad_scale = 1, apply = 1, step = 0;
+  double lr = 0, ema_decay = 0, loss_scale = 1, grad_scale = 1, apply = 1, step = 0, halted = 0;
 };
 
 inline Tensor step_scalars(Backend& backend, const HostStepScalars& s) {
@@ -17,6 +17,7 @@ inline Tensor step_scalars(Backend& backend, const HostStepScalars& s) {
   values[kGradScale] = s.grad_scale;
   values[kApply] = s.apply;
   values[kStep] = s.step;
+  values[kHalted] = s.halted;
   const Tensor scalars = backend.empty_parameter(vector_shape(kStepScalars));
   backend.upload(values, DType::kF64, scalars);
   return scalars;

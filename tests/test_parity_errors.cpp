@@ -57,6 +57,14 @@ const std::vector<Mistake>& movement_mistakes() {
        [](Backend& b, const Maker& t) {
          b.normalize(t.integers({1, 2, 2, 3}, DType::kU8), t.integers({1, 1, 1, 1}), {}, t({1, 2, 2, 3}));
        }},
+      {"normalize_mixed with a box beyond the image",
+       [](Backend& b, const Maker& t) {
+         b.normalize_mixed(t.integers({1, 2, 2, 3}, DType::kU8), {}, {0, 2, 1, 3, 0.5}, t({1, 2, 2, 3}));
+       }},
+      {"normalize_mixed with a share above 1",
+       [](Backend& b, const Maker& t) {
+         b.normalize_mixed(t.integers({1, 2, 2, 3}, DType::kU8), {}, {0, 2, 0, 2, 1.5}, t({1, 2, 2, 3}));
+       }},
       {"shuffle in 3 groups of 8 channels", [](Backend& b, const Maker& t) { b.channel_shuffle(t(kX), 3, t(kX)); }},
       {"shuffle in 0 groups", [](Backend& b, const Maker& t) { b.channel_shuffle(t(kX), 0, t(kX)); }},
       {"shuffle to another shape", [](Backend& b, const Maker& t) { b.channel_shuffle(t(kX), 2, t(kY)); }},
@@ -286,6 +294,12 @@ const std::vector<Mistake>& loss_mistakes() {
        }},
       {"averages of another size",
        [](Backend& b, const Maker& t) { b.ema_update({t.vector(8)}, {t.vector(9)}, t.vector(kStepScalars)); }},
+      {"keep_or_restore of other sizes",
+       [](Backend& b, const Maker& t) { b.keep_or_restore({t.vector(8)}, {t.vector(7)}, t.vector(kStepScalars)); }},
+      {"mixed_targets of one label for two images",
+       [](Backend& b, const Maker& t) {
+         b.mixed_targets(t.integers({1, 1, 1, 1}), t.integers({2, 1, 1, 1}), 0.5, 0, t({2, 1, 1, 4}));
+       }},
       {"scale_gradients of two norms",
        [](Backend& b, const Maker& t) {
          b.scale_gradients(b.empty(vector_shape(2), DType::kF64), 1, true, t.vector(kStepScalars));

@@ -142,6 +142,56 @@ TEST_P(OptimizerParity, ScaleGradients) {
         }
 }
 
+TEST_P(OptimizerParity, OnceHaltedNoStepAppliesUntilTheFlagIsCleared) {
+  const std::unique_ptr<Backend> reference = make_reference_backend();
+  for (Backend* b : {&backend(), reference.get()}) {
+    const Tensor norm = b->empty(vector_shape(1), DType::kF64), scalars = step_scalars(*b, {});
+    const auto applies_with = [&](double squared) {
+      b->upload(&squared, DType::kF64, norm);
+      b->scale_gradients(norm, 0, /*skip_not_finite=*/true, scalars);
+      EXPECT_EQ(host(*b, scalars)[kHalted], 1 - host(*b, scalars)[kApply]);
+      return host(*b, scalars)[kApply] == 1;
+    };
+    EXPECT_TRUE(applies_with(1));
+    EXPECT_FALSE(applies_with(std::nan("")));
+    EXPECT_FALSE(applies_with(1));
+    const double cleared = 0;
+    b->upload(&cleared, DType::kF64, scalars.channel_slice(kHalted, 1));
+    EXPECT_TRUE(applies_with(1));
+  }
+}
+
+TEST_P(OptimizerParity, KeepOrRestore) {
+  for (double apply : {0.0, 1.0}) {
+    SCOPED_TRACE(join("apply ", apply));
+    Case test(backend());
+    std::vector<Argument> values, kept;
+    for (const Shape& shape : shapes()) {
+      values.push_back(test.parameter_in_place(shape, test.draw(shape)));
+      kept.push_back(test.parameter_in_place(shape, test.draw(shape)));
+    }
+    HostStepScalars scalars;
+    scalars.apply = apply;
+    const std::vector<double> before = test.got(apply == 1 ? values[0] : kept[0]);
+    test.run(
+        [&](Backend& b, Side side) {
+          std::vector<Tensor> v, k;
+          for (size_t i = 0; i < values.size(); ++i) {
+            v.push_back(values[i][side]);
+            k.push_back(kept[i][side]);
+          }
+          b.keep_or_restore(v, k, step_scalars(b, scalars));
+        },
+        false);
+    for (size_t i = 0; i < values.size(); ++i) {
+      test.expect_equal(values[i]);
+      test.expect_equal(kept[i]);
+      EXPECT_EQ(test.got(values[i]), test.got(kept[i]));
+    }
+    EXPECT_EQ(test.got(values[0]), before);
+  }
+}
+
 TEST_P(OptimizerParity, EmaUpdate) {
   for (double decay : {0.0, 0.9, 0.9999}) {
     SCOPED_TRACE(join("decay ", decay));

@@ -30,14 +30,16 @@ const char* const kFooter =
     "'riffle COMMAND --help' explains a command. Exit codes: 0 success, 1 error, 2 wrong command line or "
     "configuration.";
 
-void add_commands(CLI::App& app) {
+void add_commands(CLI::App& app, const char* git_commit) {
   app.set_version_flag("--version", std::string("riffle ") + kVersion);
   app.require_subcommand(1);
   app.footer(kFooter);
-  add_train_command(app);
+  add_train_command(app, git_commit);
   add_eval_command(app);
   add_predict_command(app);
   add_convert_command(app);
+  add_recalibrate_command(app);
+  add_average_command(app);
   add_inspect_command(app);
   add_bench_command(app);
   add_devices_command(app);
@@ -176,10 +178,10 @@ int parse_and_run(CLI::App& app, int argc, char** argv) {
 
 }  // namespace
 
-int run_cli(int argc, char** argv) {
+int run_cli(int argc, char** argv, const char* git_commit) {
   try {
     CLI::App app(kDescription, "riffle");
-    add_commands(app);
+    add_commands(app, git_commit);
     if (argc < 2) {
       std::cerr << app.help();
       return kUsageError;

@@ -10,6 +10,7 @@
 #include "train/commands.h"
 #include "train/config_reader.h"
 #include "train/config_values.h"
+#include "train/environment.h"
 #include "train/initial_weights.h"
 #include "train/text.h"
 #include "train/trainer.h"
@@ -25,7 +26,7 @@ const char* const kFooter =
     "fractions from 0 to 1), curves.svg and checkpoints/{last,best}.safetensors.\n"
     "Examples:\n"
     "  riffle train configs/fashion_mnist.yaml\n"
-    "  riffle train configs/imagenet.yaml -o runs/a data.source=folder:/data/imagenet train.batch=128 schedule.lr=0.1\n"
+    "  riffle train configs/imagenet.yaml -o runs/a data.source=folder:/data/imagenet train.batch=128\n"
     "  riffle train configs/finetune_imagefolder.yaml --init best.safetensors --reset-head data.source=folder:photos\n"
     "  riffle train configs/imagenet.yaml --dry-run        checks everything, takes two steps, writes nothing";
 
@@ -75,7 +76,7 @@ void dry_run(Trainer& trainer, const std::string& output) {
             << "            a run would write to " << output << "; nothing was written\n";
 }
 
-void run_train(const TrainOptions& options) {
+void run_train(const TrainOptions& options, const std::string& git_commit) {
   const RunConfig run = resolve_config(options);
   const Config& config = run.config;
   DeviceOptions device_options = options.device;
@@ -97,6 +98,7 @@ void run_train(const TrainOptions& options) {
   }
   const RunFolder folder(output, options.overwrite);
   write_text_file(folder.config(), yaml);
+  write_environment(folder.environment(), describe_environment(device, git_commit));
   progress.line("run folder  " + folder.path());
   trainer.run(folder);
   progress.line("checkpoint  " + folder.checkpoint("best") + " (and last.safetensors beside it)");
@@ -106,7 +108,7 @@ void run_train(const TrainOptions& options) {
 
 }  // namespace
 
-void add_train_command(CLI::App& app) {
+void add_train_command(CLI::App& app, const std::string& git_commit) {
   auto options = std::make_shared<TrainOptions>();
   CLI::App* command = app.add_subcommand("train", "Train a network from a YAML configuration");
   command->add_option("CONFIG", options->config, "The configuration, a YAML file")->required();
@@ -127,7 +129,7 @@ void add_train_command(CLI::App& app) {
   command->add_flag("--overwrite", options->overwrite, "Replace an earlier run in RUN_DIR");
   options->device.add_to(*command);
   command->footer(kFooter);
-  command->callback([options] { run_train(*options); });
+  command->callback([options, git_commit] { run_train(*options, git_commit); });
 }
 
 }  // namespace riffle

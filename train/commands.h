@@ -12,13 +12,15 @@ class App;
 
 namespace riffle {
 
-void add_train_command(CLI::App& app);
+void add_train_command(CLI::App& app, const std::string& git_commit);
 void add_eval_command(CLI::App& app);
 void add_predict_command(CLI::App& app);
 void add_convert_command(CLI::App& app);
 void add_inspect_command(CLI::App& app);
 void add_bench_command(CLI::App& app);
 void add_devices_command(CLI::App& app);
+void add_recalibrate_command(CLI::App& app);
+void add_average_command(CLI::App& app);
 void add_data_command(CLI::App& app);
 void add_data_show_command(CLI::App& data);  // below `riffle data`
 

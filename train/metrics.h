@@ -34,7 +34,8 @@ class MetricBuffer {
   void record(const Tensor& losses, const Tensor& logits, const Tensor& labels);
   bool full() const { return batches_ == capacity_; }
   // Waits, sums in image order and forgets what was recorded.
-  MetricSums read();
+  // skipped: of each batch, whether it does not count; empty: all do.
+  MetricSums read(const std::vector<bool>& skipped = {});
 
  private:
   Backend& backend_;

@@ -2,12 +2,22 @@
 // are allocated once.
 #pragma once
 
+#include <utility>
 #include <vector>
 
 #include "core/backend.h"
 #include "core/tape.h"
 
 namespace riffle {
+
+// What a batch should be classified as.
+struct BatchTargets {
+  BatchTargets(Tensor one_each) : labels(std::move(one_each)) {}  // NOLINT: labels may stand wherever targets may
+  BatchTargets(Tensor likeliest, Tensor all) : labels(std::move(likeliest)), probabilities(std::move(all)) {}
+
+  Tensor labels;           // i32 (N,1,1,1); accuracy counts by these
+  Tensor probabilities{};  // (N,1,1,K), label smoothing included; undefined: the labels are all there is
+};
 
 class NetworkInput {
  public:
@@ -17,10 +27,13 @@ class NetworkInput {
   // Images of another size from here on. What images() returned before is no longer valid.
   void resize(int64_t height, int64_t width);
 
-  // pixels: u8 (count,H,W,C), packed. The result is valid for the next `batches` - 1 calls.
-  Variable images(const uint8_t* pixels, int64_t count);
+  // pixels: u8 (count,H,W,C), packed. The result is valid for the next `batches` - 1 calls. mix: null for none.
+  Variable images(const uint8_t* pixels, int64_t count, const ImageMix* mix = nullptr);
   // labels: (count). The result is valid for the next `batches` - 1 calls.
   Tensor labels(const int32_t* values, int64_t count);
+  // The same of a mixed batch: `share` of each image is its own label, the rest that of the image before it. The label
+  // with the larger share stands for both where one is counted; of equal shares, the image's own.
+  BatchTargets mixed_labels(const int32_t* values, int64_t count, double share, double smoothing, int64_t classes);
 
   const Shape& capacity() const { return pixels_.shape(); }
 
@@ -30,6 +43,9 @@ class NetworkInput {
   Tensor pixels_;                   // u8 (N,H,W,C)
   std::vector<Tensor> normalised_;  // (N,H,W,C) each, taken in turn
   std::vector<Tensor> labels_;      // i32 (N,1,1,1) each, likewise
+  std::vector<Tensor> targets_;     // (N,1,1,K) each; empty before mixed_labels()
+  Tensor other_labels_;             // i32 (N,1,1,1)
+  std::vector<int32_t> host_labels_;
   size_t next_images_ = 0, next_labels_ = 0;
 };
 

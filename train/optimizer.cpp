@@ -51,6 +51,7 @@ Optimizer::Optimizer(Backend& backend, Module& module, const OptimizerSection& s
   std::vector<std::string> names;
   module.for_each_parameter([&](const std::string& name, Parameter&) { names.push_back(name); });
   check_lr_multipliers(section.lr_multipliers, names);
+  begin(0, 0, 0);
   frozen_changed();
 }
 
@@ -82,7 +83,7 @@ Tensor Optimizer::momentum_of(const std::vector<ParameterUpdate>& before, const 
   return momentum;
 }
 
-void Optimizer::begin(int64_t step, double lr, double ema_decay, double loss_scale) {
+void Optimizer::begin(int64_t step, double lr, double ema_decay, double loss_scale, bool keep_halted) {
   double values[kStepScalars] = {};
   values[kLearningRate] = lr;
   values[kEmaDecay] = ema_decay;
@@ -90,15 +91,16 @@ void Optimizer::begin(int64_t step, double lr, double ema_decay, double loss_sca
   values[kGradScale] = 1 / loss_scale;
   values[kApply] = 1;
   values[kStep] = static_cast<double>(step % kStepModulus);
-  backend_.upload(values, DType::kF64, scalars_);
+  static_assert(kHalted == kStepScalars - 1, "all but the last are uploaded");
+  backend_.upload(values, DType::kF64, keep_halted ? scalars_.channel_slice(0, kHalted) : scalars_);
 }
 
 void Optimizer::step() {
   module_.for_each_parameter([](const std::string& name, Parameter& parameter) {
     RIFFLE_CHECK(parameter.frozen || parameter.grad_written, "parameter ", name, " received no gradient");
   });
+  backend_.squared_norm(grads_, squared_norm_);
   if (section_.clip_norm > 0 || skip_not_finite_) {
-    backend_.squared_norm(grads_, squared_norm_);
     backend_.scale_gradients(squared_norm_, section_.clip_norm, skip_not_finite_, scalars_);
   }
   backend_.sgd_step(updates_, {section_.momentum, section_.nesterov}, scalars_);
@@ -106,7 +108,6 @@ void Optimizer::step() {
 }
 
 double Optimizer::read_grad_norm() const {
-  if (section_.clip_norm <= 0) return 0;
   double squared_norm = 0;
   backend_.download(squared_norm_, DType::kF64, &squared_norm);
   return std::sqrt(squared_norm) / read_scalar(kLossScale);
@@ -168,8 +169,13 @@ std::vector<std::string> group_table(const std::vector<ParameterGroup>& groups) 
   return lines;
 }
 
-WeightAverage::WeightAverage(Backend& backend, ShuffleNetV2& network, double decay)
-    : backend_(backend), network_(network), decay_(decay), values_(parameters_and_buffers(network)) {
+WeightAverage::WeightAverage(Backend& backend, ShuffleNetV2& network, double decay, bool warmup, int64_t every)
+    : backend_(backend),
+      network_(network),
+      decay_(decay),
+      warmup_(warmup),
+      every_(every),
+      values_(parameters_and_buffers(network)) {
   for (const Tensor& value : values_) {
     averages_.push_back(backend.empty_parameter(value.shape()));
     backend.copy(value, Write::kOverwrite, averages_.back());
@@ -191,8 +197,8 @@ void WeightAverage::frozen_changed() {
 }
 
 double WeightAverage::decay_at(int64_t step) const {
-  const auto t = static_cast<double>(step);
-  return std::min(decay_, (1 + t) / (10 + t));
+  const auto t = static_cast<double>(step / every_);
+  return warmup_ ? std::min(decay_, (1 + t) / (10 + t)) : decay_;
 }
 
 void WeightAverage::update(const Tensor& scalars) {

@@ -40,7 +40,15 @@ std::string describe(const TrainProgress& p) {
            "  lr ", format_significant(p.lr, 4), "  ", format_fixed(p.images_per_s, 0), " images/s  data wait ",
            format_fixed(100 * p.data_wait_fraction, 0), "%");
   if (p.grad_norm > 0) text += "  grad norm " + format_significant(p.grad_norm, 3);
+  if (p.loss_scale != 1) text += "  loss scale " + format_significant(p.loss_scale, 6);
+  if (p.process_peak_bytes > 0) text += "  memory " + describe_memory(p);
   return text;
+}
+
+std::string describe_memory(const TrainProgress& p) {
+  const std::string process = format_bytes(static_cast<double>(p.process_peak_bytes));
+  if (p.device_peak_bytes == 0) return process;
+  return process + ", tensors " + format_bytes(static_cast<double>(p.device_peak_bytes));
 }
 
 std::string describe_within(const TrainProgress& p, size_t columns) {
@@ -52,7 +60,8 @@ std::string describe_within(const TrainProgress& p, size_t columns) {
         join("loss ", format_fixed(p.loss, 4)),
         join("top-1/5 ", format_fixed(100 * p.top1, 1), "/", format_fixed(100 * p.top5, 1), "%"),
         join("lr ", format_significant(p.lr, 2)), join(format_fixed(p.images_per_s, 0), "/s"),
-        join("wait ", format_fixed(100 * p.data_wait_fraction, 0), "%")}) {
+        join("wait ", format_fixed(100 * p.data_wait_fraction, 0), "%"),
+        join("norm ", format_significant(p.grad_norm, 2)), format_bytes(static_cast<double>(p.process_peak_bytes))}) {
     if (text.size() + 1 + part.size() > columns) break;
     text += (text.empty() ? "" : " ") + part;
   }

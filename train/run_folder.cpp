@@ -9,9 +9,11 @@
 #include <ctime>
 #include <filesystem>
 #include <fstream>
+#include <vector>
 
 #include "core/check.h"
 #include "train/checkpoint/file_io.h"
+#include "train/tensorboard/event_writer.h"
 
 namespace riffle {
 namespace {
@@ -69,7 +71,20 @@ RunFolder::RunFolder(std::string path, bool overwrite) : path_(std::move(path)) 
   check(path_, overwrite);
   std::error_code error;
   if (is_occupied(path_)) {
-    for (const std::string& old : {config(), metrics(), curves(), checkpoint("last"), checkpoint("best")}) {
+    std::vector<std::string> files{config(),
+                                   metrics(),
+                                   metrics_csv(),
+                                   curves(),
+                                   environment(),
+                                   file("samples.png"),
+                                   file("filters.png"),
+                                   checkpoint("last"),
+                                   checkpoint("best"),
+                                   checkpoint("recalibrated")};
+    for (const auto& entry : fs::directory_iterator(path_)) {
+      if (is_event_file(entry.path().filename().string())) files.push_back(entry.path().string());
+    }
+    for (const std::string& old : files) {
       fs::remove(old, error);
       if (error) fail("cannot remove ", old, ": ", error.message());
     }

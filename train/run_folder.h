@@ -1,4 +1,4 @@
-// The folder of one training run: config.resolved.yaml, metrics.jsonl, curves.svg and checkpoints/. Every write is
+// The folder of one training run; docs/logs.md says what is in it. Every write is
 // checked, and files are replaced atomically, so that a run killed at any time leaves whole files.
 #pragma once
 
@@ -21,6 +21,8 @@ class RunFolder {
   std::string checkpoint(const std::string& name) const { return file("checkpoints/" + name + ".safetensors"); }
   std::string config() const { return file("config.resolved.yaml"); }
   std::string metrics() const { return file("metrics.jsonl"); }
+  std::string metrics_csv() const { return file("metrics.csv"); }
+  std::string environment() const { return file("environment.json"); }
   std::string curves() const { return file("curves.svg"); }
 
   void append_metrics(const nlohmann::json& record) const;  // one line

@@ -1,13 +1,21 @@
-// What a run leaves for people and programs to look at: metrics.jsonl (one record a log line or evaluation) and
-// curves.svg. One record in, every form out; a further form of the log (CSV, TensorBoard) is written from here.
+// What a run leaves for people and programs to look at: metrics.jsonl and .csv (a record for each log line and
+// evaluation), curves.svg, pictures, and TensorBoard's event file. One record in, every form out. docs/logs.md describes
+// the files.
 #pragma once
 
+#include <memory>
 #include <optional>
 #include <string>
+#include <vector>
 
+#include "data/loader.h"
+#include "layers/shufflenet_v2.h"
+#include "train/config.h"
 #include "train/curves.h"
 #include "train/evaluator.h"
+#include "train/metrics_csv.h"
 #include "train/run_folder.h"
+#include "train/tensorboard/event_writer.h"
 
 namespace riffle {
 
@@ -18,8 +26,12 @@ struct TrainRecord {
   double loss = 0, top1 = 0, top5 = 0;  // top1 and top5 as fractions
   double lr = 0;                        // of the last of the steps
   double images_per_s = 0;
-  double data_wait_ms = 0;          // a step
-  std::optional<double> grad_norm;  // of the last of the steps; absent where it is not computed
+  double data_queue = 0;             // batches that lay ready when one was asked for, on average
+  double data_wait_ms = 0;           // a step
+  double grad_norm = 0;              // of the last of the steps, before clipping
+  std::optional<double> loss_scale;  // absent where the loss is not scaled
+  int64_t device_peak_bytes = 0;     // of the backend's tensors
+  int64_t process_peak_bytes = 0;    // resident memory
 };
 
 struct EvaluationRecord {
@@ -32,17 +44,27 @@ struct EvaluationRecord {
 
 class RunLog {
  public:
-  // title: of the curves.
-  RunLog(const RunFolder& folder, std::string title) : folder_(folder), title_(std::move(title)) {}
+  // title: of the curves. finished_steps: those before this start of the run; 0 unless it was resumed.
+  RunLog(const RunFolder& folder, std::string title, const LogSection& options, int64_t finished_steps);
 
   void train(const TrainRecord& record);
   void evaluation(const EvaluationRecord& record);  // draws the curves anew, too
+  // What the run began with: samples.png.
+  void first_batch(const Batch& batch, const std::vector<std::string>& classes);
+  // The network between steps: filters.png and histograms. The arguments are those of network_histograms.h and
+  // run_images.h. Waits for the device.
+  void network(int64_t step, Backend& backend, ShuffleNetV2& network, double loss_scale, bool bgr);
 
  private:
+  void append(const nlohmann::json& record) const;
+  void show(int64_t step, const std::string& name, const std::string& tag, const Image& image);
   void write_curves() const;
 
   const RunFolder& folder_;
   std::string title_;
+  LogSection options_;
+  MetricsCsv csv_;
+  std::unique_ptr<EventWriter> events_;  // null without TensorBoard
   Curve train_loss_{"train", "train", {}}, val_loss_{"validation", "val", {}}, ema_loss_{"validation, EMA", "ema", {}};
   Curve train_top1_{"train", "train", {}}, val_top1_{"validation", "val", {}}, ema_top1_{"validation, EMA", "ema", {}};
 };

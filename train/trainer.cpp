@@ -6,6 +6,7 @@
 
 #include "train/bad_images.h"
 #include "train/config_reader.h"
+#include "train/process_memory.h"
 #include "train/text.h"
 #include "train/version.h"
 
@@ -143,6 +144,9 @@ std::vector<std::string> Trainer::plan() const {
   for (const ImageSizeChange& change : config_.augment.sizes)
     lines.push_back(
         join("image size  ", change.size, " after ", change.from.text(), " (", config_.augment.size, " at first)"));
+  if (recalibration_batches() > 0)
+    lines.push_back(
+        join("at the end  ", format_count(recalibration_batches()), " batches for batch norm's statistics"));
   if (!weights_note_.empty()) lines.push_back("weights     " + weights_note_);
   for (const std::string& line : describe_groups()) lines.push_back(line);
   for (const std::string& warning : learning_rate_.warnings()) lines.push_back("warning: " + warning);
@@ -186,13 +190,21 @@ void Trainer::take_step() {
     RIFFLE_CHECK(delivered, "the epoch ended at step ", step(), ", but has ", steps_per_epoch_, " steps");
     window_.wait_ms += batch.wait_ms;
     window_.ready_batches += batch.ready;
-    const Variable x = input_.images(batch.images, batch.count);
-    train_step_.forward_backward(x, input_.labels(batch.labels, batch.count));
+    if (log_ && step() == 0 && i == 0) log_->first_batch(batch, data_.classes);
+    const std::optional<BatchMix> mix = draw_batch_mix(config_.augment, config_.train.seed, step(), i);
+    const Variable x = input_.images(batch.images, batch.count, mix ? &mix->image : nullptr);
+    train_step_.forward_backward(x, targets_of(batch, mix));
   }
   train_step_.finish();
   if (step() == 1)
     for (const std::string& choice : backend_.choices()) progress_.line("chosen      " + choice);
   if (train_step_.execution() != execution) progress_.line("execution   " + train_step_.execution());
+}
+
+BatchTargets Trainer::targets_of(const Batch& batch, const std::optional<BatchMix>& mix) {
+  if (!mix) return input_.labels(batch.labels, batch.count);
+  return input_.mixed_labels(batch.labels, batch.count, mix->share, config_.train.label_smoothing,
+                             network_.config().classes);
 }
 
 // Waits for the device, so not at every step.
@@ -219,7 +231,7 @@ double Trainer::try_steps(int64_t steps) {
 
 void Trainer::run(const RunFolder& folder) {
   const std::string title = join("ShuffleNetV2 ", network_.config().width_name(), ", ", config_.data.source);
-  log_ = std::make_unique<RunLog>(folder, title);
+  log_ = std::make_unique<RunLog>(folder, title, config_.log, step());
   checkpoints_ = std::make_unique<RunCheckpoints>(backend_, folder, metadata_);
   window_ = Window{};
   while (step() < total_steps_) {
@@ -227,7 +239,20 @@ void Trainer::run(const RunFolder& folder) {
     report();
     if (step() % steps_per_epoch_ == 0 || step() == total_steps_) finish_epoch();
   }
-  progress_.highlight(join("best        top-1 accuracy ", format_percent(best_.top1), ", ", best_.description));
+  if (step() == total_steps_) recalibrate_network(folder);
+  describe_end();
+}
+
+// Of this start of the run.
+void Trainer::describe_end() {
+  progress_.line(join("finished    in ", format_duration(training_seconds_ + evaluation_seconds_), " (evaluation ",
+                      format_duration(evaluation_seconds_), "), ",
+                      format_fixed(static_cast<double>(trained_images_) / training_seconds_, 0),
+                      " images/s on average, peak memory ", describe_memory(last_progress_)));
+  progress_.line("weights     " + describe(last_evaluation_.raw));
+  if (last_evaluation_.ema) progress_.line("EMA         " + describe(*last_evaluation_.ema));
+  progress_.highlight(join("best        top-1 accuracy ", format_percent(best_.top1), " (error ",
+                           format_percent(1 - best_.top1), "), ", best_.description));
 }
 
 // A log line every so many steps, after the first step, and at the end of each epoch.
@@ -251,17 +276,31 @@ void Trainer::log(TrainProgress& progress) {
   const double seconds = window_.clock.seconds();
   const auto steps = static_cast<double>(step() - window_.first_step);
   training_seconds_ += seconds;
+  trained_images_ += sums.images;
   progress.loss = sums.loss();
   progress.top1 = sums.top1();
   progress.top5 = sums.top5();
   progress.images_per_s = static_cast<double>(sums.images) / seconds;
   progress.data_wait_fraction = std::min(1.0, window_.wait_ms / (1000 * seconds));
   progress.grad_norm = checked_grad_norm();
+  progress.loss_scale = train_step_.loss_scale();
+  progress.device_peak_bytes = backend_.memory().peak_bytes;
+  progress.process_peak_bytes = process_peak_bytes();
 
-  TrainRecord record{step(),      epochs_done(), sums.loss(),           sums.top1(),
-                     sums.top5(), progress.lr,   progress.images_per_s, window_.wait_ms / steps,
-                     {}};
-  if (config_.optimizer.clip_norm > 0) record.grad_norm = progress.grad_norm;
+  TrainRecord record;
+  record.step = step();
+  record.epoch = epochs_done();
+  record.loss = sums.loss();
+  record.top1 = sums.top1();
+  record.top5 = sums.top5();
+  record.lr = progress.lr;
+  record.images_per_s = progress.images_per_s;
+  record.data_queue = static_cast<double>(window_.ready_batches) / (steps * config_.optimizer.accumulate);
+  record.data_wait_ms = window_.wait_ms / steps;
+  record.grad_norm = progress.grad_norm;
+  if (config_.train.precision == "fp16") record.loss_scale = progress.loss_scale;
+  record.device_peak_bytes = progress.device_peak_bytes;
+  record.process_peak_bytes = progress.process_peak_bytes;
   log_->train(record);
   window_ = Window{};
   window_.first_step = step();
@@ -304,6 +343,8 @@ void Trainer::evaluate() {
   save_last(&raw.sums);
   record.best_top1 = best_.top1;
   log_->evaluation(record);
+  log_->network(step(), backend_, network_, train_step_.loss_scale(), config_.network_input().reverse_channels);
+  last_evaluation_ = record;
   ++evaluations_;
   evaluation_seconds_ += clock.seconds();
 }

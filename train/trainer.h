@@ -2,9 +2,11 @@
 #pragma once
 
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
+#include "train/batch_mix.h"
 #include "train/checkpoint/metadata.h"
 #include "train/config.h"
 #include "train/evaluator.h"
@@ -57,12 +59,18 @@ class Trainer {
   std::vector<std::string> describe_groups() const;
   void follow_image_size();
   void take_step();
+  BatchTargets targets_of(const Batch& batch, const std::optional<BatchMix>& mix);
   void report();
+  void describe_end();
   void log(TrainProgress& progress);
   void finish_epoch();
   void report_bad_images();
   void evaluate();
   EvalResult measure(ShuffleNetV2& network, const std::string& what);
+  // train/trainer_recalibrate.cpp: writes `recalibrated`, and `best` where it is better.
+  void recalibrate_network(const RunFolder& folder);
+  void estimate_statistics(ShuffleNetV2& network);
+  int64_t recalibration_batches() const;
   // sums: what was measured of it, or null before that.
   void save_last(const MetricSums* sums);
   CheckpointMetadata::Training training_state() const {
@@ -95,8 +103,9 @@ class Trainer {
 
   Window window_;
   double training_seconds_ = 0, evaluation_seconds_ = 0;
-  int64_t evaluations_ = 0;
+  int64_t evaluations_ = 0, trained_images_ = 0;
   TrainProgress last_progress_;
+  EvaluationRecord last_evaluation_;
   Best best_;
 };
 

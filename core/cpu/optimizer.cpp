@@ -1,4 +1,5 @@
 // Updates over all parameters at once. Parameters are cut into pieces of equal work: many are tiny, a few are large.
+#include <algorithm>
 #include <cmath>
 #include <vector>
 
@@ -72,7 +73,9 @@ void CpuBackend::scale_gradients(const Tensor& squared_norm, double max_norm, bo
   const double norm = std::sqrt(square) / scalar[kLossScale];
   const double clip = max_norm > 0 && norm > max_norm ? max_norm / norm : 1.0;
   scalar[kGradScale] = static_cast<float>(clip / scalar[kLossScale]);
-  scalar[kApply] = !skip_not_finite || std::isfinite(square) ? 1.0f : 0.0f;
+  const bool applies = !skip_not_finite || (std::isfinite(square) && scalar[kHalted] == 0);
+  scalar[kApply] = applies ? 1.0f : 0.0f;
+  scalar[kHalted] = applies ? 0.0f : 1.0f;
 }
 
 void CpuBackend::ema_update(const std::vector<Tensor>& averages, const std::vector<Tensor>& values,
@@ -86,6 +89,20 @@ void CpuBackend::ema_update(const std::vector<Tensor>& averages, const std::vect
     const Piece& piece = list[static_cast<size_t>(i)];
     simd_.ema(averages[piece.tensor].data<float>() + piece.range.begin,
               values[piece.tensor].data<float>() + piece.range.begin, piece.range.size(), scalar[kEmaDecay]);
+  });
+}
+
+void CpuBackend::keep_or_restore(const std::vector<Tensor>& values, const std::vector<Tensor>& kept,
+                                 const Tensor& scalars) {
+  check_averages(kept, values);
+  check_scalars(scalars, "keep_or_restore");
+  const bool keep = scalars.data<float>()[kApply] != 0;
+  const std::vector<Tensor>&from = keep ? values : kept, &to = keep ? kept : values;
+  const std::vector<Piece> list = pieces(from.size(), [&](size_t t) { return from[t].elements(); });
+  parallel_(static_cast<int64_t>(list.size()), [&](int64_t i) {
+    const Piece& piece = list[static_cast<size_t>(i)];
+    std::copy_n(from[piece.tensor].data<float>() + piece.range.begin, piece.range.size(),
+                to[piece.tensor].data<float>() + piece.range.begin);
   });
 }
 

@@ -35,6 +35,8 @@ class RefBackend final : public Backend {
   void copy(const Tensor& x, Write write, const Tensor& y) override;
   void normalize(const Tensor& images, const Tensor& flips, const Normalisation& normalisation,
                  const Tensor& y) override;
+  void normalize_mixed(const Tensor& images, const Normalisation& normalisation, const ImageMix& mix,
+                       const Tensor& y) override;
   void channel_shuffle(const Tensor& x, int64_t groups, const Tensor& y) override;
   void interleave(const Tensor& a, const Tensor& b, const Tensor& y) override;
   void deinterleave(const Tensor& x, const Tensor& a, const Tensor& b) override;
@@ -109,6 +111,8 @@ class RefBackend final : public Backend {
                              const Tensor& scalars, const Tensor& loss, const Tensor& dlogits) override;
   void soft_cross_entropy(const Tensor& logits, const Tensor& targets, double grad_scale, const Tensor& scalars,
                           const Tensor& loss, const Tensor& dlogits) override;
+  void mixed_targets(const Tensor& labels, const Tensor& others, double share, double smoothing,
+                     const Tensor& targets) override;
   void label_rank(const Tensor& logits, const Tensor& labels, const Tensor& rank) override;
   void sgd_step(const std::vector<ParameterUpdate>& updates, const SgdRule& rule, const Tensor& scalars) override;
   void squared_norm(const std::vector<Tensor>& tensors, const Tensor& sum) override;
@@ -116,6 +120,8 @@ class RefBackend final : public Backend {
                        const Tensor& scalars) override;
   void ema_update(const std::vector<Tensor>& averages, const std::vector<Tensor>& values,
                   const Tensor& scalars) override;
+  void keep_or_restore(const std::vector<Tensor>& values, const std::vector<Tensor>& kept,
+                       const Tensor& scalars) override;
 
  private:
   // The parts as one tensor (a copy if there are several), and back.

@@ -84,6 +84,21 @@ void RefBackend::soft_cross_entropy(const Tensor& logits, const Tensor& targets,
       z, [&](int64_t n, int64_t k) { return t(n, k); }, grad_scale * loss_scale_of(scalars), losses, dz);
 }
 
+void RefBackend::mixed_targets(const Tensor& labels, const Tensor& others, double share, double smoothing,
+                               const Tensor& targets) {
+  const Shape shape = targets.shape(), samples{shape.n, 1, 1, 1};
+  const Elements t("targets", targets, {shape.n, 1, 1, shape.c});
+  const auto label = packed_view<int32_t>("labels", labels, samples);
+  const auto other = packed_view<int32_t>("others", others, samples);
+  RIFFLE_CHECK(share >= 0 && share <= 1 && smoothing >= 0 && smoothing <= 1, "share ", share, ", smoothing ",
+               smoothing);
+  for (int64_t n = 0; n < shape.n; ++n) {
+    for (int64_t k = 0; k < shape.c; ++k) t(n, k) = smoothing / static_cast<double>(shape.c);
+    t(n, label_of(label, n, shape.c)) += (1 - smoothing) * share;
+    t(n, label_of(other, n, shape.c)) += (1 - smoothing) * (1 - share);
+  }
+}
+
 void RefBackend::label_rank(const Tensor& logits, const Tensor& labels, const Tensor& rank) {
   const Shape shape = logits.shape();
   const Elements z("logits", logits, {shape.n, 1, 1, shape.c});
@@ -133,7 +148,8 @@ void RefBackend::scale_gradients(const Tensor& squared_norm, double max_norm, bo
   const Elements scalar = scalars_view(scalars);
   const double norm = std::sqrt(square) / scalar[kLossScale];
   scalar[kGradScale] = (max_norm > 0 && norm > max_norm ? max_norm / norm : 1) / scalar[kLossScale];
-  scalar[kApply] = skip_not_finite && !std::isfinite(square) ? 0 : 1;
+  scalar[kApply] = skip_not_finite && (!std::isfinite(square) || scalar[kHalted] != 0) ? 0 : 1;
+  scalar[kHalted] = 1 - scalar[kApply];
 }
 
 void RefBackend::ema_update(const std::vector<Tensor>& averages, const std::vector<Tensor>& values,
@@ -146,6 +162,17 @@ void RefBackend::ema_update(const std::vector<Tensor>& averages, const std::vect
     const Shape shape = averages[t].shape();
     const auto average = packed_view("average", averages[t], shape), value = packed_view("value", values[t], shape);
     for (int64_t i = 0; i < shape.elements(); ++i) average[i] = decay * average[i] + (1 - decay) * value[i];
+  }
+}
+
+void RefBackend::keep_or_restore(const std::vector<Tensor>& values, const std::vector<Tensor>& kept,
+                                 const Tensor& scalars) {
+  const bool keep = scalars_view(scalars)[kApply] != 0;
+  RIFFLE_CHECK(values.size() == kept.size(), values.size(), " values, ", kept.size(), " kept");
+  for (size_t t = 0; t < values.size(); ++t) {
+    const Shape shape = values[t].shape();
+    const auto value = packed_view("value", values[t], shape), copy = packed_view("kept", kept[t], shape);
+    for (int64_t i = 0; i < shape.elements(); ++i) (keep ? copy[i] : value[i]) = keep ? value[i] : copy[i];
   }
 }
 

@@ -136,6 +136,24 @@ void RefBackend::normalize(const Tensor& images, const Tensor& flips, const Norm
   });
 }
 
+void RefBackend::normalize_mixed(const Tensor& images, const Normalisation& normalisation, const ImageMix& mix,
+                                 const Tensor& y) {
+  const Shape shape = images.shape();
+  RIFFLE_CHECK(0 <= mix.top && mix.top <= mix.bottom && mix.bottom <= shape.h && 0 <= mix.left &&
+                   mix.left <= mix.right && mix.right <= shape.w && mix.inside >= 0 && mix.inside <= 1,
+               "a mix that does not fit ", shape);
+  const Tensor whole = empty(shape, DType::kF64);
+  normalize(images, Tensor{}, normalisation, whole);
+  const Elements own("images", whole), to("y", y, shape);
+  const int64_t image = shape.h * shape.w;
+  for_each_element(shape, [&](int64_t p, int64_t c, int64_t) {
+    const int64_t row = p % image / shape.w, column = p % shape.w;
+    const bool inside = row >= mix.top && row < mix.bottom && column >= mix.left && column < mix.right;
+    const int64_t partner = (p + (shape.n - 1) * image) % (shape.n * image);
+    to(p, c) = inside ? mix.inside * own(p, c) + (1 - mix.inside) * own(partner, c) : own(p, c);
+  });
+}
+
 void RefBackend::channel_shuffle(const Tensor& x, int64_t groups, const Tensor& y) {
   check_disjoint("y", y, {x});
   const Elements from("x", x), to("y", y, x.shape());

@@ -253,6 +253,7 @@ Json to_json(const CheckpointMetadata& metadata) {
                        {"top5_percent", metadata.metrics->top5_percent},
                        {"loss", std::isfinite(loss) ? Json(loss) : Json(nullptr)}};
   }
+  if (metadata.recalibrated_images) json["recalibrated"] = {{"images", *metadata.recalibrated_images}};
   return json;
 }
 
@@ -276,6 +277,8 @@ CheckpointMetadata metadata_from_json(const Json& json, const std::string& path)
     const Fields metrics = fields.object("metrics");
     metadata.metrics = {metrics.number("top1_percent"), metrics.number("top5_percent"), metrics.number_or_null("loss")};
   }
+  if (fields.has("recalibrated"))
+    metadata.recalibrated_images = fields.object("recalibrated").whole("images", 1, INT64_MAX);
   if (fields.has("weights")) {  // a converted checkpoint need not say
     const std::string weights = fields.text("weights");
     if (weights != kAveraged && weights != kAsTrained) fields.wrong("weights", "\"raw\" or \"ema\"");

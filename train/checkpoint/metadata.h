@@ -35,6 +35,9 @@ struct CheckpointMetadata {
   };
   std::optional<Metrics> metrics;  // absent: not evaluated
 
+  // From how many images batch norm's statistics were estimated after training; absent: they are those of training.
+  std::optional<int64_t> recalibrated_images;
+
   std::string config_yaml;  // the resolved configuration, or ""
   std::string riffle_version;
 };

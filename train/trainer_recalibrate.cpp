@@ -1,0 +1,90 @@
+// The last phase of a run that asks for it: batch norm's statistics for the final weights (recalibration.h).
+#include "train/checkpoint/checkpoint.h"
+#include "train/recalibration.h"
+#include "train/text.h"
+#include "train/trainer.h"
+
+namespace riffle {
+namespace {
+
+void add_result(nlohmann::json& record, const std::string& prefix, const EvalResult& result) {
+  record[prefix + "top1"] = result.sums.top1();
+  record[prefix + "top5"] = result.sums.top5();
+  record[prefix + "loss"] = result.sums.loss();
+}
+
+CheckpointMetadata::Metrics metrics_of(const MetricSums& sums) {
+  return {100 * sums.top1(), 100 * sums.top5(), sums.loss()};
+}
+
+}  // namespace
+
+int64_t Trainer::recalibration_batches() const {
+  return config_.recalibrate.duration.steps(steps_per_epoch_) * config_.optimizer.accumulate;
+}
+
+// Of epochs that follow those of training, and so of images in an order of their own.
+void Trainer::estimate_statistics(ShuffleNetV2& network) {
+  int64_t next_epoch = epochs();
+  loader_.start_epoch(next_epoch++);
+  follow_image_size();
+  recalibrate(backend_, network, recalibration_batches(), [&] {
+    Batch batch;
+    if (!loader_.next(batch)) {
+      loader_.start_epoch(next_epoch++);
+      follow_image_size();
+      const bool delivered = loader_.next(batch);
+      RIFFLE_CHECK(delivered, "an epoch of training images has no batch");
+    }
+    return input_.images(batch.images, batch.count);
+  });
+}
+
+void Trainer::recalibrate_network(const RunFolder& folder) {
+  if (recalibration_batches() == 0) return;
+  train_step_.release_graph();
+  CheckpointMetadata metadata = metadata_;
+  metadata.training = CheckpointMetadata::Training{step() / steps_per_epoch_, step(), 1};
+  metadata.recalibrated_images = recalibration_batches() * config_.train.batch;
+  nlohmann::json record{{"type", "recalibrated"},
+                        {"step", step()},
+                        {"epoch", epochs_done()},
+                        {"recalibration_images", *metadata.recalibrated_images}};
+  const auto save = [&](const std::string& name, ShuffleNetV2& network, bool averaged, const MetricSums& sums,
+                        ShuffleNetV2* averages) {
+    metadata.averaged = averaged;
+    metadata.metrics = metrics_of(sums);
+    CheckpointFile file;
+    file.metadata = to_json(metadata);
+    export_module(backend_, network, file.tensors);
+    TensorMap beside;
+    if (averages) export_module(backend_, *averages, beside);
+    for (auto& [tensor, values] : beside) file.tensors.emplace(kAveragePrefix + tensor, std::move(values));
+    write_safetensors(folder.checkpoint(name), file);
+  };
+  const auto keep_if_best = [&](ShuffleNetV2& network, bool averaged, const MetricSums& sums) {
+    if (sums.top1() <= best_.top1) return;
+    best_ = {sums.top1(), averaged ? "recalibrated EMA weights" : "recalibrated weights"};
+    save("best", network, averaged, sums, nullptr);
+  };
+
+  progress_.line(join("recalibrate batch norm's statistics from ", format_count(*metadata.recalibrated_images),
+                      " training images"));
+  estimate_statistics(network_);
+  const EvalResult raw = measure(network_, "recalibrated");
+  add_result(record, "", raw);
+  keep_if_best(network_, /*averaged=*/false, raw.sums);
+  if (averaged_) {
+    train_step_.average()->copy_to(*averaged_);
+    averaged_->freeze_parts(backend_, config_.frozen_parts());
+    estimate_statistics(*averaged_);
+    const EvalResult ema = measure(*averaged_, "recalibrated EMA");
+    add_result(record, "ema_", ema);
+    keep_if_best(*averaged_, /*averaged=*/true, ema.sums);
+  }
+  save("recalibrated", network_, /*averaged=*/false, raw.sums, averaged_.get());
+  record["best_top1"] = best_.top1;
+  folder.append_metrics(record);
+}
+
+}  // namespace riffle
