@@ -200,7 +200,7 @@ void Loader::Implementation::start_epoch(int64_t new_epoch, int64_t first_batch)
 }
 
 bool Loader::Implementation::continues(int64_t new_epoch, int64_t first_batch) const {
-  const bool all_given_out = epoch >= 0 && next_ticket == (epoch + 1 - origin) * length;
+  const bool all_given_out = epoch >= 0 && next_ticket == (epoch + 1 - origin) * length && next_ticket < end_ticket();
   return options.training && !failure && all_given_out && new_epoch == epoch + 1 && first_batch == 0;
 }
 
@@ -302,7 +302,8 @@ int64_t Loader::Implementation::remove_bad_samples(Slot& slot, int64_t count, si
 
 // Tickets from here on are not prepared. An evaluation ends with its data.
 int64_t Loader::Implementation::end_ticket() const {
-  return options.training ? in_all - std::min(in_all, origin * length) : length;
+  if (!options.training) return length;
+  return origin * length < in_all ? in_all - origin * length : kNoTicket - 1;
 }
 
 bool Loader::Implementation::claimable() const {

@@ -68,7 +68,8 @@ class Loader {
   int64_t images_per_epoch() const;  // of this process
   int64_t image_size() const;        // height and width in the epoch that was started
   // Training, before start_epoch(): what will be asked for, the first `batches` of each epoch, `in_all` of a whole run from
-  // epoch 0 on. Nothing else is prepared, and next() ends there. Without it: all batches of epochs without end.
+  // epoch 0 on. Nothing else is prepared, and next() ends there; an epoch that is started after those is not limited.
+  // Without it: all batches of epochs without end.
   void set_length(int64_t batches, int64_t in_all);
   // Begins an epoch at a batch (for resuming). In training, the beginning of an epoch is prepared while the end of the one
   // before is used, and an epoch that begins when all of the one before was given out goes on with it; otherwise what

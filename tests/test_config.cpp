@@ -154,7 +154,7 @@ data:
   cache_bytes: 1.5GiB
 normalisation: {scale: 1, mean: [0.1], std: [0.2]}
 augment: {size: 28, transforms: [{pad_and_crop: 2}, {flip: 0.25}]}
-eval: {resize: 0, crop: 28, batch: 10, every_epochs: 2}
+eval: {resize: 0, crop: 28, batch: 10, every_epochs: 2, max_bad_images: 3}
 optimizer: {momentum: 0.8, nesterov: true, weight_decay: 1e-4, clip_norm: 5, accumulate: 2,
             lr_multipliers: [{pattern: "fc.*", multiplier: 10}, {multiplier: 0.5, pattern: stage4.*}]}
 schedule: {kind: step, lr: 0.3, warmup: 100it, warmup_factor: 0.1, milestones: [10, 20.5ep, 5e4it], gamma: 0.2,
@@ -168,9 +168,10 @@ recalibrate: {duration: 200it}
 log: {tensorboard: false, histograms: none}
 )";
 const char* const kPolynomialRecipe = R"(
-data: {decode: quick}
+data: {decode: quick, shuffle: shards, shuffle_window: 4}
 normalisation: {channel_order: bgr}
-augment: {transforms: [{random_resized_crop: {scale: [0.2, 0.9], ratio: [0.5, 2]}}]}
+augment: {sizes: [{from: 3ep, size: 192}, {size: 240, from: 10ep}],
+          transforms: [{random_resized_crop: {scale: [0.2, 0.9], ratio: [0.5, 2]}}]}
 eval: {interpolation: opencv-bicubic, rounding: half-up, crop_offset: floor}
 schedule: {kind: polynomial, final_lr: 0.001, power: 2}
 checkpoint: {every: 500it, keep: 3, keep_every: 10ep}

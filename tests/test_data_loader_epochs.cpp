@@ -124,8 +124,8 @@ TEST(LoaderLength, NothingElseIsPrepared) {
   EXPECT_FALSE(loader.next(batch));
   loader.start_epoch(1, 3);  // resuming counts from the beginning of the run
   EXPECT_EQ(rest_of_epoch(loader).size(), 1u);
-  loader.start_epoch(3);
-  EXPECT_FALSE(loader.next(batch));
+  loader.start_epoch(3);  // after the run
+  EXPECT_EQ(rest_of_epoch(loader).size(), 4u);
   expect_error([&] { loader.set_length(4, 10); }, {"4 of 6 batches"});
   Loader other(data, options);
   expect_error([&] { other.set_length(7, 10); }, {"7 of 6 batches"});

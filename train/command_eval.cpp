@@ -74,6 +74,8 @@ void run_eval(const EvalOptions& options) {
   std::ostream& log = json_to_output ? std::cerr : std::cout;
   if (!options.json.empty() && !json_to_output) check_text_file(options.json);
   if (options.force && options.report.empty()) fail_usage("--force belongs to --report DIR, which is missing");
+  if (!options.report.empty() && options.max_bad_images > 0)
+    fail_usage("--report shows every image, so it does not go with --allow-bad; leave out one of them");
   const DeviceChoice device = options.device.open(log);
   LoadedModel model = load_for_inference(*device.backend, options.checkpoint, options.weights);
   model.metadata.preprocessing = options.preprocessing.override_of(model.metadata.preprocessing, model.path);

@@ -70,7 +70,7 @@ struct NormalisationSection {
   std::string channel_order = "rgb";  // or "bgr"
 };
 
-struct AugmentSection {  // of training images
+struct AugmentSection {                // of training images
   int size = 224;                      // at first
   std::vector<ImageSizeChange> sizes;  // later ones
   std::vector<TransformStep> transforms{RandomResizedCrop{}, Flip{}};
@@ -83,8 +83,8 @@ struct EvalSection {
   std::string interpolation = "pillow-bilinear";  // see data/transform.h
   std::string rounding = "truncate";
   std::string crop_offset = "half-to-even";
-  int64_t batch = 0;     // 0: the training batch
-  int every_epochs = 1;  // evaluate every N epochs, and after the last
+  int64_t batch = 0;           // 0: the training batch
+  int every_epochs = 1;        // evaluate every N epochs, and after the last
   int64_t max_bad_images = 0;  // in an evaluation; they count as wrong
 };
 

@@ -116,7 +116,7 @@ void add_data(DataSection& section, std::vector<Field>& fields) {
   table.add("prefetch", prefetch, between(1, 1024), "Batches prepared ahead. Changes no result.");
   table.add(
       "shuffle", shuffle, choice({"full", "shards"}),
-      "The order of an epoch of training: a permutation of `full` randomness; or `shards`, for images in tar files "
+      "The order of an epoch of training: `full`, a permutation of all images; or `shards`, for images in tar files "
       "that are slow to read at random (docs/data.md).");
   table.add("shuffle_window", shuffle_window, between(1, 1 << 16),
             "shards: how many tar files are read, and mixed, at a time.");

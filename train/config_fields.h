@@ -27,8 +27,7 @@ struct Constraint {
 using FieldPointer =
     std::variant<bool*, int*, int64_t*, uint64_t*, double*, std::string*, Duration*, std::vector<int64_t>*,
                  std::vector<double>*, std::vector<std::string>*, std::vector<Duration>*, std::vector<LrMultiplier>*,
-                 std::vector<ImageSizeChange>*,
-                 Interval*, std::vector<TransformStep>*>;
+                 std::vector<ImageSizeChange>*, Interval*, std::vector<TransformStep>*>;
 
 struct Field {
   std::string path;    // "schedule.lr"

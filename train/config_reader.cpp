@@ -102,9 +102,9 @@ void read_element(const YAML::Node& node, const Origin& origin, const Field& fie
 }
 
 void read_element(const YAML::Node& node, const Origin& origin, const Field& field, ImageSizeChange& change) {
-  read_element(node, origin, field.path, kind_of(ImageSizeChange{}).example,
-               {{field.path + ".from", &change.from, {}, ""},
-                {field.path + ".size", &change.size, field.constraint, ""}});
+  read_element(
+      node, origin, field.path, kind_of(ImageSizeChange{}).example,
+      {{field.path + ".from", &change.from, {}, ""}, {field.path + ".size", &change.size, field.constraint, ""}});
 }
 
 template <class T>

@@ -26,8 +26,8 @@ std::string value_text(uint64_t value);
 std::string value_text(double value);
 std::string value_text(const std::string& value);
 std::string value_text(const Duration& value);
-std::string value_text(const LrMultiplier& value);  // {pattern: "fc.*", multiplier: 10}
-std::string value_text(const ImageSizeChange& value);   // {from: 30ep, size: 192}
+std::string value_text(const LrMultiplier& value);     // {pattern: "fc.*", multiplier: 10}
+std::string value_text(const ImageSizeChange& value);  // {from: 30ep, size: 192}
 
 // How messages and the documentation speak of a type.
 struct ValueKind {

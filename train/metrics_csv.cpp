@@ -42,6 +42,7 @@ const std::vector<std::string>& MetricsCsv::columns() {
                                               "top5",
                                               "lr",
                                               "images_per_s",
+                                              "data_queue",
                                               "data_wait_ms",
                                               "grad_norm",
                                               "loss_scale",

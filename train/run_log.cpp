@@ -30,6 +30,7 @@ nlohmann::json to_json(const TrainRecord& record) {
                       {"top5", record.top5},
                       {"lr", record.lr},
                       {"images_per_s", record.images_per_s},
+                      {"data_queue", record.data_queue},
                       {"data_wait_ms", record.data_wait_ms},
                       {"grad_norm", record.grad_norm}};
   if (record.loss_scale) json["loss_scale"] = *record.loss_scale;
@@ -56,6 +57,7 @@ Scalars scalars_of(const TrainRecord& record) {
                   {"train/lr", record.lr},
                   {"train/epoch", record.epoch},
                   {"train/images_per_s", record.images_per_s},
+                  {"train/data_queue", record.data_queue},
                   {"train/data_wait_ms", record.data_wait_ms},
                   {"train/grad_norm", record.grad_norm},
                   {"memory/device_peak_bytes", static_cast<double>(record.device_peak_bytes)},

@@ -29,6 +29,7 @@ struct TrainRecord {
   double loss = 0, top1 = 0, top5 = 0;  // top1 and top5 as fractions
   double lr = 0;                        // of the last of the steps
   double images_per_s = 0;
+  double data_queue = 0;             // batches that lay ready when one was asked for, on average
   double data_wait_ms = 0;           // a step
   double grad_norm = 0;              // of the last of the steps, before clipping
   std::optional<double> loss_scale;  // absent where the loss is not scaled

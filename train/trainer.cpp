@@ -115,7 +115,9 @@ Trainer::Trainer(Backend& backend, const Config& config, const TrainData& data, 
              config.train.precision == "fp16" ? config.optimizer.accumulate : 1),  // a step may be computed again
       evaluator_(backend, *data.val, data.val_labels.to_network,
                  evaluator_options(config, loader_threads(config, cpu_threads))),
-      metadata_(make_metadata(config, network_, data.classes)) {}
+      metadata_(make_metadata(config, network_, data.classes)) {
+  loader_.set_length(steps_per_epoch_ * config.optimizer.accumulate, total_steps_ * config.optimizer.accumulate);
+}
 
 std::vector<std::string> Trainer::plan() const {
   const int64_t size = config_.eval.crop;
@@ -330,6 +332,7 @@ void Trainer::log(TrainProgress& progress) {
   record.top5 = sums.top5();
   record.lr = progress.lr;
   record.images_per_s = progress.images_per_s;
+  record.data_queue = static_cast<double>(window.ready_batches) / (steps * config_.optimizer.accumulate);
   record.data_wait_ms = window.wait_ms / steps;
   record.grad_norm = progress.grad_norm;
   if (config_.train.precision == "fp16") record.loss_scale = progress.loss_scale;

@@ -27,10 +27,12 @@ int64_t Trainer::recalibration_batches() const {
 void Trainer::estimate_statistics(ShuffleNetV2& network) {
   int64_t next_epoch = epochs();
   loader_.start_epoch(next_epoch++);
+  follow_image_size();
   recalibrate(backend_, network, recalibration_batches(), [&] {
     Batch batch;
     if (!loader_.next(batch)) {
       loader_.start_epoch(next_epoch++);
+      follow_image_size();
       const bool delivered = loader_.next(batch);
       RIFFLE_CHECK(delivered, "an epoch of training images has no batch");
     }
