@@ -104,7 +104,7 @@ TEST(BatchMix, CutMixClipsItsBoxAndCountsWhatIsCut) {
 // The whole way of a batch: pixels and targets as torchvision's mul_, add_ and roll would make them, in double.
 void check_batch(const BatchMix& mix) {
   SCOPED_TRACE(join("share ", mix.share));
-  constexpr int64_t kCount = 5, kSize = 32, kClasses = 7;
+  constexpr int64_t kCount = 5, kClasses = 7;
   constexpr double kSmoothing = 0.1;
   const std::unique_ptr<Backend> backend = make_backend({}).backend;
   RandomStream random(9, RandomPurpose::kTest);

@@ -45,8 +45,8 @@ TEST_F(ConfigInclude, TheLaterOfSeveralFilesWinsAndListsAreReplaced) {
   write("base/common.yaml", "schedule: {lr: 0.7}\naugment: {transforms: [random_resized_crop, flip]}\n");
   write("base/a.yaml", "include: common.yaml\nschedule: {lr: 0.1}\ntrain: {batch: 32, seed: 5}\n");
   write("base/b.yaml", "include: common.yaml\ntrain: {batch: 64}\n");
-  const Config config =
-      read_config(write("x.yaml", "include:\n  - base/a.yaml\n  - base/b.yaml\naugment: {transforms: [center_crop]}\n"), {});
+  const Config config = read_config(
+      write("x.yaml", "include:\n  - base/a.yaml\n  - base/b.yaml\naugment: {transforms: [center_crop]}\n"), {});
   EXPECT_EQ(config.schedule.lr, 0.7);  // b.yaml includes common.yaml again, after a.yaml
   EXPECT_EQ(config.train.batch, 64);
   EXPECT_EQ(config.train.seed, 5u);
@@ -68,8 +68,8 @@ TEST_F(ConfigInclude, FilesThatCannotBeRead) {
   EXPECT_EQ(error_of(path), path + ":2:11: include: " + folder_ +
                                 "/base/none.yaml: cannot open the configuration: No such file or directory");
   const std::string to_folder = write("y.yaml", "include: base\n");
-  EXPECT_EQ(error_of(to_folder), to_folder + ":1:10: include: " + folder_ +
-                                     "/base: is a folder; expected a YAML configuration file");
+  EXPECT_EQ(error_of(to_folder),
+            to_folder + ":1:10: include: " + folder_ + "/base: is a folder; expected a YAML configuration file");
 }
 
 TEST_F(ConfigInclude, Cycles) {

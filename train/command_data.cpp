@@ -284,7 +284,8 @@ CLI::App* add_command(CLI::App& data, const char* name, const char* help, const 
 }  // namespace
 
 void add_data_command(CLI::App& app) {
-  CLI::App* data = app.add_subcommand("data", "Pack a data set into shards, verify every image, measure it, or show it");
+  CLI::App* data =
+      app.add_subcommand("data", "Pack a data set into shards, verify every image, measure it, or show it");
   data->require_subcommand(1);
 
   auto packing = std::make_shared<DataOptions>();

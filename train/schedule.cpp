@@ -92,9 +92,11 @@ std::string describe_batch_rule(const Config& config) {
   const std::string batch = format_count(config.images_per_step()), lr = format_significant(schedule.lr, 6);
   if (schedule.reference_batch == 0) return join("lr ", lr, " at batch ", batch);
   const std::string reference = format_count(schedule.reference_batch);
-  if (config.images_per_step() == schedule.reference_batch) return join("lr ", lr, " at batch ", batch, ", the recipe's");
-  return join("lr ", lr, " at batch ", reference, " -> ", format_significant(scaled_schedule(config).lr, 6), " at batch ",
-              batch, schedule.batch_rule == "none" ? " (no rule)" : join(" (", schedule.batch_rule, " rule)"));
+  if (config.images_per_step() == schedule.reference_batch)
+    return join("lr ", lr, " at batch ", batch, ", the recipe's");
+  return join("lr ", lr, " at batch ", reference, " -> ", format_significant(scaled_schedule(config).lr, 6),
+              " at batch ", batch,
+              schedule.batch_rule == "none" ? " (no rule)" : join(" (", schedule.batch_rule, " rule)"));
 }
 
 }  // namespace riffle
