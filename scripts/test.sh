@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Installs what is needed, builds, and runs every test: with the address and undefined behaviour sanitizers, then
-# optimised; then fuzzes the parsers of checkpoints for a minute. `scripts/test.sh --quick` leaves the sanitizers and the
+# optimised; then fuzzes the parsers of checkpoints for half a minute. `scripts/test.sh --quick` leaves the sanitizers and the
 # fuzzing out. RIFFLE_WERROR=ON makes warnings errors, except with the sanitizers, whose instrumentation makes g++ warn of
 # its own library.
 set -euo pipefail
@@ -20,7 +20,7 @@ test_build() {  # preset, warnings as errors
 [ "${1:-}" = --quick ] || test_build sanitize OFF
 test_build test "${RIFFLE_WERROR:-OFF}"
 
-[ "${1:-}" = --quick ] || scripts/fuzz.sh 10
+[ "${1:-}" = --quick ] || scripts/fuzz.sh 5
 
 # Files for Python, where its safetensors package is at hand; Riffle itself needs no Python.
 if python3 -c 'import safetensors, numpy' 2>/dev/null; then

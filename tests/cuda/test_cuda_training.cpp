@@ -229,7 +229,7 @@ TEST_F(CudaTraining, OverflowingGradientsLowerTheLossScale) {
   for (const double loss : losses) EXPECT_TRUE(std::isfinite(loss));
   for (const float value : run.parameters()) ASSERT_TRUE(std::isfinite(value));
   EXPECT_EQ(run.step().finished_steps(), 4);
-  EXPECT_LT(run.step().loss_scale(), 65536);
+  EXPECT_LT(run.step().loss_scale().value, 65536);
 }
 
 // An evaluation between steps releases the graph; nothing about the result changes, and it is recorded again.
@@ -265,7 +265,7 @@ TEST_F(CudaTraining, AStepOfSeveralBatchesIsComputedAgainAsAWhole) {
     const std::vector<float> before = run.parameters();
     run.losses(1, /*lr=*/1e-6);
     const std::vector<float> after = run.parameters();
-    EXPECT_LT(run.step().loss_scale(), 65536);
+    EXPECT_LT(run.step().loss_scale().value, 65536);
     EXPECT_EQ(run.step().finished_steps(), 1);
     EXPECT_EQ(run.step().execution(), accumulate == 1 ? "" : "no CUDA graph: a step accumulates several batches");
     moves.emplace_back();
