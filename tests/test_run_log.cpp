@@ -65,11 +65,12 @@ std::string cell(const std::string& line, const std::string& column) {
 class ARunLog : public testing::Test {
  protected:
   RunLog make_log(int64_t finished_steps) {
-    return {folder_, "title", options_, finished_steps, [this](const std::string& text) { warnings_.push_back(text); }};
+    return {*folder_, "title", options_, finished_steps,
+            [this](const std::string& text) { warnings_.push_back(text); }};
   }
 
   TemporaryFolder temporary_;
-  RunFolder folder_{temporary_.file("run"), /*overwrite=*/false};
+  std::unique_ptr<RunFolder> folder_ = std::make_unique<RunFolder>(temporary_.file("run"), /*overwrite=*/false);
   LogSection options_;
   std::vector<std::string> warnings_;
 };
@@ -81,7 +82,7 @@ TEST_F(ARunLog, SaysTheSameInJsonCsvAndTensorBoard) {
   evaluation.ema = evaluation.raw;
   log.evaluation(evaluation);
 
-  const std::vector<std::string> json = lines_of(folder_.metrics()), csv = lines_of(folder_.metrics_csv());
+  const std::vector<std::string> json = lines_of(folder_->metrics()), csv = lines_of(folder_->metrics_csv());
   ASSERT_EQ(json.size(), 2u);
   ASSERT_EQ(csv.size(), 3u);
   EXPECT_EQ(cells_of(csv[0]), MetricsCsv::columns());
@@ -95,7 +96,7 @@ TEST_F(ARunLog, SaysTheSameInJsonCsvAndTensorBoard) {
   EXPECT_EQ(cell(csv[1], "grad_norm"), "3.0");
   EXPECT_EQ(cell(csv[1], "loss_scale"), "");
 
-  const std::vector<ReadEvent> events = read_events(file_bytes(event_files(folder_.path()).at(0)));
+  const std::vector<ReadEvent> events = read_events(file_bytes(event_files(folder_->path()).at(0)));
   ASSERT_EQ(events.size(), 4u);
   EXPECT_EQ(events[2].step, 4);
   EXPECT_EQ(events[2].scalars.at("train/loss"), 0.5f);
@@ -109,14 +110,14 @@ TEST_F(ARunLog, SaysTheSameInJsonCsvAndTensorBoard) {
 
 TEST_F(ARunLog, ResumedAppendsUnderOneHeaderAndBeginsAnotherEventFile) {
   make_log(0).train(train_record(4));
-  std::ofstream(folder_.metrics(), std::ios::app) << "{\"type\":\"tra";  // as a killed run may leave it
+  std::ofstream(folder_->metrics(), std::ios::app) << "{\"type\":\"tra";  // as a killed run may leave it
   make_log(4).train(train_record(8));
-  const std::vector<std::string> csv = lines_of(folder_.metrics_csv());
+  const std::vector<std::string> csv = lines_of(folder_->metrics_csv());
   ASSERT_EQ(csv.size(), 3u);
   EXPECT_EQ(cells_of(csv[0]), MetricsCsv::columns());
   EXPECT_EQ(cell(csv[1], "step"), "4");
   EXPECT_EQ(cell(csv[2], "step"), "8");
-  const std::vector<std::string> files = event_files(folder_.path());
+  const std::vector<std::string> files = event_files(folder_->path());
   ASSERT_EQ(files.size(), 2u);
   EXPECT_EQ(read_events(file_bytes(files[0])).at(1).step, 0);
   EXPECT_EQ(read_events(file_bytes(files[1])).at(1).step, 5);  // step 4 was recorded before and stays
@@ -129,18 +130,18 @@ TEST_F(ARunLog, TensorBoardCanBeOff) {
   RunLog log = make_log(0);
   log.train(train_record(1));
   log.network(1, *backend, network, 1, false);
-  EXPECT_TRUE(event_files(folder_.path()).empty());
-  EXPECT_TRUE(std::filesystem::exists(folder_.file("filters.png")));
+  EXPECT_TRUE(event_files(folder_->path()).empty());
+  EXPECT_TRUE(std::filesystem::exists(folder_->file("filters.png")));
 }
 
 TEST_F(ARunLog, WhatCannotBeWrittenIsOneWarning) {
   RunLog log = make_log(0);
-  std::filesystem::create_directories(folder_.file("curves.svg"));
+  std::filesystem::create_directories(folder_->file("curves.svg"));
   for (int64_t step : {1, 2}) log.evaluation(evaluation_record(step));
   ASSERT_EQ(warnings_.size(), 1u);
   EXPECT_NE(warnings_[0].find("curves.svg"), std::string::npos) << warnings_[0];
-  EXPECT_EQ(lines_of(folder_.metrics()).size(), 2u);
-  EXPECT_EQ(lines_of(folder_.metrics_csv()).size(), 3u);
+  EXPECT_EQ(lines_of(folder_->metrics()).size(), 2u);
+  EXPECT_EQ(lines_of(folder_->metrics_csv()).size(), 3u);
 }
 
 TEST_F(ARunLog, OverwritingARunRemovesAllOfIt) {
@@ -150,10 +151,12 @@ TEST_F(ARunLog, OverwritingARunRemovesAllOfIt) {
     RunLog log = make_log(0);
     log.evaluation(evaluation_record(1));
     log.network(1, *backend, network, 1, false);
-    write_text_file(folder_.environment(), "{}");
-    write_text_file(folder_.file("mine.txt"), "kept");
+    write_text_file(folder_->environment(), "{}");
+    write_text_file(folder_->file("mine.txt"), "kept");
   }
-  const RunFolder again(folder_.path(), /*overwrite=*/true);
+  const std::string path = folder_->path();
+  folder_.reset();
+  const RunFolder again(path, /*overwrite=*/true);
   std::set<std::string> names;
   for (const auto& entry : std::filesystem::directory_iterator(again.path())) names.insert(entry.path().filename());
   EXPECT_EQ(names, (std::set<std::string>{"checkpoints", "mine.txt"}));
@@ -166,7 +169,7 @@ TEST_F(ARunLog, HistogramsFollowTheConfiguration) {
     options_.histograms = when;
     make_log(0).network(3, *backend, network, 1, false);
     size_t histograms = 0;
-    for (const ReadEvent& event : read_events(file_bytes(event_files(folder_.path()).back())))
+    for (const ReadEvent& event : read_events(file_bytes(event_files(folder_->path()).back())))
       histograms += event.histograms.size();
     EXPECT_EQ(histograms > 0, when == "evaluations");
   }
