@@ -286,7 +286,7 @@ INSTANTIATE_TEST_SUITE_P(Goldens, ConvertShared,
 // Whether Pillow 13.0 filters the columns of pixels before the rows when it resizes the short edge to 256.
 bool is_tall(const Image& image) {
   const int64_t height = int64_t{256} * image.height / image.width;
-  return image.height > image.width && image.height - height > 2 * (image.width - 256);
+  return image.height > height && image.height - height > 2 * (image.width - 256);
 }
 
 // PyTorch's own logits of every image, its five largest.
