@@ -37,7 +37,8 @@ void draw_glyph(Image& sheet, int glyph, int top, int left) {
   for (int y = 0; y < kGlyphHeight; ++y) {
     const std::string_view dots = kFont[glyph / kGlyphsInBand * kGlyphHeight + y];
     for (int x = 0; x < kGlyphStep; ++x) {
-      if (dots[static_cast<size_t>(glyph % kGlyphsInBand * kGlyphStep + x)] == ' ') continue;
+      const int column = glyph % kGlyphsInBand * kGlyphStep + x;
+      if (dots[static_cast<size_t>(column)] == ' ') continue;
       const size_t pixel =
           static_cast<size_t>(top + y) * static_cast<size_t>(sheet.width) + static_cast<size_t>(left + x);
       std::memset(sheet.pixels.data() + pixel * 3, kInk, 3);

@@ -40,7 +40,7 @@ void add(const TensorMap& tensors, const std::string& path, Sums& sums) {
   for (auto& [name, sum] : sums) {
     const auto found = tensors.find(name);
     if (found == tensors.end()) fail(path, ": tensor '", name, "' is missing");
-    const std::vector<float> values = to_f32(found->second, path + ": " + name);
+    const std::vector<float> values = to_f32(found->second, join(path, ": ", name));
     if (values.size() != sum.size())
       fail(path, ": tensor '", name, "' has ", values.size(), " values; expected ", sum.size());
     for (size_t i = 0; i < values.size(); ++i) sum[i] += values[i];

@@ -168,6 +168,7 @@ std::vector<ParameterGroup> Optimizer::groups(const std::function<bool(const std
            {of_rule + kind, has_rule ? rules[rule].multiplier : 1, parameter.decay ? section_.weight_decay : 0});
   });
   std::vector<ParameterGroup> list;
+  list.reserve(groups.size());
   for (const auto& [key, group] : groups) list.push_back(group);
   return list;
 }

@@ -99,8 +99,8 @@ void RunCheckpoints::write_jobs() {
     changed_.wait(lock, [this] { return submitted_ || ends_; });
     if (!submitted_) return;
     lock.unlock();
-    if (!submitted_->best) submitted_->best = std::move(unsaved_best);  // nobody else touches it while it is there
-    unsaved_best.reset();
+    std::optional<CheckpointFile> earlier_best = std::exchange(unsaved_best, std::nullopt);
+    if (!submitted_->best) submitted_->best = std::move(earlier_best);  // nobody else touches it while it is there
     std::string failure;
     try {
       write(*submitted_);

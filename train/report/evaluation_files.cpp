@@ -220,11 +220,11 @@ const std::vector<std::string>& file_names() {
 void remove_earlier_report(const std::string& folder) {
   std::error_code error;
   for (const std::string& name : file_names()) {
-    fs::remove(folder + "/" + name, error);
+    fs::remove(fs::path(folder) / name, error);
     if (error) fail("cannot remove ", folder, "/", name, ": ", error.message());
   }
   for (size_t place = 1; place <= kMistakesShown; ++place) {
-    for (const char* suffix : {".png", ".jpg"}) fs::remove(folder + "/" + thumbnail_name(place, suffix), error);
+    for (const char* suffix : {".png", ".jpg"}) fs::remove(fs::path(folder) / thumbnail_name(place, suffix), error);
   }
 }
 

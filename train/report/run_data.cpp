@@ -66,7 +66,7 @@ void flatten(const YAML::Node& node, const std::string& key, Settings& settings)
   if (node.IsMap()) {
     for (const auto& entry : node) {
       const auto name = entry.first.as<std::string>();
-      flatten(entry.second, key.empty() ? name : key + "." + name, settings);
+      flatten(entry.second, key.empty() ? name : join(key, ".", name), settings);
     }
     return;
   }
@@ -79,7 +79,8 @@ void flatten(const YAML::Node& node, const std::string& key, Settings& settings)
 
 void flatten(const json& value, const std::string& key, Settings& settings) {
   if (value.is_object()) {
-    for (const auto& [name, member] : value.items()) flatten(member, key.empty() ? name : key + "." + name, settings);
+    for (const auto& [name, member] : value.items())
+      flatten(member, key.empty() ? name : join(key, ".", name), settings);
   } else if (value.is_array()) {
     std::string words;
     for (const json& member : value) {

@@ -12,10 +12,14 @@ constexpr double kSmallestLimit = 1e-12, kGrowth = 1.1, kLargestLimit = 1e20;
 
 std::vector<double> make_limits() {
   std::vector<double> positive;
-  for (double limit = kSmallestLimit; limit < kLargestLimit; limit *= kGrowth) positive.push_back(limit);
+  double limit = kSmallestLimit;
+  while (limit < kLargestLimit) {
+    positive.push_back(limit);
+    limit *= kGrowth;
+  }
   positive.push_back(std::numeric_limits<double>::max());
   std::vector<double> limits;
-  for (auto limit = positive.rbegin(); limit != positive.rend(); ++limit) limits.push_back(-*limit);
+  for (auto each = positive.rbegin(); each != positive.rend(); ++each) limits.push_back(-*each);
   limits.push_back(0);
   limits.insert(limits.end(), positive.begin(), positive.end());
   return limits;
