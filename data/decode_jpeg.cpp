@@ -124,18 +124,18 @@ int orientation_of(const jpeg_decompress_struct& decoder) {
   return kUpright;
 }
 
-Image decode_jpeg(const uint8_t* bytes, size_t size, const std::string& path, int channels) {
+Image decode_jpeg(const uint8_t* bytes, size_t size, const std::string& path, int channels, HuffmanDecoder huffman) {
   Image image;
   std::vector<uint8_t> row;
-  for (JpegEntropy* entropy : {&JpegEntropy::of_this_thread(), static_cast<JpegEntropy*>(nullptr)}) {
+  JpegEntropy* entropy = huffman == HuffmanDecoder::kOurs ? &JpegEntropy::of_this_thread() : nullptr;
+  for (;;) {
     JpegErrorManager manager{};
     JpegDecoder decoder;
     decoder.state.err = jpeg_reading_errors(manager);
-    if (decode_into(decoder.state, manager, entropy, bytes, size, path, channels, image, row)) break;
-    const bool to_repeat = entropy != nullptr && entropy->found_damage();
-    if (!to_repeat) fail(path, ": truncated or corrupt JPEG: ", manager.message);
+    if (decode_into(decoder.state, manager, entropy, bytes, size, path, channels, image, row)) return image;
+    if (entropy == nullptr || !entropy->found_damage()) fail(path, ": truncated or corrupt JPEG: ", manager.message);
+    entropy = nullptr;
   }
-  return image;
 }
 
 }  // namespace riffle
