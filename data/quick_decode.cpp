@@ -132,7 +132,7 @@ DecodedCrop PartialJpeg::decode(const CropBox& crop, int height, int width, cons
   RIFFLE_CHECK(readable(), path, " cannot be decoded in part");
   check_box(crop, this->height(), this->width());
   const int eighths = scale_for(crop, height, width);
-  const int begin = crop.left * eighths / 8, end = (int{(crop.left + crop.width) * eighths} + 7) / 8;
+  const int begin = crop.left * eighths / 8, end = ((crop.left + crop.width) * eighths + 7) / 8;
   const int top = crop.top * eighths / 8, bottom = ((crop.top + crop.height) * eighths + 7) / 8;
   const int left = std::max(begin - kMargin, 0);
   const Part wanted{static_cast<unsigned>(top), static_cast<unsigned>(left), static_cast<unsigned>(bottom - top),

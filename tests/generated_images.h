@@ -78,9 +78,9 @@ inline std::vector<uint8_t> make_png(const std::vector<uint8_t>& rows, int heigh
                PNG_COMPRESSION_TYPE_DEFAULT, PNG_FILTER_TYPE_DEFAULT);
   if (!kind.palette.empty()) png_set_PLTE(png, info, kind.palette.data(), static_cast<int>(kind.palette.size()));
   const size_t pitch = rows.size() / static_cast<size_t>(height);
-  std::vector<png_bytep> pointers;
-  for (int y = 0; y < height; ++y)
-    pointers.push_back(const_cast<uint8_t*>(rows.data()) + static_cast<size_t>(y) * pitch);  // only read
+  std::vector<png_bytep> pointers(static_cast<size_t>(height));
+  for (size_t y = 0; y < pointers.size(); ++y)
+    pointers[y] = const_cast<uint8_t*>(rows.data()) + y * pitch;  // only read
   png_set_rows(png, info, pointers.data());
   png_write_png(png, info, PNG_TRANSFORM_IDENTITY, nullptr);
   png_destroy_write_struct(&png, &info);
