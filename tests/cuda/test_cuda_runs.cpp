@@ -1,7 +1,5 @@
 // Whole runs on the emulated device: the same bits in every run, with and without CUDA graphs, whatever mixes or resizes
 // the images; and the CPU's loss curve.
-#include <cmath>
-
 #include "core/cpu/cpu_backend.h"
 #include "emulated_runs.h"
 
@@ -70,20 +68,19 @@ TEST_F(CudaRuns, DeterministicRunsAreTheSameInEveryLegalOrder) {
   emulation::options() = before;
 }
 
-// From the same weights, on the same batches.
+// From the same weights, on the same batches. At a higher rate, or with fewer pixels for the last norms, the curves part
+// wherever rounding makes a ReLU let one more pixel through.
 TEST_F(CudaRuns, TheLossCurveOfAHundredStepsIsTheCpus) {
-  const std::vector<std::string> overrides{"train.duration=100it", "train.log_every_steps=1", "eval.every_epochs=100",
-                                           "checkpoint.every=0",   std::string("schedule.lr=")+(getenv("LR")?getenv("LR"):"0.01"),        
-                                           std::string("model.stage_channels=") + (getenv("CH")?getenv("CH"):"[16,24,32]"), "model.stage_repeats=[1, 1, 1]", std::string("train.batch=")+(getenv("BA")?getenv("BA"):"16"),std::string("model.stem_stride=")+(getenv("ST")?getenv("ST"):"1")};
-  double worst = 0;
+  const std::vector<std::string> overrides{
+      "train.duration=100it",    "train.batch=16",       "model.stage_repeats=[1, 1, 1]",
+      "train.log_every_steps=1", "eval.every_epochs=50", "schedule.lr=0.001",
+      "checkpoint.every=0"};
   const RunOutcome cpu = run([] { return make_cpu_backend(2); }, overrides);
   const RunOutcome gpu = run(emulated(DType::kF32), overrides);
   ASSERT_EQ(cpu.log.size(), 101u);
   ASSERT_EQ(gpu.log.size(), 101u);
   for (size_t step = 0; step < 100; ++step) {
     const double expected = cpu.log[step].at("loss"), got = gpu.log[step].at("loss");
-    worst = std::max(worst, std::abs(got - expected) / expected);
-    if (step==99) std::cerr << step << " " << expected << " " << worst << "\n";
     EXPECT_NEAR(got, expected, 1e-3 * expected) << "step " << step + 1;
   }
   EXPECT_LT(cpu.log[99].at("loss").get<double>(), 0.8 * cpu.log[0].at("loss").get<double>());
