@@ -5,27 +5,22 @@
 
 namespace riffle {
 
-class EarlyStopping {
- public:
-  explicit EarlyStopping(const EarlyStoppingSection& section) : section_(section) {}
-
-  // To be told of every evaluation's best top-1, a fraction. True once `patience` of them in a row were not better than
-  // the best before by more than min_delta.
-  bool should_stop(double top1) {
-    if (section_.patience == 0) return false;
-    if (best_ < 0 || 100 * (top1 - best_) > section_.min_delta) {
-      best_ = top1;
-      waited_ = 0;
-    } else {
-      ++waited_;
-    }
-    return waited_ >= section_.patience;
-  }
-
- private:
-  EarlyStoppingSection section_;
-  double best_ = -1;  // none yet
-  int64_t waited_ = 0;
+struct EarlyStopping {
+  double best_top1 = -1;  // a fraction, of the last evaluation that counted as better; -1: none yet
+  int64_t waited = 0;     // evaluations since
 };
+
+// To be told of every evaluation, its top-1 as a fraction.
+inline void note_evaluation(const EarlyStoppingSection& section, double top1, EarlyStopping& state) {
+  if (state.best_top1 < 0 || 100 * (top1 - state.best_top1) > section.min_delta) {
+    state = {top1, 0};
+  } else {
+    ++state.waited;
+  }
+}
+
+inline bool stops_early(const EarlyStoppingSection& section, const EarlyStopping& state) {
+  return section.patience > 0 && state.waited >= section.patience;
+}
 
 }  // namespace riffle

@@ -44,7 +44,7 @@ void TrainStep::begin(double lr) {
   RIFFLE_CHECK(!begun_, "the step before was not finished");
   if (finished_steps_ == options_.head_only_steps) end_head_only();
   lr_ = lr;
-  if (options_.nonfinite != NonFinite::kApply && statistics_.empty()) keep_statistics();
+  if ((options_.scale_loss || options_.nonfinite != NonFinite::kApply) && statistics_.empty()) keep_statistics();
   loss_scale_before_step_ = loss_scale_.value;
   write_scalars(/*keep_halted=*/options_.nonfinite == NonFinite::kStop);
   begun_ = true;
@@ -151,7 +151,7 @@ MetricSums TrainStep::read_metrics(const MetricSums& before) {
 std::string TrainStep::first_non_finite(int64_t step, double lr, size_t index, const Variable& x,
                                         const BatchTargets& targets) {
   NonFiniteSearch search(backend_, network_);
-  optimizer_.begin(step, lr, 0, loss_scale_.value);
+  optimizer_.begin(step, lr, 0, options_.scale_loss ? kSmallestLossScale : 1);  // a larger one may overflow by itself
   tape_.clear();
   tape_.observe_outputs([&](const std::string& name, const Tensor& y) { search.look_at_output(name, y); });
   network_.zero_grad();
@@ -185,8 +185,9 @@ void TrainStep::finish() {
     RIFFLE_CHECK(unread_steps_ < options_.steps_between_reads, "metrics must be read after ",
                  options_.steps_between_reads, " steps");
     backend_.copy(optimizer_.scalars().channel_slice(kApply, 1), Write::kOverwrite,
-                  applied_.channel_slice(unread_steps_++, 1));
+                  applied_.channel_slice(unread_steps_, 1));
   }
+  ++unread_steps_;
   batches_.clear();
   ++finished_steps_;
   begun_ = false;
@@ -204,7 +205,7 @@ bool TrainStep::gradients_were_finite() {
     return true;
   }
   if (loss_scale_.value <= kSmallestLossScale && options_.nonfinite != NonFinite::kApply) {
-    loss_scale_ = {loss_scale_before_step_, 0};
+    if (options_.nonfinite == NonFinite::kSkip) loss_scale_ = {loss_scale_before_step_, 0};
     return known_unapplied_ = true;
   }
   if (loss_scale_.value <= kSmallestLossScale)

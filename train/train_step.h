@@ -51,8 +51,8 @@ class TrainStep {
   // its images. Label smoothing is the targets' own affair where they are probabilities.
   void forward_backward(const Variable& x, const BatchTargets& targets);
   // The update. With scale_loss a step whose gradients were not finite is computed again with a smaller scale, so that
-  // none is lost and the schedule sees nothing of it. Batch norm's running statistics see its batches again, as they do
-  // in a step that other frameworks skip. Waits for the device then.
+  // none is lost and nothing else sees anything of it. Waits for the device then. Where no scale is left to try, it is
+  // options.nonfinite that says what becomes of the step; with kApply that is an error.
   void finish();
   // Of the last step, before clipping. Waits for the device.
   double read_grad_norm() const { return optimizer_.read_grad_norm(); }
@@ -60,6 +60,7 @@ class TrainStep {
   // Loss and counts of the steps since the last read, added to `before`; at most steps_between_reads of them. Waits for
   // the device. Steps that were not applied do not count.
   MetricSums read_metrics(const MetricSums& before = {});
+  int64_t unread_steps() const { return unread_steps_; }
   // Those of the last read that were not applied, by their numbers from 0, in order. Never with kApply.
   const std::vector<int64_t>& unapplied_steps() const { return unapplied_steps_; }
   // Whether it is known already, without a read, that the last step was not applied.
