@@ -10,7 +10,7 @@
 namespace riffle {
 namespace {
 
-// "3 of 512 values are not finite, the first is nan", or "".
+// "3 of 512 values are not finite, the first is NaN", or "".
 std::string describe_non_finite(Backend& backend, const Tensor& tensor) {
   std::vector<float> values(static_cast<size_t>(tensor.elements()));
   backend.download(tensor, DType::kF32, values.data());
@@ -21,7 +21,8 @@ std::string describe_non_finite(Backend& backend, const Tensor& tensor) {
     if (count++ == 0) first = value;
   }
   if (count == 0) return "";
-  return join(count, " of ", values.size(), " values are not finite, the first is ", first);
+  return join(count, " of ", values.size(), " values are not finite, the first is ",
+              std::isnan(first) ? "NaN" : join(first));
 }
 
 }  // namespace
@@ -32,17 +33,6 @@ void NonFiniteSearch::look(const std::string& what, const Tensor& tensor) {
   if (!description.empty()) found_ = what + " (" + description + ")";
 }
 
-void NonFiniteSearch::look_at_output(const std::string& name, const Tensor& y) {
-  if (!found_.empty()) return;
-  look("the output of " + name, y);
-  if (found_.empty()) return;
-  network_.for_each_parameter([&](const std::string& full_name, Parameter& parameter) {
-    const bool of_layer = full_name.compare(0, name.size() + 1, name + ".") == 0;
-    if (of_layer && !describe_non_finite(backend_, parameter.value).empty())
-      found_ += ", whose parameter " + full_name + " is not finite itself";
-  });
-}
-
 void NonFiniteSearch::look_at_gradients() {
   std::vector<std::pair<std::string, Tensor>> gradients;
   network_.for_each_parameter([&](const std::string& name, Parameter& parameter) {
@@ -50,6 +40,19 @@ void NonFiniteSearch::look_at_gradients() {
   });
   for (auto gradient = gradients.rbegin(); gradient != gradients.rend(); ++gradient)
     look("the gradient of " + gradient->first, gradient->second);
+}
+
+std::string NonFiniteSearch::found() {
+  if (found_.empty()) return "";
+  int64_t count = 0;
+  std::string first;
+  network_.for_each_parameter([&](const std::string& name, Parameter& parameter) {
+    if (describe_non_finite(backend_, parameter.value).empty()) return;
+    if (count++ == 0) first = name;
+  });
+  if (count == 0) return found_;
+  if (count == 1) return join(found_, "; the parameter ", first, " is not finite itself");
+  return join(found_, "; ", count, " parameters are not finite themselves, the first is ", first);
 }
 
 }  // namespace riffle

@@ -14,12 +14,10 @@ class NonFiniteSearch {
 
   // Nothing is looked at once something was found. `what`: for people.
   void look(const std::string& what, const Tensor& tensor);
-  // Of the layer `name`; names its parameters that are not finite, too.
-  void look_at_output(const std::string& name, const Tensor& y);
   // Of all parameters, in the order of the backward pass.
   void look_at_gradients();
-
-  const std::string& found() const { return found_; }  // "" so far
+  // "" if nothing was found; else what was, and how many parameters are not finite themselves.
+  std::string found();
 
  private:
   Backend& backend_;

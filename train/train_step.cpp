@@ -153,7 +153,7 @@ std::string TrainStep::first_non_finite(int64_t step, double lr, size_t index, c
   NonFiniteSearch search(backend_, network_);
   optimizer_.begin(step, lr, 0, options_.scale_loss ? kSmallestLossScale : 1);  // a larger one may overflow by itself
   tape_.clear();
-  tape_.observe_outputs([&](const std::string& name, const Tensor& y) { search.look_at_output(name, y); });
+  tape_.observe_outputs([&](const std::string& name, const Tensor& y) { search.look("the output of " + name, y); });
   network_.zero_grad();
   forward_and_backward({x, targets}, index, &search);
   tape_.observe_outputs({});
