@@ -15,7 +15,7 @@ namespace riffle {
 
 class GuardedRun {
  public:
-  static constexpr int64_t kBatch = 8, kSize = 32, kClasses = 4;
+  static constexpr int64_t kBatch = 4, kSize = 16, kClasses = 4;
 
   static TrainStepOptions options(NonFinite nonfinite) {
     TrainStepOptions options;
