@@ -59,6 +59,7 @@ class Trainer {
   std::vector<std::string> describe_groups() const;
   void follow_image_size();
   void take_step();
+  void begin_step();
   BatchTargets targets_of(const Batch& batch, const std::optional<BatchMix>& mix);
   void report();
   void describe_end();
@@ -82,7 +83,7 @@ class Trainer {
   TrainingState state() const;
   double window_seconds() const { return state_.window.seconds + window_clock_.seconds(); }
   void check_finite(const MetricSums& sums) const;
-  double checked_grad_norm() const;
+  double checked_grad_norm();
   double remaining_seconds() const;
   int64_t step() const { return train_step_.finished_steps(); }
   int64_t epoch() const { return (step() + steps_per_epoch_ - 1) / steps_per_epoch_; }  // the current one, from 1
