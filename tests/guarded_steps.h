@@ -48,6 +48,7 @@ class GuardedRun {
       step_.begin(lr);
       for (int i = 0; i < batches_a_step_; ++i) step_.forward_backward(x_, labels_);
       step_.finish();
+      step_.settle();  // before the pixels change
     }
   }
 
