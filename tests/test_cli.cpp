@@ -240,7 +240,7 @@ TEST_F(CommandLine, DivergenceStopsTheRun) {
   EXPECT_FALSE(std::filesystem::exists(path("run/nonfinite_batch.npz")));
   EXPECT_FALSE(std::filesystem::exists(path("run/nonfinite_batch.txt")));
   expect_failure(run_riffle({"train", file, "-o", path("skipping"), "schedule.lr=1e6", "train.nonfinite=skip",
-                             "train.max_skipped_steps=2"}),
+                             "train.max_skipped_steps=2", "train.log_every_steps=1"}),
                  1, {"3 steps had gradients that are not finite", "train.max_skipped_steps, 2"});
   expect_failure(run_riffle({"train", file, "-o", path("clipped"), "schedule.lr=1e30", "optimizer.weight_decay=0.5",
                              "optimizer.clip_norm=1"}),
