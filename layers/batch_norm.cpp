@@ -37,6 +37,7 @@ BatchNorm2d::BatchNorm2d(Backend& backend, int64_t channels)
       bias_(&add_parameter(backend, "bias", ParameterKind::kVector, vector_shape(channels), false)),
       running_mean_(&add_buffer(backend, "running_mean", channels, 0)),
       running_var_(&add_buffer(backend, "running_var", channels, 1)) {
+  for (Parameter* parameter : {weight_, bias_}) parameter->read_unrounded();
   backend.fill(1, weight_->value);
   backend.fill(0, bias_->value);
 }

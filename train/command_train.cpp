@@ -187,7 +187,7 @@ bool resume(const TrainOptions& options, const Start& start, const Config& confi
     progress.line("changed     " + line);
   if (const std::string note = device_note(*start.point, device); !note.empty()) progress.line("note: " + note);
   trainer.resume(start.point->file, start.point->path, options.allow_config_change);
-  if (!trainer.finished()) return true;
+  if (!trainer.finished() || trainer.recalibration_is_due(start.folder)) return true;
   progress.line(join("finished    the run in ", start.folder, " ", trainer.describe_finished()));
   return false;
 }

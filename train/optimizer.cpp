@@ -49,9 +49,6 @@ Optimizer::Optimizer(Backend& backend, Module& module, const OptimizerSection& s
       skip_not_finite_(skip_not_finite),
       scalars_(backend.empty_parameter(vector_shape(kStepScalars))),
       squared_norm_(backend.empty(vector_shape(1), DType::kF64)) {
-  std::vector<std::string> names;
-  module.for_each_parameter([&](const std::string& name, Parameter&) { names.push_back(name); });
-  check_lr_multipliers(section.lr_multipliers, names);
   begin(0, 0, 0);
   frozen_changed();
 }

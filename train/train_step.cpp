@@ -5,6 +5,7 @@
 
 #include "core/out_of_memory.h"
 #include "layers/softmax_cross_entropy.h"
+#include "train/lr_multipliers.h"
 
 namespace riffle {
 namespace {
@@ -20,6 +21,13 @@ ShuffleNetV2& frozen_for_first_step(Backend& backend, ShuffleNetV2& network, con
   return network;
 }
 
+void check_rates(ShuffleNetV2& network, const TrainStepOptions& options) {
+  std::vector<std::string> names;
+  network.for_each_parameter([&](const std::string& name, Parameter&) { names.push_back(name); });
+  check_lr_multipliers(options.optimizer.lr_multipliers, names,
+                       [&](const std::string& name) { return network.part_of(name) < options.frozen_parts; });
+}
+
 }  // namespace
 
 TrainStep::TrainStep(Backend& backend, ShuffleNetV2& network, const TrainStepOptions& options)
@@ -33,6 +41,7 @@ TrainStep::TrainStep(Backend& backend, ShuffleNetV2& network, const TrainStepOpt
                                      : nullptr),
       metrics_(backend, options.batch, options.steps_between_reads * options.optimizer.accumulate,
                network.config().classes) {
+  check_rates(network, options);
   if (options.scale_loss) loss_scale_.value = kFirstLossScale;
   if (options.nonfinite != NonFinite::kApply)
     applied_ = backend.empty_parameter(vector_shape(options.steps_between_reads));

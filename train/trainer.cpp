@@ -281,19 +281,19 @@ bool Trainer::run(const RunFolder& folder, const std::function<bool()>& stop) {
     else if (checkpoint_is_due())
       save(nullptr);
   }
-  const bool is_finished = finished();
+  bool is_finished = finished();
   if (saved_step_ != step() && step() > 0) save(nullptr);
   checkpoints_->finish();
   report_failed_saves();
-  if (is_finished) {
-    recalibrate_network(folder);
-    describe_end();
-  }
+  if (is_finished) is_finished = recalibrate_network(folder);
+  if (is_finished) describe_end();
   return is_finished;
 }
 
 // Of the whole run, its earlier starts among it; but memory and results are this process's.
 void Trainer::describe_end() {
+  last_progress_.device_peak_bytes = backend_.memory().peak_bytes;
+  last_progress_.process_peak_bytes = process_peak_bytes();
   const double images = static_cast<double>(step()) * static_cast<double>(images_per_step());
   progress_.line(join("finished    in ", format_duration(state_.training_seconds + state_.evaluation_seconds),
                       " (evaluation ", format_duration(state_.evaluation_seconds), "), ",

@@ -40,11 +40,14 @@ class Trainer {
   // Goes on from what RunCheckpoints saved; instead of initial weights, before run(). `path` is for messages.
   // allow_other_data: whether epochs may have other lengths than before.
   void resume(const CheckpointFile& file, const std::string& path, bool allow_other_data = false);
-  // Whether the run is over: resume() came to its end.
+  // Whether all steps are taken, or an early end was reached, and evaluated: resume() came to the run's end.
   bool finished() const { return (step() == last_step_ || stops_early()) && evaluated_; }
   // Of a finished run: "has taken all its 16 steps; for more: ...".
   std::string describe_finished() const;
-  // `stop` is asked after every step, and while evaluating. If it says so, everything is saved, and false returned.
+  // Whether the run in `folder` still lacks its last phase, batch norm's statistics for the final weights.
+  bool recalibration_is_due(const std::string& folder) const;
+  // `stop` is asked after every step, and while evaluating and recalibrating. If it says so, everything is saved, and
+  // false returned.
   bool run(
       const RunFolder& folder, const std::function<bool()>& stop = [] { return false; });
   // Takes `steps` steps and returns how many seconds the last of them took. Writes nothing.
@@ -80,7 +83,7 @@ class Trainer {
   void keep_measured(const EvaluationRecord& record);
   EvalResult measure(ShuffleNetV2& network, const std::string& what);
   // train/trainer_recalibrate.cpp: writes `recalibrated`, and `best` where it is better.
-  void recalibrate_network(const RunFolder& folder);
+  bool recalibrate_network(const RunFolder& folder);  // false: stopped
   void recalibrate_and_measure(const RunFolder& folder);
   void estimate_statistics(ShuffleNetV2& network);
   int64_t recalibration_batches() const;
