@@ -322,5 +322,56 @@ TEST(WeightAverage, WarmsUpAndAveragesStatisticsToo) {
   });
 }
 
+TEST(WeightAverage, CountsUpdatesNotSteps) {
+  const auto backend = make_cpu_backend(1);
+  ShuffleNetV2 network(*backend, tiny_network(), 1);
+  const WeightAverage average(*backend, network, 0.26, /*warmup=*/true, /*every=*/3);
+  EXPECT_FALSE(average.due_after(1));
+  EXPECT_FALSE(average.due_after(2));
+  EXPECT_TRUE(average.due_after(3));
+  EXPECT_TRUE(average.due_after(6));
+  EXPECT_DOUBLE_EQ(average.decay_at(3), 2.0 / 11);
+  EXPECT_DOUBLE_EQ(average.decay_at(6), 3.0 / 12);
+  EXPECT_DOUBLE_EQ(average.decay_at(9), 0.26);  // 4/13 is more
+  const WeightAverage cold(*backend, network, 0.26, /*warmup=*/false, /*every=*/1);
+  EXPECT_DOUBLE_EQ(cold.decay_at(1), 0.26);
+}
+
+// Against averages computed here of the weights after steps 2 and 4; the fifth step changes nothing.
+TEST(TrainStep, AveragesEverySoManySteps) {
+  const auto backend = make_cpu_backend(1);
+  ShuffleNetV2 network(*backend, tiny_network(), 1), averages(*backend, tiny_network(), 2);
+  const SmallBatch batch(*backend, 8);
+  for (const bool warmup : {true, false}) {
+    TrainStepOptions options;
+    options.batch = 8;
+    options.ema_decay = 0.3;
+    options.ema_warmup = warmup;
+    options.ema_every = 2;
+    TrainStep step(*backend, network, options);
+    std::vector<float> expected = all_parameters(*backend, network);
+    const std::vector<float> first = expected;
+    for (int i = 1; i <= 5; ++i) {
+      step.begin(0.5);
+      step.forward_backward(batch.x, batch.labels);
+      step.finish();
+      step.read_metrics();
+      if (i % 2 != 0) continue;
+      const double decay = !warmup ? 0.3 : i == 2 ? 2.0 / 11 : 3.0 / 12;
+      const std::vector<float> weights = all_parameters(*backend, network);
+      for (size_t k = 0; k < weights.size(); ++k)
+        expected[k] = static_cast<float>(decay * expected[k] + (1 - decay) * weights[k]);
+    }
+    step.average()->copy_to(averages);
+    const std::vector<float> actual = all_parameters(*backend, averages);
+    float largest_move = 0;
+    for (size_t k = 0; k < actual.size(); ++k) {
+      largest_move = std::max(largest_move, std::abs(expected[k] - first[k]));
+      ASSERT_NEAR(actual[k], expected[k], 1e-6) << k;
+    }
+    EXPECT_GT(largest_move, 0.05);
+  }
+}
+
 }  // namespace
 }  // namespace riffle
