@@ -3,6 +3,7 @@
 #include <gtest/gtest.h>
 
 #include <cstdlib>
+#include <cstring>
 #include <string>
 #include <vector>
 
@@ -176,6 +177,24 @@ TEST_F(Safetensors, SurvivesEveryFlippedBitOfTheHeader) {
     }
   }
   EXPECT_GT(refused, 64);  // every bit of the length at least
+}
+
+// Nothing but the checksum tells that a number is another one.
+TEST_F(Safetensors, NoByteOfTensorsAndMetadataCanChange) {
+  CheckpointFile file = every_kind();
+  file.metadata["classes"] = {"cat", "dog"};
+  write_safetensors(path_, file);
+  const std::string whole = file_bytes(path_);
+  uint64_t header_bytes = 0;
+  std::memcpy(&header_bytes, whole.data(), sizeof header_bytes);
+  for (size_t at = sizeof header_bytes + header_bytes; at < whole.size(); ++at) {
+    std::string damaged = whole;
+    damaged[at] = static_cast<char>(damaged[at] ^ 1);
+    expect_message(reading(damaged), {"is damaged: the checksum"});
+  }
+  std::string renamed = whole;
+  renamed.replace(renamed.find("cat"), 3, "cow");
+  expect_message(reading(renamed), {"is damaged: the checksum"});
 }
 
 struct BadHeader {
