@@ -69,8 +69,7 @@ class Writer {
   std::string bytes;
 };
 
-// Past the end it reads zeros and remembers that; the checksum has been compared before, so that this is a matter of
-// another version at most.
+// Past the end it reads zeros and remembers that.
 class Reader {
  public:
   Reader(const uint8_t* bytes, size_t size) : at_(bytes), left_(size) {}
@@ -128,6 +127,20 @@ bool unchanged(const std::vector<FileStamp>& stamps) {
   return true;
 }
 
+// Whether every number that points into the listing does; the checksum says only that the file is as it was written.
+bool is_consistent(const Listing& listing) {
+  for (const Listing::Container& container : listing.containers)
+    if (container.file >= listing.files.size()) return false;
+  uint64_t begin = 0;
+  for (const Listing::Sample& sample : listing.samples) {
+    const bool known = sample.container < listing.containers.size() && sample.label >= 0 &&
+                       static_cast<size_t>(sample.label) < listing.classes.size();
+    if (!known || sample.name_end < begin || sample.name_end > listing.names.size()) return false;
+    begin = sample.name_end;
+  }
+  return true;
+}
+
 // The file: magic, key, listing, CRC-32 of all that. False: there is none that can be used.
 bool read_cached(const std::string& path, const std::string& key, Listing& listing) {
   std::error_code ignored;
@@ -149,7 +162,7 @@ bool read_cached(const std::string& path, const std::string& key, Listing& listi
   reader(stored_key);
   if (magic != kMagic || stored_key != key) return false;
   reader(listing);
-  return reader.complete() && unchanged(listing.stamps);
+  return reader.complete() && is_consistent(listing) && unchanged(listing.stamps);
 }
 
 // A folder that changed while it was scanned, or within the granularity of the file system's clock, may hold more than

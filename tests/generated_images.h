@@ -18,6 +18,7 @@ struct JpegKind {
   bool progressive = false;
   int sampling = 1;           // of luma, both ways: 2 is 4:2:0
   unsigned restart_rows = 0;  // restart markers after so many rows of blocks
+  bool own_codes = false;     // Huffman tables of this file's symbols, not the usual ones
 };
 
 // pixels: (height, width, components of in_space). Four components get Adobe's marker, as libjpeg writes it.
@@ -38,6 +39,7 @@ inline std::vector<uint8_t> make_jpeg(const std::vector<uint8_t>& pixels, int he
   jpeg_set_quality(&state, kind.quality, TRUE);
   state.comp_info[0].h_samp_factor = state.comp_info[0].v_samp_factor = kind.sampling;
   state.restart_in_rows = static_cast<int>(kind.restart_rows);
+  state.optimize_coding = kind.own_codes ? TRUE : FALSE;
   if (kind.progressive) jpeg_simple_progression(&state);
   jpeg_start_compress(&state, TRUE);
   const size_t pitch = static_cast<size_t>(width) * static_cast<size_t>(state.input_components);
