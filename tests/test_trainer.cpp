@@ -8,6 +8,7 @@
 #include "core/cpu/cpu_backend.h"
 #include "image_fixtures.h"
 #include "tests/step_scalars.h"
+#include "tests/tensor_values.h"
 #include "train/label_map.h"
 #include "train/metrics.h"
 #include "train/optimizer.h"
@@ -24,12 +25,6 @@ Tensor upload(Backend& backend, const std::vector<float>& values, const Shape& s
   const Tensor tensor = backend.empty(shape);
   backend.upload(values.data(), DType::kF32, tensor);
   return tensor;
-}
-
-std::vector<float> download(Backend& backend, const Tensor& tensor) {
-  std::vector<float> values(static_cast<size_t>(tensor.elements()));
-  backend.download(tensor, DType::kF32, values.data());
-  return values;
 }
 
 TEST(Metrics, RankBelowKIsCorrectAtK) {
@@ -147,13 +142,13 @@ TEST(Optimizer, UnscalesGradientsAndSkipsThoseThatOverflowed) {
   optimizer.begin(/*step=*/0, 0.5, 0, /*loss_scale=*/4);
   optimizer.step();
   EXPECT_TRUE(optimizer.read_applied());
-  EXPECT_EQ(download(*backend, module.bias.value), (std::vector<float>{3 - 0.5f * 0.5f}));
-  const std::vector<float> weight = download(*backend, module.weight.value);
+  EXPECT_EQ(host<float>(*backend, module.bias.value), (std::vector<float>{3 - 0.5f * 0.5f}));
+  const std::vector<float> weight = host<float>(*backend, module.weight.value);
   module.set_gradients(*backend, {kInfinity, 0}, {2});
   optimizer.begin(/*step=*/0, 0.5, 0, /*loss_scale=*/4);
   optimizer.step();
   EXPECT_FALSE(optimizer.read_applied());
-  EXPECT_EQ(download(*backend, module.weight.value), weight);
+  EXPECT_EQ(host<float>(*backend, module.weight.value), weight);
 }
 
 // Numbers that float holds exactly, so that the formula's result is exact.
@@ -167,13 +162,13 @@ TEST(Optimizer, FollowsTheFormulaAndDecaysWeightsOnly) {
   module.set_gradients(*backend, {1, 0}, {2});
   take_step(optimizer, 0.5);  // v = {1.25, -0.5}, {2}
   EXPECT_DOUBLE_EQ(optimizer.read_grad_norm(), std::sqrt(5));
-  EXPECT_EQ(download(*backend, module.weight.value), (std::vector<float>{0.375f, -1.75f}));
-  EXPECT_EQ(download(*backend, module.bias.value), (std::vector<float>{2}));
+  EXPECT_EQ(host<float>(*backend, module.weight.value), (std::vector<float>{0.375f, -1.75f}));
+  EXPECT_EQ(host<float>(*backend, module.bias.value), (std::vector<float>{2}));
   module.set_gradients(*backend, {0, 0}, {0});
   take_step(optimizer, 0.5);  // v = 0.5*v + 0.25*w
-  EXPECT_EQ(download(*backend, module.weight.value),
+  EXPECT_EQ(host<float>(*backend, module.weight.value),
             (std::vector<float>{0.375f - 0.5f * (0.625f + 0.09375f), -1.75f - 0.5f * (-0.25f - 0.4375f)}));
-  EXPECT_EQ(download(*backend, module.bias.value), (std::vector<float>{1.5}));
+  EXPECT_EQ(host<float>(*backend, module.bias.value), (std::vector<float>{1.5}));
 }
 
 TEST(Optimizer, ClipsTheGlobalNormBeforeWeightDecay) {
@@ -187,12 +182,12 @@ TEST(Optimizer, ClipsTheGlobalNormBeforeWeightDecay) {
   module.set_gradients(*backend, {0, 4}, {3});
   take_step(optimizer, 1);
   EXPECT_EQ(optimizer.read_grad_norm(), 5);
-  EXPECT_EQ(download(*backend, module.weight.value), (std::vector<float>{1 - 0.5f, -2 - (2 - 1)}));
-  EXPECT_EQ(download(*backend, module.bias.value), (std::vector<float>{3 - 1.5f}));
+  EXPECT_EQ(host<float>(*backend, module.weight.value), (std::vector<float>{1 - 0.5f, -2 - (2 - 1)}));
+  EXPECT_EQ(host<float>(*backend, module.bias.value), (std::vector<float>{3 - 1.5f}));
   module.set_gradients(*backend, {0, 0}, {1});
   take_step(optimizer, 1);
   EXPECT_EQ(optimizer.read_grad_norm(), 1);
-  EXPECT_EQ(download(*backend, module.bias.value), (std::vector<float>{0.5f}));
+  EXPECT_EQ(host<float>(*backend, module.bias.value), (std::vector<float>{0.5f}));
 }
 
 TEST(Optimizer, ReportsGroupsAndMissingGradients) {
@@ -238,7 +233,7 @@ struct SmallBatch {
 std::vector<float> all_parameters(Backend& backend, ShuffleNetV2& network) {
   std::vector<float> all;
   network.for_each_parameter([&](const std::string&, Parameter& parameter) {
-    const std::vector<float> values = download(backend, parameter.value);
+    const std::vector<float> values = host<float>(backend, parameter.value);
     all.insert(all.end(), values.begin(), values.end());
   });
   return all;
@@ -315,10 +310,10 @@ TEST(WeightAverage, WarmsUpAndAveragesStatisticsToo) {
   }
   average.copy_to(target);
   target.for_each_parameter([&](const std::string& name, Parameter& p) {
-    for (const float value : download(*backend, p.value)) ASSERT_NEAR(value, expected, 12 * 3 * 6e-8) << name;
+    for (const float value : host<float>(*backend, p.value)) ASSERT_NEAR(value, expected, 12 * 3 * 6e-8) << name;
   });
   target.for_each_buffer([&](const std::string& name, Buffer& b) {
-    for (const float value : download(*backend, b.value)) ASSERT_NEAR(value, expected, 12 * 3 * 6e-8) << name;
+    for (const float value : host<float>(*backend, b.value)) ASSERT_NEAR(value, expected, 12 * 3 * 6e-8) << name;
   });
 }
 
