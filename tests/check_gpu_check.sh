@@ -28,7 +28,7 @@ expect 'a table of operations' grep -q '^| norm_depthwise_backward, stride 1 |' 
 for check in 'mixed losses on CPU and CUDA' 'losses after a stop, fp16' 'parity, the quickest algorithms'; do
   expect "a passed check '$check'" grep -q "\"check\":\"$check.*\"status\":\"pass\"" "$work/out/report.json"
 done
-expect 'the logs in one archive' tar -tzf "$work/out/logs.tar.gz" part4/losses.txt
+expect 'the logs in one archive' tar -tzf "$work/out/logs.tar.gz" part4/losses.txt part4/train_cpu.log
 if command -v python3 >/dev/null; then
   expect 'a report.json that parses' python3 -m json.tool "$work/out/report.json" /dev/null
 fi

@@ -7,15 +7,15 @@ import sys
 import numpy
 from PIL import Image
 
-CLASSES, WIDTH, HEIGHT, QUALITY = 4, 500, 375, 90
+CLASSES, WIDTH, HEIGHT, QUALITY = 4, 500, 375, 96
 
 
 def photo(random):
     """Structure at every scale, as photos have it; noise alone would make files of three times the size."""
     pixels = numpy.zeros((HEIGHT, WIDTH, 3), numpy.float32)
-    for cells in (4, 16, 64, 256):
+    for cells in (4, 16, 64, 256, 375):
         grain = Image.fromarray(random.integers(0, 256, (cells, cells, 3), numpy.uint8))
-        pixels += numpy.asarray(grain.resize((WIDTH, HEIGHT), Image.BICUBIC), numpy.float32) / cells**0.5
+        pixels += numpy.asarray(grain.resize((WIDTH, HEIGHT), Image.BICUBIC), numpy.float32) / cells**0.3
     pixels -= pixels.min()
     return Image.fromarray((pixels * (255 / pixels.max())).astype(numpy.uint8))
 

@@ -63,7 +63,7 @@ run() {
   running=$1
   shift
   local left begin=$SECONDS
-  log=$folder/$(printf '%s' "$name" | tr -cs 'A-Za-z0-9._-' '_').log
+  log=$folder/$(printf '%s' "$running" | tr -cs 'A-Za-z0-9._-' '_').log
   left=$(seconds_left)
   printf '$ %s\n' "$*" >"$log"
   status=124
