@@ -1,6 +1,7 @@
 // Orders of epochs: every image once, shards from front to back, and the parts of several processes.
 #include <algorithm>
 #include <numeric>
+#include <set>
 
 #include "tests/loader_data.h"
 
@@ -69,6 +70,14 @@ TEST(ShardOrder, ReadsEachShardFromFrontToBack) {
       EXPECT_LE(open, window);
     }
   }
+}
+
+// Else neighbours at a shard's beginning would come together in every epoch.
+TEST(ShardOrder, BeginsAShardAnywhere) {
+  const std::vector<std::vector<int64_t>> one{numbers(100)};
+  std::set<int64_t> starts;
+  for (int64_t epoch = 0; epoch < 200; ++epoch) starts.insert(shard_order(one, 1, 3, epoch).front());
+  EXPECT_GT(starts.size(), 60u);  // of 100, 87 are expected
 }
 
 // Each eighth of a batch's worth of images should come from each open shard about equally, in every epoch.

@@ -188,6 +188,20 @@ TEST(Charts, NumbersThatAreNotThere) {
   for (const Chart& chart : charts) EXPECT_NE(chart.id, "grad_norm");
 }
 
+// A long run is thinned out, but where it is now can be seen.
+TEST(Charts, TheLastPointOfALongRunIsThere) {
+  const TemporaryFolder folder;
+  std::string lines;
+  for (int64_t step = 1; step <= 4004; ++step) lines += train_line(step, 1);
+  write_run(folder.path() + "/run", lines, "");
+  const std::vector<Chart> charts = make_charts({read_run(folder.path() + "/run")});
+  ASSERT_FALSE(charts.empty());
+  const std::vector<ChartSeries::Point>& points = charts[0].series[0].points;
+  EXPECT_LT(points.size(), 2100u);
+  EXPECT_EQ(points.front().step, 1);
+  EXPECT_EQ(points.back().step, 4004);
+}
+
 TEST(ReportPage, SeveralRuns) {
   const TemporaryFolder folder;
   write_run(folder.path() + "/first", train_line(1, 2) + val_line(1, 0.5),
@@ -238,7 +252,7 @@ void make_runs(const std::string& folder) {
   write_image_folder(folder + "/data/train", 64, 32, 1);
   write_image_folder(folder + "/data/val", 22, 32, 2);
   for (const char* part : {"/data/train/", "/data/val/"}) {
-    fs::rename(folder + part + "south-west", folder + part + kHostile);
+    fs::rename(join(folder, part, "south-west"), join(folder, part, kHostile));
   }
   std::ofstream(folder + "/tiny.yaml") << tiny_config("folder:" + folder + "/data", 3);
   expect_success(run_riffle({"train", folder + "/tiny.yaml", "-o", folder + "/run-a", "train.log_every_steps=1"}));
