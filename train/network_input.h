@@ -31,9 +31,9 @@ class NetworkInput {
   void upload(const uint8_t* pixels, int64_t count);
   // Of the last upload. The result is valid for the next `batches` - 1 calls. mix: null for none.
   Variable images(const ImageMix* mix = nullptr);
-  Variable images(const uint8_t* pixels, int64_t count, const ImageMix* mix = nullptr) {
+  Variable images(const uint8_t* pixels, int64_t count) {
     upload(pixels, count);
-    return images(mix);
+    return images();
   }
   // labels: (count). The result is valid for the next `batches` - 1 calls.
   Tensor labels(const int32_t* values, int64_t count);

@@ -157,8 +157,8 @@ TrainStep::BatchResult TrainStep::forward_and_backward(const Batch& batch, size_
   if (search) search->look("the loss", losses);
   std::unique_ptr<ProfileRange> range;  // of the node that runs
   tape_.backward([&](const std::string& name, const Tensor& dy) {
-    most_bytes_ = std::max(most_bytes_, backend_.memory().bytes_in_use);
     if (search) search->look("the gradient of the output of " + name, dy);
+    most_bytes_ = std::max(most_bytes_, backend_.memory().bytes_in_use);
     range.reset();
     range = std::make_unique<ProfileRange>(backend_, name + " backward");
   });
@@ -211,13 +211,14 @@ void TrainStep::finish() {
     run_update();
     ++ordinary_steps_;
   }
-  RIFFLE_CHECK(!applied_.defined() || unread_steps_ < options_.steps_between_reads, "metrics must be read after ",
-               options_.steps_between_reads, " steps");
-  ++unread_steps_;
-  ++finished_steps_;
   begun_ = false;
-  undecided_ = options_.scale_loss;
-  if (!undecided_) conclude();
+  ++finished_steps_;
+  ++unread_steps_;
+  if (options_.scale_loss) {
+    undecided_ = true;  // settle() may need the batches
+  } else {
+    end_step();
+  }
 }
 
 void TrainStep::settle() {
@@ -232,16 +233,19 @@ void TrainStep::settle() {
     run_update();
   }
   undecided_ = false;
-  conclude();
+  end_step();
 }
 
-void TrainStep::conclude() {
+// What follows the last update of a step.
+void TrainStep::end_step() {
+  batches_.clear();
   if (average_ && options_.ema_every > 1 && average_->due_after(finished_steps_))
     average_->update(optimizer_.scalars());
-  if (applied_.defined())
-    backend_.copy(optimizer_.scalars().channel_slice(kApply, 1), Write::kOverwrite,
-                  applied_.channel_slice(unread_steps_ - 1, 1));
-  batches_.clear();
+  if (!applied_.defined()) return;
+  RIFFLE_CHECK(unread_steps_ <= options_.steps_between_reads, "metrics must be read after ",
+               options_.steps_between_reads, " steps");
+  backend_.copy(optimizer_.scalars().channel_slice(kApply, 1), Write::kOverwrite,
+                applied_.channel_slice(unread_steps_ - 1, 1));
 }
 
 // Or nothing is left to try.

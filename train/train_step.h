@@ -70,7 +70,7 @@ class TrainStep {
   int64_t unread_steps() const { return unread_steps_; }
   // Those of the last read that were not applied, by their numbers from 0, in order. Never with kApply.
   const std::vector<int64_t>& unapplied_steps() const { return unapplied_steps_; }
-  // Whether it is known already, without a read, that the last settled step was not applied.
+  // Whether it is known already, without a read, that a step was not applied: the last one that is settled.
   bool known_unapplied() const { return known_unapplied_; }
   // Computes batch `index` of step `step` without an update, looking at every tensor: the first that is not finite, in
   // words, or "". Overwrites gradients, so nothing can be trained afterwards.
@@ -123,9 +123,8 @@ class TrainStep {
   BatchResult forward_and_backward(const Batch& batch, size_t index, NonFiniteSearch* search = nullptr);
   // How many images a step could have where `error` says that a batch's were too many; 0: not even one.
   int64_t fitting_batch(const OutOfMemory& error, size_t index);
-  // What comes after a step whose outcome is settled.
-  void conclude();
   void run_update();
+  void end_step();
   void keep_statistics();
   bool replays(const Batch& batch);
   void capture(const Batch& batch);

@@ -15,6 +15,7 @@
 #include "cuda/emulation/control.h"
 #include "cuda/make_cuda_backend.h"
 #include "riffle_process.h"
+#include "tests/tensor_values.h"
 #include "tiny_data.h"
 #include "train/train_step.h"
 
@@ -53,8 +54,8 @@ class TinyRun {
     RandomStream random(1, RandomPurpose::kTest);
     std::vector<float> images(static_cast<size_t>(kBatch * kSize * kSize * 3));
     for (float& value : images) value = static_cast<float>(random.normal());
-    std::vector<int32_t> labels;
-    for (int32_t i = 0; i < kBatch; ++i) labels.push_back(i % kClasses);
+    std::vector<int32_t> labels(kBatch);
+    for (int32_t i = 0; i < kBatch; ++i) labels[static_cast<size_t>(i)] = i % kClasses;
     x_ = Variable(backend.empty({kBatch, kSize, kSize, 3}), false);
     backend.upload(images.data(), DType::kF32, x_.value());
     labels_ = backend.empty({kBatch, 1, 1, 1}, DType::kI32);
@@ -73,15 +74,14 @@ class TinyRun {
     return step_.read_metrics().loss();
   }
   std::vector<double> losses(int steps, double lr = 0.05) {
-    std::vector<double> all;
-    for (int i = 0; i < steps; ++i) all.push_back(loss_of_step(lr));
+    std::vector<double> all(static_cast<size_t>(steps));
+    for (double& loss : all) loss = loss_of_step(lr);
     return all;
   }
   std::vector<float> parameters() {
     std::vector<float> all;
     network_.for_each_parameter([&](const std::string&, Parameter& parameter) {
-      std::vector<float> values(static_cast<size_t>(parameter.value.elements()));
-      backend_.download(parameter.value, DType::kF32, values.data());
+      const std::vector<float> values = host<float>(backend_, parameter.value);
       all.insert(all.end(), values.begin(), values.end());
     });
     return all;
@@ -90,8 +90,7 @@ class TinyRun {
   void enlarge_classifier(float factor) {
     network_.for_each_parameter([&](const std::string& name, Parameter& parameter) {
       if (name != "fc.weight") return;
-      std::vector<float> values(static_cast<size_t>(parameter.value.elements()));
-      backend_.download(parameter.value, DType::kF32, values.data());
+      std::vector<float> values = host<float>(backend_, parameter.value);
       for (float& value : values) value *= factor;
       backend_.upload(values.data(), DType::kF32, parameter.value);
       parameter.value_changed(backend_);
@@ -135,6 +134,23 @@ TEST_F(CudaTraining, Fp32FollowsTheCpu) {
     const std::vector<double> got = TinyRun(*gpu, options_of_run()).losses(8, kGentle);
     for (size_t i = 0; i < expected.size(); ++i) EXPECT_NEAR(got[i], expected[i], 1e-5 * expected[i]) << "step " << i;
   }
+}
+
+// Only what convolutions and the classifier read is kept a second time, rounded.
+TEST_F(CudaTraining, NormsKeepNoRoundedCopies) {
+  const auto gpu = cuda(DType::kBF16);
+  ShuffleNetV2 network(*gpu, tiny_network(), 1);
+  network.for_each_module([](const std::string& module_name, Module& module) {
+    const bool norm = dynamic_cast<BatchNorm2d*>(&module) != nullptr;
+    module.for_each_parameter([&](const std::string& name, Parameter& parameter) {
+      const bool copied = parameter.compute_value.raw() != parameter.value.raw();
+      EXPECT_FALSE(norm && copied) << module_name << "." << name;
+    });
+  });
+  network.for_each_parameter([](const std::string& name, Parameter& parameter) {
+    const bool rounded = parameter.compute_value.dtype() == DType::kBF16;
+    EXPECT_TRUE(rounded || parameter.kind == ParameterKind::kVector) << name;
+  });
 }
 
 // The stem has no gradient of its input, so two of its convolutions are cuDNN's; the matrix products make one line.
