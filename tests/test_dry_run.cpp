@@ -75,9 +75,9 @@ TEST(DryRun, SaysSpeedDurationBatchAndMemory) {
   expect_contains(text, {"2 steps taken, the last at 48 images/s", "alone are loaded at 240 images/s\n",
                          "an estimate from these: training would take about 8m20s besides evaluation",
                          "24 images a step: 3 batches of 8 (optimizer.accumulate)", "1,000 in all, 100 an epoch",
-                         "moving averages           20.0 MiB", "images, results, rounding  5.0 MiB  measured",
-                         "activations, workspace    60.0 MiB", "peak of tensors          100.0 MiB",
-                         "loaders' batches           4.0 MiB", "more from epoch 2ep on, with images of 288x288"});
+                         "moving averages              20.0 MiB", "images, results, rounding     5.0 MiB  measured",
+                         "activations, workspace       60.0 MiB", "peak of tensors             100.0 MiB",
+                         "loaders' batches              4.0 MiB", "more from epoch 2ep on, with images of 288x288"});
 }
 
 // Then the network would wait, and the loader decides how long it takes.
@@ -108,7 +108,8 @@ TEST(DryRun, DrawsTheLearningRateWithinTheTerminal) {
 }
 
 TEST(DryRun, OneStepIsACurve) {
-  const Config config = some_config();
+  Config config = some_config();
+  config.schedule.warmup = {};
   const LearningRate learning_rate(config.schedule, 1, 1);
   EXPECT_FALSE(describe_trial(some_trial(), config, learning_rate, {1, 1}, 80, true).empty());
 }

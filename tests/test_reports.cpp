@@ -122,6 +122,12 @@ TEST(Progress, LiveLinesFitTheirTerminal) {
       "ep 2/30 17/300 ETA 1m01s loss 0.5000 top-1/5 75.0/100.0% lr 0.12 1234/s wait 3% queue 3.9/4 norm 1.5 3.0 MiB");
   EXPECT_EQ(describe_within(progress, 79),
             "ep 2 5% ETA 1m01s loss 0.500 top-1 75% lr 0.12 1234/s wait 3% q 3.9 norm 1.5 3M");
+  progress.images_per_s = 12;
+  progress.epochs = 3;
+  progress.steps = 30;
+  progress.eta_s = 1;
+  EXPECT_EQ(describe_within(progress, 79),
+            "ep 2/3 17/30 ETA 1s loss 0.500 top-1 75% lr 0.12 12/s wait 3% q 3.9 norm 1.5 3M");
   EXPECT_EQ(describe_within(progress, 3), "");
 }
 
@@ -140,7 +146,7 @@ TEST(Progress, LongRunsFitEightyColumns) {
   progress.process_peak_bytes = int64_t{100} << 30;
   EXPECT_EQ(describe_within(progress, 79),
             "ep 240 100% ETA 6d23h loss 12.345 12345/s wait 100% q 16.0 norm 1.2e+02 100.0G");
-  EXPECT_EQ(describe_within(progress, 40), "ep 240 100% ETA 6d23h loss 12.345 12345/s");
+  EXPECT_EQ(describe_within(progress, 41), "ep 240 100% ETA 6d23h loss 12.345 12345/s");
   progress.step = 299999;
   EXPECT_EQ(describe_within(progress, 12), "ep 240 99%") << "not done before it is";
 }

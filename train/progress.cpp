@@ -85,10 +85,11 @@ std::vector<Part> abbreviated(const TrainProgress& p) {
   return parts;
 }
 
-std::vector<Part> shortest(const TrainProgress& p) {
+// totals: whether epochs and steps are said with how many there are, or only the part that is done.
+std::vector<Part> shortest(const TrainProgress& p, bool totals) {
   const double done = p.steps > 0 ? static_cast<double>(p.step) / static_cast<double>(p.steps) : 0;
-  std::vector<Part> parts{{join("ep ", p.epoch), 0},
-                          {join(format_fixed(std::floor(100 * done), 0), "%"), 1},
+  std::vector<Part> parts{{totals ? join("ep ", p.epoch, "/", p.epochs) : join("ep ", p.epoch), 0},
+                          {totals ? join(p.step, "/", p.steps) : format_fixed(std::floor(100 * done), 0) + "%", 1},
                           {join("ETA ", format_duration(p.eta_s)), 2},
                           {join("loss ", format_fixed(p.loss, 3)), 3},
                           {join("top-1 ", format_fixed(100 * p.top1, 0), "%"), 9},
@@ -104,9 +105,9 @@ std::vector<Part> shortest(const TrainProgress& p) {
 }  // namespace
 
 std::string describe_within(const TrainProgress& p, size_t columns) {
-  for (const std::string& text : {describe(p), joined(abbreviated(p))})
+  for (const std::string& text : {describe(p), joined(abbreviated(p)), joined(shortest(p, /*totals=*/true))})
     if (text.size() <= columns) return text;
-  std::vector<Part> parts = shortest(p);
+  std::vector<Part> parts = shortest(p, /*totals=*/false);
   const auto by_rank = [](const Part& a, const Part& b) { return a.rank < b.rank; };
   while (!parts.empty() && joined(parts).size() > columns)
     parts.erase(std::max_element(parts.begin(), parts.end(), by_rank));

@@ -5,7 +5,7 @@
 namespace riffle {
 namespace {
 
-constexpr double kLoadingSeconds = 1;  // measured for so long, and at least one step's batches
+constexpr double kLoadingSeconds = 0.5;  // measured for so long, and at least one step's batches
 
 int64_t bytes_of(const Tensor& tensor) {
   return tensor.defined() ? tensor.elements() * static_cast<int64_t>(size_of(tensor.dtype())) : 0;
