@@ -11,6 +11,7 @@
 #include "core/check.h"
 #include "data/decoders.h"
 #include "data/jpeg_decoder.h"
+#include "data/jpeg_entropy.h"
 #include "data/orientation.h"
 
 namespace riffle {
@@ -66,9 +67,10 @@ void choose_output_space(jpeg_decompress_struct& decoder, int channels) {
 }
 
 // Decodes into objects that the caller owns: libjpeg leaves by longjmp, which runs no destructors of this frame.
-// Returns false with the manager's message set. check_image_size() may throw: no libjpeg frame is on the stack then.
-bool decode_into(jpeg_decompress_struct& decoder, JpegErrorManager& manager, const uint8_t* bytes, size_t size,
-                 const std::string& path, int channels, Image& image, std::vector<uint8_t>& row) {
+// `entropy` may be null, for libjpeg's own. Returns false with the manager's message set. check_image_size() may throw:
+// no libjpeg frame is on the stack then.
+bool decode_into(jpeg_decompress_struct& decoder, JpegErrorManager& manager, JpegEntropy* entropy, const uint8_t* bytes,
+                 size_t size, const std::string& path, int channels, Image& image, std::vector<uint8_t>& row) {
   if (setjmp(manager.escape) != 0) return false;
   jpeg_create_decompress(&decoder);
   jpeg_mem_src(&decoder, bytes, static_cast<unsigned long>(size));
@@ -77,6 +79,7 @@ bool decode_into(jpeg_decompress_struct& decoder, JpegErrorManager& manager, con
   check_image_size(path, decoder.image_height, decoder.image_width);
   choose_output_space(decoder, channels);
   jpeg_start_decompress(&decoder);
+  if (entropy != nullptr) entropy->attach(decoder);
 
   const size_t width = decoder.output_width;
   image = Image(static_cast<int>(decoder.output_height), static_cast<int>(width), channels);
@@ -121,16 +124,18 @@ int orientation_of(const jpeg_decompress_struct& decoder) {
   return kUpright;
 }
 
-Image decode_jpeg(const uint8_t* bytes, size_t size, const std::string& path, int channels) {
-  JpegErrorManager manager{};
-  JpegDecoder decoder;
-  decoder.state.err = jpeg_reading_errors(manager);
-
+Image decode_jpeg(const uint8_t* bytes, size_t size, const std::string& path, int channels, HuffmanDecoder huffman) {
   Image image;
   std::vector<uint8_t> row;
-  if (!decode_into(decoder.state, manager, bytes, size, path, channels, image, row))
-    fail(path, ": truncated or corrupt JPEG: ", manager.message);
-  return image;
+  JpegEntropy* entropy = huffman == HuffmanDecoder::kOurs ? &JpegEntropy::of_this_thread() : nullptr;
+  for (;;) {
+    JpegErrorManager manager{};
+    JpegDecoder decoder;
+    decoder.state.err = jpeg_reading_errors(manager);
+    if (decode_into(decoder.state, manager, entropy, bytes, size, path, channels, image, row)) return image;
+    if (entropy == nullptr || !entropy->found_damage()) fail(path, ": truncated or corrupt JPEG: ", manager.message);
+    entropy = nullptr;
+  }
 }
 
 }  // namespace riffle

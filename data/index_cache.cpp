@@ -6,6 +6,7 @@
 #include <cstdlib>
 #include <cstring>
 #include <filesystem>
+#include <tuple>
 #include <type_traits>
 
 #include <unistd.h>
@@ -21,22 +22,28 @@ namespace fs = std::filesystem;
 
 constexpr char kMagic[] = "riffle-listing-2";
 
-// One function lists the members for writing and for reading.
-template <class Archive, class L>
-void transfer(Archive& archive, L& listing) {
-  archive(listing.kind);
-  archive(listing.root);
-  archive(listing.classes);
-  archive(listing.numbered);
-  archive(listing.in_tars);
-  archive(listing.has_crc32);
-  archive(listing.labelled_by_file);
-  archive(listing.files);
-  archive(listing.containers);
-  archive(listing.samples);
-  archive(listing.names);
-  archive(listing.warnings);
-  archive(listing.stamps);
+// What is stored of each structure, in this order.
+constexpr auto members_of(const Listing::Container&) {
+  using C = Listing::Container;
+  return std::make_tuple(&C::file, &C::prefix);
+}
+constexpr auto members_of(const Listing::Sample&) {
+  using S = Listing::Sample;
+  return std::make_tuple(&S::offset, &S::size, &S::name_end, &S::container, &S::crc32, &S::label);
+}
+constexpr auto members_of(const FileStamp&) {
+  return std::make_tuple(&FileStamp::path, &FileStamp::size, &FileStamp::mtime_ns);
+}
+constexpr auto members_of(const Listing&) {
+  using L = Listing;
+  return std::make_tuple(&L::kind, &L::root, &L::classes, &L::numbered, &L::in_tars, &L::has_crc32,
+                         &L::labelled_by_file, &L::files, &L::containers, &L::samples, &L::names, &L::warnings,
+                         &L::stamps);
+}
+
+template <class Archive, class Structure>
+void transfer_members(Archive& archive, Structure& structure) {
+  std::apply([&](auto... member) { (archive(structure.*member), ...); }, members_of(structure));
 }
 
 class Writer {
@@ -49,22 +56,9 @@ class Writer {
     (*this)(uint64_t{text.size()});
     bytes += text;
   }
-  void operator()(const Listing::Container& container) {
-    (*this)(container.file);
-    (*this)(container.prefix);
-  }
-  void operator()(const Listing::Sample& sample) {
-    (*this)(sample.offset);
-    (*this)(sample.size);
-    (*this)(sample.name_end);
-    (*this)(sample.container);
-    (*this)(sample.crc32);
-    (*this)(sample.label);
-  }
-  void operator()(const FileStamp& stamp) {
-    (*this)(stamp.path);
-    (*this)(stamp.size);
-    (*this)(stamp.mtime_ns);
+  template <class T>
+  std::enable_if_t<std::is_class_v<T>> operator()(const T& structure) {
+    transfer_members(*this, structure);
   }
   template <class T>
   void operator()(const std::vector<T>& values) {
@@ -75,8 +69,7 @@ class Writer {
   std::string bytes;
 };
 
-// Past the end it reads zeros and remembers that; the checksum has been compared before, so that this is a matter of
-// another version at most.
+// Past the end it reads zeros and remembers that.
 class Reader {
  public:
   Reader(const uint8_t* bytes, size_t size) : at_(bytes), left_(size) {}
@@ -92,22 +85,9 @@ class Reader {
     (*this)(size);
     if (take(size)) text.assign(reinterpret_cast<const char*>(at_ - size), size);
   }
-  void operator()(Listing::Container& container) {
-    (*this)(container.file);
-    (*this)(container.prefix);
-  }
-  void operator()(Listing::Sample& sample) {
-    (*this)(sample.offset);
-    (*this)(sample.size);
-    (*this)(sample.name_end);
-    (*this)(sample.container);
-    (*this)(sample.crc32);
-    (*this)(sample.label);
-  }
-  void operator()(FileStamp& stamp) {
-    (*this)(stamp.path);
-    (*this)(stamp.size);
-    (*this)(stamp.mtime_ns);
+  template <class T>
+  std::enable_if_t<std::is_class_v<T>> operator()(T& structure) {
+    transfer_members(*this, structure);
   }
   template <class T>
   void operator()(std::vector<T>& values) {
@@ -147,6 +127,20 @@ bool unchanged(const std::vector<FileStamp>& stamps) {
   return true;
 }
 
+// Whether every number that points into the listing does; the checksum says only that the file is as it was written.
+bool is_consistent(const Listing& listing) {
+  for (const Listing::Container& container : listing.containers)
+    if (container.file >= listing.files.size()) return false;
+  uint64_t begin = 0;
+  for (const Listing::Sample& sample : listing.samples) {
+    const bool known = sample.container < listing.containers.size() && sample.label >= 0 &&
+                       static_cast<size_t>(sample.label) < listing.classes.size();
+    if (!known || sample.name_end < begin || sample.name_end > listing.names.size()) return false;
+    begin = sample.name_end;
+  }
+  return true;
+}
+
 // The file: magic, key, listing, CRC-32 of all that. False: there is none that can be used.
 bool read_cached(const std::string& path, const std::string& key, Listing& listing) {
   std::error_code ignored;
@@ -167,8 +161,8 @@ bool read_cached(const std::string& path, const std::string& key, Listing& listi
   reader(magic);
   reader(stored_key);
   if (magic != kMagic || stored_key != key) return false;
-  transfer(reader, listing);
-  return reader.complete() && unchanged(listing.stamps);
+  reader(listing);
+  return reader.complete() && is_consistent(listing) && unchanged(listing.stamps);
 }
 
 // A folder that changed while it was scanned, or within the granularity of the file system's clock, may hold more than
@@ -189,7 +183,7 @@ std::string store(const std::string& folder, const std::string& path, const std:
   Writer writer;
   writer(std::string(kMagic));
   writer(key);
-  transfer(writer, listing);
+  writer(listing);
   writer(
       static_cast<uint32_t>(::crc32_z(0, reinterpret_cast<const uint8_t*>(writer.bytes.data()), writer.bytes.size())));
   std::error_code error;

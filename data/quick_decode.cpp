@@ -8,6 +8,7 @@
 #include "core/check.h"
 #include "data/decoders.h"
 #include "data/jpeg_decoder.h"
+#include "data/jpeg_entropy.h"
 
 namespace riffle {
 namespace {
@@ -57,9 +58,10 @@ struct PartialJpeg::State {
     decoder.state.err = jpeg_reading_errors(manager);
   }
 
-  // Both return false where libjpeg jumped out of a function, with the manager's message set.
+  // Both return false where libjpeg jumped out of a function, with the manager's message set. `entropy` may be null, for
+  // libjpeg's own.
   bool read_header();
-  bool read(int eighths, Part& part, Image& image);
+  bool read(JpegEntropy* entropy, int eighths, Part& part, Image& image);
 
   const uint8_t* bytes;
   size_t size;
@@ -79,7 +81,7 @@ bool PartialJpeg::State::read_header() {
 }
 
 // `part` begins further left in the end, where libjpeg's blocks begin.
-bool PartialJpeg::State::read(int eighths, Part& part, Image& image) {
+bool PartialJpeg::State::read(JpegEntropy* entropy, int eighths, Part& part, Image& image) {
   if (setjmp(manager.escape) != 0) return false;
   jpeg_decompress_struct& state = decoder.state;
   state.out_color_space = channels == 1 ? JCS_GRAYSCALE : JCS_RGB;
@@ -88,6 +90,7 @@ bool PartialJpeg::State::read(int eighths, Part& part, Image& image) {
   state.scale_num = static_cast<unsigned>(eighths);
   state.scale_denom = 8;
   jpeg_start_decompress(&state);
+  if (entropy != nullptr) entropy->attach(state);
   part.height = std::min(part.height, state.output_height - part.top);
   part.width = std::min(part.width, state.output_width - part.left);
   if (part.width < state.output_width) jpeg_crop_scanline(&state, &part.left, &part.width);
@@ -129,13 +132,22 @@ DecodedCrop PartialJpeg::decode(const CropBox& crop, int height, int width, cons
   RIFFLE_CHECK(readable(), path, " cannot be decoded in part");
   check_box(crop, this->height(), this->width());
   const int eighths = scale_for(crop, height, width);
-  const int begin = crop.left * eighths / 8, end = (int{(crop.left + crop.width) * eighths} + 7) / 8;
+  const int begin = crop.left * eighths / 8, end = ((crop.left + crop.width) * eighths + 7) / 8;
   const int top = crop.top * eighths / 8, bottom = ((crop.top + crop.height) * eighths + 7) / 8;
   const int left = std::max(begin - kMargin, 0);
-  Part part{static_cast<unsigned>(top), static_cast<unsigned>(left), static_cast<unsigned>(bottom - top),
-            static_cast<unsigned>(end + kMargin - left)};
+  const Part wanted{static_cast<unsigned>(top), static_cast<unsigned>(left), static_cast<unsigned>(bottom - top),
+                    static_cast<unsigned>(end + kMargin - left)};
+  Part part = wanted;
   DecodedCrop decoded;
-  if (!state_->read(eighths, part, decoded.image)) fail(path, ": truncated or corrupt JPEG: ", state_->manager.message);
+  JpegEntropy& entropy = JpegEntropy::of_this_thread();
+  bool good = state_->read(&entropy, eighths, part, decoded.image);
+  if (!good && entropy.found_damage()) {
+    state_ = std::make_unique<State>(state_->bytes, state_->size, state_->channels);
+    part = wanted;
+    good = state_->read_header() && state_->read(nullptr, eighths, part, decoded.image);
+    state_->readable = true;
+  }
+  if (!good) fail(path, ": truncated or corrupt JPEG: ", state_->manager.message);
   const double scale = eighths / 8.0;
   decoded.box = {crop.top * scale - part.top, crop.left * scale - part.left, crop.height * scale, crop.width * scale};
   return decoded;

@@ -19,6 +19,7 @@ class Child {
     pid_ = fork();
     if (pid_ != 0) return;
     std::vector<char*> argv;
+    argv.reserve(arguments.size() + 1);
     for (std::string& argument : arguments) argv.push_back(argument.data());
     argv.push_back(nullptr);
     const bool redirected = std::freopen(output.c_str(), "w", stdout) && std::freopen("/dev/null", "w", stderr);

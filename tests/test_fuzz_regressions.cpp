@@ -1,5 +1,6 @@
-// Every parser of checkpoints on hostile inputs: what fuzzing once found (tests/fixtures/fuzz_regressions/PARSER), the
-// seeds that fuzzing starts from, and mutations of those, the same ones in every run. scripts/fuzz.sh searches further.
+// Every parser of checkpoints and of data sets on hostile inputs: what fuzzing once found
+// (tests/fixtures/fuzz_regressions/PARSER), the seeds that fuzzing starts from, and mutations of those, the same ones in
+// every run. scripts/fuzz.sh searches further.
 #include <gtest/gtest.h>
 
 #include <algorithm>
@@ -18,8 +19,6 @@ namespace riffle {
 namespace {
 
 namespace fs = std::filesystem;
-
-constexpr int kMutations = 20000;  // for each parser
 
 class Parsers : public ::testing::TestWithParam<std::string> {
  protected:
@@ -88,14 +87,15 @@ TEST_P(Parsers, OnlyThrowErrorsForMutations) {
   const std::map<std::string, Bytes> seeds = parser().seeds();
   std::vector<Bytes> inputs;
   for (const auto& [name, bytes] : seeds) inputs.push_back(bytes);
+  const int mutations = parser().mutations;
   std::mt19937 random(1);
   int refused = 0;
-  for (int i = 0; i < kMutations && !HasFailure(); ++i) {
+  for (int i = 0; i < mutations && !HasFailure(); ++i) {
     Bytes input = inputs[below(random, inputs.size())];
     for (size_t count = 1 + below(random, 4); count > 0; --count) mutate(input, random);
     refused += accepts(input, "mutation " + std::to_string(i)) ? 0 : 1;
   }
-  EXPECT_GT(refused, kMutations / 10);
+  EXPECT_GT(refused, mutations / 10);
 }
 
 TEST_P(Parsers, WithstandWhatFuzzingFound) {
@@ -113,8 +113,7 @@ std::vector<std::string> names() {
   return all;
 }
 
-INSTANTIATE_TEST_SUITE_P(Checkpoints, Parsers, ::testing::ValuesIn(names()),
-                         [](const auto& test) { return test.param; });
+INSTANTIATE_TEST_SUITE_P(Files, Parsers, ::testing::ValuesIn(names()), [](const auto& test) { return test.param; });
 
 }  // namespace
 }  // namespace riffle

@@ -161,8 +161,8 @@ RunConfig resolve_config(const TrainOptions& options, const Start& start) {
 }
 
 void dry_run(Trainer& trainer, const Config& config, const std::string& output) {
-  const Trial trial = trainer.try_out(std::min(kDryRunSteps, trainer.total_steps()));
-  const RunLength length{trainer.total_steps(), trainer.steps_per_epoch()};
+  const Trial trial = trainer.try_out(std::min(kDryRunSteps, trainer.last_step()));
+  const RunLength length{trainer.last_step(), trainer.steps_per_epoch()};
   for (const std::string& line : describe_trial(trial, config, trainer.learning_rate(), length,
                                                 terminal_columns(STDOUT_FILENO), locale_is_utf8()))
     std::cout << line << '\n';
@@ -174,7 +174,7 @@ void train(Trainer& trainer, const RunFolder& folder, Progress& progress) {
   const StopSignals signals;
   if (!trainer.run(folder, StopSignals::received)) {
     progress.line(join("stopped     by ", StopSignals::name(), " after step ", trainer.finished_steps(), " of ",
-                       trainer.total_steps(), ", saved; to go on: riffle train --resume ", folder.path()));
+                       trainer.last_step(), ", saved; to go on: riffle train --resume ", folder.path()));
     throw ExitRequest{kStoppedExitCode};
   }
   progress.line("checkpoint  " + folder.checkpoint("best") + " (and last.safetensors beside it)");
@@ -192,8 +192,7 @@ bool resume(const TrainOptions& options, const Start& start, const Config& confi
   if (const std::string note = device_note(*start.point, device); !note.empty()) progress.line("note: " + note);
   trainer.resume(start.point->file, start.point->path, options.allow_config_change);
   if (!trainer.finished() || trainer.recalibration_is_due(start.folder)) return true;
-  progress.line(join("finished    the run in ", start.folder, " has taken all its ", trainer.total_steps(),
-                     " steps; for more: a longer train.duration and --allow-config-change"));
+  progress.line(join("finished    the run in ", start.folder, " ", trainer.describe_finished()));
   return false;
 }
 

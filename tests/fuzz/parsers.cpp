@@ -1,4 +1,4 @@
-// The parsers, and their seeds.
+// The parsers of checkpoints, and their seeds.
 #include "tests/fuzz/parsers.h"
 
 #include <algorithm>
@@ -170,11 +170,16 @@ Seeds tensorflow_seeds() {
 }  // namespace
 
 const std::vector<FuzzedParser>& fuzzed_parsers() {
-  static const std::vector<FuzzedParser> parsers{{"pth", run_pth, pth_seeds},
-                                                 {"pickle", run_pickle, pickle_seeds},
-                                                 {"npz", run_npz, npz_seeds},
-                                                 {"safetensors", run_safetensors, safetensors_seeds},
-                                                 {"tensorflow", run_tensorflow, tensorflow_seeds}};
+  static const std::vector<FuzzedParser> parsers = [] {
+    std::vector<FuzzedParser> all{{"pth", run_pth, pth_seeds},
+                                  {"pickle", run_pickle, pickle_seeds},
+                                  {"npz", run_npz, npz_seeds},
+                                  {"safetensors", run_safetensors, safetensors_seeds},
+                                  {"tensorflow", run_tensorflow, tensorflow_seeds}};
+    const std::vector<FuzzedParser> of_data = data_parsers();
+    all.insert(all.end(), of_data.begin(), of_data.end());
+    return all;
+  }();
   return parsers;
 }
 

@@ -1,5 +1,5 @@
-// Every parser of checkpoints behind one signature, with valid and hostile inputs to start from. Shared by the fuzz
-// targets (fuzz_target.cpp) and by test_fuzz_regressions.cpp, which needs no special compiler.
+// Every parser of checkpoints and data sets behind one signature, with valid and hostile inputs to start from. Shared by
+// the fuzz targets (fuzz_target.cpp) and by test_fuzz_regressions.cpp, which needs no special compiler.
 #pragma once
 
 #include <cstdint>
@@ -17,9 +17,11 @@ struct FuzzedParser {
   void (*parse)(const Bytes& input);
   // name -> input, from tests/fixtures and from our own writers.
   std::map<std::string, Bytes> (*seeds)();
+  int mutations = 20000;  // that test_fuzz_regressions tries
 };
 
 const std::vector<FuzzedParser>& fuzzed_parsers();
+std::vector<FuzzedParser> data_parsers();                    // those of data sets
 const FuzzedParser& fuzzed_parser(const std::string& name);  // throws for unknown names
 
 }  // namespace riffle
