@@ -89,6 +89,7 @@ struct Loader::Implementation {
   const SampleWriter writer;
   const int64_t run_length;  // samples a worker claims at once: long enough to amortise the lock, short enough to share
   std::vector<Slot> slots;
+  size_t slot_bytes = 0;  // of each
   std::vector<std::thread> workers;
 
   // Written while no worker is busy, else constant.
@@ -144,7 +145,7 @@ Loader::Implementation::Implementation(const Dataset& source, const LoaderOption
   const auto batch = static_cast<size_t>(options.batch);
   const size_t label_offset = aligned(batch * static_cast<size_t>(edge * edge * dataset.channels()));
   const size_t index_offset = label_offset + aligned(batch * sizeof(int32_t));
-  const size_t bytes = index_offset + batch * sizeof(int64_t);
+  const size_t bytes = slot_bytes = index_offset + batch * sizeof(int64_t);
   slots.resize(static_cast<size_t>(options.prefetch));
   for (Slot& slot : slots) {
     slot.memory = options.allocate ? options.allocate(bytes) : allocate_aligned(bytes);
@@ -402,6 +403,10 @@ int64_t Loader::images_per_epoch() const {
 
 int64_t Loader::image_size() const {
   return implementation_->writer.edge_at(implementation_->epoch);
+}
+
+int64_t Loader::buffer_bytes() const {
+  return static_cast<int64_t>(implementation_->slot_bytes * implementation_->slots.size());
 }
 
 void Loader::set_length(int64_t batches, int64_t in_all) {

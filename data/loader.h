@@ -67,6 +67,7 @@ class Loader {
   int64_t batches_per_epoch() const;
   int64_t images_per_epoch() const;  // of this process
   int64_t image_size() const;        // height and width in the epoch that was started
+  int64_t buffer_bytes() const;      // of the batches that are prepared
   // Training, before start_epoch(): what will be asked for, the first `batches` of each epoch, `in_all` of a whole run from
   // epoch 0 on. Nothing else is prepared, and next() ends there; an epoch that is started after those is not limited.
   // Without it: all batches of epochs without end.

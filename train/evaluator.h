@@ -52,6 +52,7 @@ class Evaluator {
   EvalResult run(ShuffleNetV2& network, const std::function<void(int64_t images)>& on_batch,
                  const BatchObserver& observer = {});
   int64_t images() const { return loader_->images_per_epoch(); }
+  int64_t loader_buffer_bytes() const { return loader_->buffer_bytes(); }
 
  private:
   void observe_unreadable(const Loader::BadImage& image, int64_t classes, const BatchObserver& observer) const;

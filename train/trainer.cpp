@@ -374,6 +374,8 @@ bool Trainer::log(TrainProgress& progress) {
   record.lr = progress.lr;
   record.images_per_s = progress.images_per_s;
   record.data_queue = static_cast<double>(window.ready_batches) / (steps * config_.optimizer.accumulate);
+  progress.data_queue = record.data_queue;
+  progress.prefetch = config_.data.prefetch;
   record.data_wait_ms = window.wait_ms / steps;
   record.grad_norm = progress.grad_norm;
   if (config_.train.precision == "fp16") record.loss_scale = progress.loss_scale;

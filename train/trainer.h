@@ -21,6 +21,7 @@
 #include "train/train_data.h"
 #include "train/train_step.h"
 #include "train/training_state.h"
+#include "train/trial.h"
 
 namespace riffle {
 
@@ -52,10 +53,14 @@ class Trainer {
       const RunFolder& folder, const std::function<bool()>& stop = [] { return false; });
   // Takes `steps` steps and returns how many seconds the last of them took. Writes nothing.
   double try_steps(int64_t steps);
+  // The same, and how long loading takes, and where memory goes (train/trainer_trial.cpp). The run cannot go on then.
+  Trial try_out(int64_t steps);
 
   int64_t finished_steps() const { return step(); }
   int64_t last_step() const { return last_step_; }
   int64_t images_per_step() const { return config_.train.batch * config_.optimizer.accumulate; }
+  const LearningRate& learning_rate() const { return learning_rate_; }
+  int64_t steps_per_epoch() const { return steps_per_epoch_; }
   ShuffleNetV2& network() { return network_; }
 
  private:
@@ -88,6 +93,8 @@ class Trainer {
   void recalibrate_and_measure(const RunFolder& folder);
   void estimate_statistics(ShuffleNetV2& network);
   int64_t recalibration_batches() const;
+  MemoryPlan memory_plan();
+  double loading_seconds_per_step();
   void read_window();
   // sums: what was measured of the network, or null before that.
   void save(const MetricSums* sums);
