@@ -52,8 +52,8 @@ struct Part {
 }  // namespace
 
 struct PartialJpeg::State {
-  State(const uint8_t* data, size_t data_size, int image_channels)
-      : bytes(data), size(data_size), channels(image_channels) {
+  State(const uint8_t* data, size_t data_size, int image_channels, TruncatedImages truncated_images)
+      : bytes(data), size(data_size), channels(image_channels), truncated(truncated_images) {
     decoder.state.err = jpeg_reading_errors(manager);
   }
 
@@ -64,6 +64,7 @@ struct PartialJpeg::State {
   const uint8_t* bytes;
   size_t size;
   int channels;
+  TruncatedImages truncated;
   JpegErrorManager manager{};
   JpegDecoder decoder;
   bool readable = false;
@@ -72,10 +73,10 @@ struct PartialJpeg::State {
 bool PartialJpeg::State::read_header() {
   if (setjmp(manager.escape) != 0) return false;
   jpeg_create_decompress(&decoder.state);
-  jpeg_mem_src(&decoder.state, bytes, static_cast<unsigned long>(size));
+  decoder.read_from(bytes, size, truncated);
   jpeg_save_markers(&decoder.state, JPEG_APP0 + 1, 0xFFFF);
-  jpeg_read_header(&decoder.state, TRUE);
-  return is_usual(decoder.state, channels);
+  return jpeg_read_header(&decoder.state, TRUE) == JPEG_HEADER_OK && !manager.past_end &&
+         is_usual(decoder.state, channels);
 }
 
 // `part` begins further left in the end, where libjpeg's blocks begin.
@@ -96,13 +97,14 @@ bool PartialJpeg::State::read(int eighths, Part& part, Image& image) {
   const size_t row_bytes = size_t{state.output_width} * static_cast<size_t>(channels);
   while (state.output_scanline < part.top + part.height) {
     JSAMPROW row = image.pixels.data() + (state.output_scanline - part.top) * row_bytes;
-    jpeg_read_scanlines(&state, &row, 1);
+    if (jpeg_read_scanlines(&state, &row, 1) != 1) break;  // the file is truncated, and the rest stays black
   }
+  image.truncated = manager.past_end;
   return true;
 }
 
-PartialJpeg::PartialJpeg(const uint8_t* bytes, size_t size, int channels)
-    : state_(std::make_unique<State>(bytes, size, channels)) {
+PartialJpeg::PartialJpeg(const uint8_t* bytes, size_t size, int channels, TruncatedImages truncated)
+    : state_(std::make_unique<State>(bytes, size, channels, truncated)) {
   RIFFLE_CHECK(channels == 1 || channels == 3, "an image asked for with ", channels, " channels");
   state_->readable = size > 0 && state_->read_header();
 }

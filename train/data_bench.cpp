@@ -69,7 +69,8 @@ void time_image(TrainingImage& image, const std::function<void(const uint8_t*)>&
 void time_full_decoding(const Dataset& data, int64_t index, double& seconds) {
   const EncodedImage bytes = data.encoded(index);
   Laps cpu(CLOCK_THREAD_CPUTIME_ID);
-  if (bytes) decode_image(bytes->data(), bytes->size(), data.name_in_errors(index), data.channels());
+  if (bytes)
+    decode_image(bytes->data(), bytes->size(), data.name_in_errors(index), data.channels(), data.truncated_images());
   cpu.end(seconds);
 }
 

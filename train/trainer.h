@@ -7,6 +7,7 @@
 #include <string>
 #include <vector>
 
+#include "train/bad_images.h"
 #include "train/batch_mix.h"
 #include "train/checkpoint/metadata.h"
 #include "train/config.h"
@@ -97,6 +98,7 @@ class Trainer {
   std::string weights_note_;                // what it began with
   std::unique_ptr<ShuffleNetV2> averaged_;  // receives the moving averages; null without them
   Loader loader_;
+  TruncatedImageLog truncated_train_, truncated_val_;
   int64_t steps_per_epoch_, total_steps_, head_only_steps_;
   LearningRate learning_rate_;
   TrainStep train_step_;
