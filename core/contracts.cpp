@@ -41,8 +41,8 @@ void check_norm_sums(const Tensor& sums, int64_t channels, const char* operation
 
 void check_norm_depthwise(const Tensor& x, const BatchNormState& before, const Tensor& w, const Window& window,
                           const Tensor& y, const char* operation) {
-  RIFFLE_CHECK(window.kernel_h == 3 && window.kernel_w == 3 && window.stride <= 2, operation, ": the window is ",
-               window.kernel_h, "x", window.kernel_w, ", stride ", window.stride,
+  RIFFLE_CHECK(window.kernel_h == 3 && window.kernel_w == 3 && (window.stride == 1 || window.stride == 2), operation,
+               ": the window is ", window.kernel_h, "x", window.kernel_w, ", stride ", window.stride,
                "; only 3x3 of stride 1 or 2 is fused");
   check_depthwise(x, w, window, y);
   if (before.mean.defined())

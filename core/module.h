@@ -35,6 +35,9 @@ struct Parameter {
   // A frozen parameter keeps no memory for its gradient; a thawed one has it again, not written.
   void freeze(Backend& backend, bool freeze_it);
 
+  // Of a norm's parameters, which operations read as they are: no rounded copy is kept and written.
+  void read_unrounded() { compute_value = value; }
+
   // To be called when something other than sgd_step has written `value`.
   void value_changed(Backend& backend) {
     if (compute_value.raw() != value.raw()) backend.copy(value, Write::kOverwrite, compute_value);

@@ -80,6 +80,20 @@ void Tape::record(std::string name, std::vector<GradSlot> outputs, MultiBackward
   nodes_.push_back({std::move(name), std::move(outputs), std::move(backward)});
 }
 
+void Tape::record(std::string name, const Variable& output, BackwardFunction backward) {
+  if (output_observer_) output_observer_(name, output.value());
+  record(std::move(name), output.slot(), std::move(backward));
+}
+
+void Tape::record(std::string name, const std::vector<Variable>& outputs, MultiBackwardFunction backward) {
+  std::vector<GradSlot> slots;
+  for (const Variable& output : outputs) {
+    if (output_observer_) output_observer_(name, output.value());
+    slots.push_back(output.slot());
+  }
+  record(std::move(name), std::move(slots), std::move(backward));
+}
+
 void Tape::backward(const Observer& observer) {
   while (!nodes_.empty()) {
     const Node node = std::move(nodes_.back());

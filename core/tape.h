@@ -89,11 +89,16 @@ class Tape {
   // `name` appears in error messages and profiles. Nodes whose outputs never received a gradient are skipped.
   void record(std::string name, const GradSlot& output, BackwardFunction backward);
   void record(std::string name, std::vector<GradSlot> outputs, MultiBackwardFunction backward);
+  // The same, and the observer of outputs sees the values.
+  void record(std::string name, const Variable& output, BackwardFunction backward);
+  void record(std::string name, const std::vector<Variable>& outputs, MultiBackwardFunction backward);
 
   // Replays all nodes, from whatever gradients were set. The tape is empty afterwards. `observer`, if given, sees each
   // node's name and output gradient before it runs (for finding the first non-finite one).
   using Observer = std::function<void(const std::string& name, const Tensor& dy)>;
   void backward(const Observer& observer = {});
+  // Sees each output that is recorded as a Variable, with its node's name, as it is recorded.
+  void observe_outputs(Observer observer) { output_observer_ = std::move(observer); }
 
   size_t size() const { return nodes_.size(); }
   void clear() { nodes_.clear(); }
@@ -105,6 +110,7 @@ class Tape {
     MultiBackwardFunction backward;
   };
   std::vector<Node> nodes_;
+  Observer output_observer_;
 };
 
 }  // namespace riffle

@@ -65,6 +65,7 @@ void CudaBackend::conv2d_norm_max_pool_backward(const Tensor& input, const Windo
                                                 const Tensor& winner, Write write_params, const Tensor& dw,
                                                 const Tensor& dgamma, const Tensor& dbeta) {
   check_conv2d(input, dw, conv_window, 1, x);
+  check_no_overlap(dw, {&input, &x, &dy}, "conv2d_norm_max_pool_backward");
   const Tensor dx = empty(x.shape());
   batch_norm_max_pool_backward(x, dy, winner, norm.mean, norm.var, norm.gamma, norm.beta, norm.eps, pool_window,
                                write_params, dx, dgamma, dbeta);

@@ -12,14 +12,11 @@
 #include "core/check.h"
 #include "data/decoders.h"
 #include "data/jpeg_decoder.h"
+#include "data/jpeg_entropy.h"
 #include "data/orientation.h"
 
 namespace riffle {
 namespace {
-
-JpegErrorManager& manager_of(j_decompress_ptr state) {
-  return *reinterpret_cast<JpegErrorManager*>(state->err);
-}
 
 // Warnings that mean lost picture content are errors, unless they follow from the file's end, which then is accepted.
 // Others, such as extraneous bytes before a marker, occur in files that every decoder reads in full.
@@ -39,14 +36,15 @@ void on_message(j_common_ptr state, int level) {
 
 void print_nothing(j_common_ptr) {}
 
-// --- a source that ends with one EOI marker, whatever the file has
+// --- a source that ends with one EOI marker, whatever the file has ---
 
 void start_source(j_decompress_ptr) {}
 
 boolean end_source(j_decompress_ptr state) {
   static const JOCTET kEnd[] = {0xFF, JPEG_EOI};
-  if (manager_of(state).past_end) return FALSE;
-  manager_of(state).past_end = true;
+  auto* manager = reinterpret_cast<JpegErrorManager*>(state->err);
+  if (manager->past_end) return FALSE;
+  manager->past_end = true;
   state->src->next_input_byte = kEnd;
   state->src->bytes_in_buffer = sizeof(kEnd);
   return TRUE;
@@ -62,6 +60,8 @@ void skip_source(j_decompress_ptr state, long count) {
   state->src->next_input_byte += left;
   state->src->bytes_in_buffer -= left;
 }
+
+// ---
 
 // Adobe's inverted CMYK, which is the only kind found in the wild, to RGB: (255 - ink) * (255 - black) / 255, rounded.
 void rgb_from_inverted_cmyk(const uint8_t* cmyk, size_t width, uint8_t* rgb) {
@@ -94,28 +94,39 @@ void choose_output_space(jpeg_decompress_struct& decoder, int channels) {
   decoder.do_fancy_upsampling = TRUE;
 }
 
+// A file, and how it is decoded: `entropy` may be null, for libjpeg's own.
+struct Source {
+  const uint8_t* bytes;
+  size_t size;
+  const std::string& path;
+  JpegEntropy* entropy;
+  TruncatedImages truncated;
+};
+
 // Decoding in two steps, into objects that the caller owns: libjpeg leaves by longjmp, which runs no destructors of these
 // frames. Both return false with the manager's message set.
-bool read_header(JpegDecoder& file, JpegErrorManager& manager, const uint8_t* bytes, size_t size,
-                 TruncatedImages truncated) {
+bool read_header(const Source& source, JpegDecoder& decoder, JpegErrorManager& manager) {
   if (setjmp(manager.escape) != 0) return false;
-  jpeg_create_decompress(&file.state);
-  file.read_from(bytes, size, truncated);
-  jpeg_save_markers(&file.state, JPEG_APP0 + 1, 0xFFFF);
-  const bool whole = jpeg_read_header(&file.state, TRUE) == JPEG_HEADER_OK && !manager.past_end;
+  jpeg_create_decompress(&decoder.state);
+  decoder.read_from(source.bytes, source.size, source.truncated);
+  jpeg_save_markers(&decoder.state, JPEG_APP0 + 1, 0xFFFF);
+  const bool whole = jpeg_read_header(&decoder.state, TRUE) == JPEG_HEADER_OK && !manager.past_end;
   if (!whole) std::snprintf(manager.message, sizeof(manager.message), "the file ends in its header");
   return whole;
 }
 
-// Stops early, and returns true, where a file that may be truncated has no more rows.
-bool read_rows(jpeg_decompress_struct& decoder, JpegErrorManager& manager, Image& image, std::vector<uint8_t>& row) {
+// Stops early, and returns true, where a truncated file that is accepted has no more rows.
+bool read_rows(JpegEntropy* entropy, jpeg_decompress_struct& decoder, JpegErrorManager& manager, Image& image,
+               std::vector<uint8_t>& row) {
   if (setjmp(manager.escape) != 0) return manager.past_end;
   if (jpeg_start_decompress(&decoder) == FALSE) return true;
-  const size_t width = decoder.output_width, channels = static_cast<size_t>(image.channels);
-  const bool direct = decoder.output_components == image.channels;
+  if (entropy != nullptr) entropy->attach(decoder);
+  const size_t width = decoder.output_width;
+  const int channels = image.channels;
+  const bool direct = decoder.output_components == channels;
   if (!direct) row.resize(width * 7);  // a row as decoded (up to 4 channels), and the same in RGB
   while (decoder.output_scanline < decoder.output_height) {
-    uint8_t* out = image.pixels.data() + decoder.output_scanline * width * channels;
+    uint8_t* out = image.pixels.data() + decoder.output_scanline * width * static_cast<size_t>(channels);
     JSAMPROW target = direct ? out : row.data();
     if (jpeg_read_scanlines(&decoder, &target, 1) != 1) return true;
     if (direct) continue;
@@ -129,6 +140,29 @@ bool read_rows(jpeg_decompress_struct& decoder, JpegErrorManager& manager, Image
   }
   jpeg_finish_decompress(&decoder);
   return true;
+}
+
+// Returns false with `message` set.
+bool decode_from(const Source& source, int channels, Image& image, std::string& message) {
+  JpegErrorManager manager{};
+  JpegDecoder decoder;
+  jpeg_decompress_struct& state = decoder.state;
+  state.err = jpeg_reading_errors(manager);
+  std::vector<uint8_t> row;
+  bool decoded = read_header(source, decoder, manager);
+  if (decoded) {
+    check_image_size(source.path, state.image_height, state.image_width);
+    choose_output_space(state, channels);
+    image = Image(static_cast<int>(state.image_height), static_cast<int>(state.image_width), channels);
+    image.orientation = orientation_of(state);
+    // Rows that a truncated file lacks altogether are no ink in Pillow's CMYK, and black in its other modes.
+    if (state.out_color_space == JCS_CMYK && source.truncated == TruncatedImages::kAccept)
+      std::fill(image.pixels.begin(), image.pixels.end(), uint8_t{255});
+    decoded = read_rows(source.entropy, state, manager, image, row);
+    image.truncated = manager.past_end;
+  }
+  message = manager.message;
+  return decoded;
 }
 
 }  // namespace
@@ -161,24 +195,15 @@ int orientation_of(const jpeg_decompress_struct& decoder) {
   return kUpright;
 }
 
-Image decode_jpeg(const uint8_t* bytes, size_t size, const std::string& path, int channels, TruncatedImages truncated) {
-  JpegErrorManager manager{};
-  JpegDecoder decoder;
-  decoder.state.err = jpeg_reading_errors(manager);
-  const auto fail_decoding = [&] { fail(path, ": truncated or corrupt JPEG: ", manager.message); };
-  if (!read_header(decoder, manager, bytes, size, truncated)) fail_decoding();
-  jpeg_decompress_struct& state = decoder.state;
-  check_image_size(path, state.image_height, state.image_width);
-  choose_output_space(state, channels);
-
-  Image image(static_cast<int>(state.image_height), static_cast<int>(state.image_width), channels);
-  image.orientation = orientation_of(state);
-  // Rows that a truncated file lacks altogether are no ink in Pillow's CMYK, and black in its other modes.
-  if (state.out_color_space == JCS_CMYK && truncated == TruncatedImages::kAccept)
-    std::fill(image.pixels.begin(), image.pixels.end(), uint8_t{255});
-  std::vector<uint8_t> row;
-  if (!read_rows(state, manager, image, row)) fail_decoding();
-  image.truncated = manager.past_end;
+Image decode_jpeg(const uint8_t* bytes, size_t size, const std::string& path, int channels, TruncatedImages truncated,
+                  HuffmanDecoder huffman) {
+  JpegEntropy* entropy = huffman == HuffmanDecoder::kOurs ? &JpegEntropy::of_this_thread() : nullptr;
+  Image image;
+  std::string message;
+  if (decode_from({bytes, size, path, entropy, TruncatedImages::kError}, channels, image, message)) return image;
+  const bool again = truncated == TruncatedImages::kAccept || (entropy != nullptr && entropy->found_damage());
+  if (!again || !decode_from({bytes, size, path, nullptr, truncated}, channels, image, message))
+    fail(path, ": truncated or corrupt JPEG: ", message);
   return image;
 }
 

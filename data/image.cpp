@@ -39,6 +39,10 @@ const char* foreign_format(const uint8_t* bytes, size_t size) {
 
 }  // namespace
 
+bool is_jpeg(const uint8_t* bytes, size_t size) {
+  return has_bytes_at(bytes, size, 0, "\xFF\xD8\xFF", 3);
+}
+
 void check_image_size(const std::string& path, uint64_t height, uint64_t width) {
   if (height == 0 || width == 0 || height > uint64_t{kMaxImagePixels} / width)
     fail(path, ": the header says ", width, "x", height, " pixels; images of 1 to ", kMaxImagePixels,
@@ -49,7 +53,7 @@ Image decode_image(const uint8_t* bytes, size_t size, const std::string& path, i
                    TruncatedImages truncated) {
   RIFFLE_CHECK(channels == 1 || channels == 3, path, " asked for with ", channels, " channels");
   if (size == 0) fail(path, ": the file is empty");
-  if (has_bytes_at(bytes, size, 0, "\xFF\xD8\xFF", 3)) return decode_jpeg(bytes, size, path, channels, truncated);
+  if (is_jpeg(bytes, size)) return decode_jpeg(bytes, size, path, channels, truncated);
   if (has_bytes_at(bytes, size, 0, "\x89PNG\r\n\x1A\n", 8)) return decode_png(bytes, size, path, channels, truncated);
   if (const char* name = foreign_format(bytes, size)) fail(path, ": this is ", name, "; JPEG and PNG are read");
   fail(path, ": not an image: its first bytes are neither JPEG's nor PNG's");

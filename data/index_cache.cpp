@@ -6,6 +6,7 @@
 #include <cstdlib>
 #include <cstring>
 #include <filesystem>
+#include <tuple>
 #include <type_traits>
 
 #include <unistd.h>
@@ -21,22 +22,28 @@ namespace fs = std::filesystem;
 
 constexpr char kMagic[] = "riffle-listing-2";
 
-// One function lists the members for writing and for reading.
-template <class Archive, class L>
-void transfer(Archive& archive, L& listing) {
-  archive(listing.kind);
-  archive(listing.root);
-  archive(listing.classes);
-  archive(listing.numbered);
-  archive(listing.in_tars);
-  archive(listing.has_crc32);
-  archive(listing.labelled_by_file);
-  archive(listing.files);
-  archive(listing.containers);
-  archive(listing.samples);
-  archive(listing.names);
-  archive(listing.warnings);
-  archive(listing.stamps);
+// What is stored of each structure, in this order.
+constexpr auto members_of(const Listing::Container&) {
+  using C = Listing::Container;
+  return std::make_tuple(&C::file, &C::prefix);
+}
+constexpr auto members_of(const Listing::Sample&) {
+  using S = Listing::Sample;
+  return std::make_tuple(&S::offset, &S::size, &S::name_end, &S::container, &S::crc32, &S::label);
+}
+constexpr auto members_of(const FileStamp&) {
+  return std::make_tuple(&FileStamp::path, &FileStamp::size, &FileStamp::mtime_ns);
+}
+constexpr auto members_of(const Listing&) {
+  using L = Listing;
+  return std::make_tuple(&L::kind, &L::root, &L::classes, &L::numbered, &L::in_tars, &L::has_crc32,
+                         &L::labelled_by_file, &L::files, &L::containers, &L::samples, &L::names, &L::warnings,
+                         &L::stamps);
+}
+
+template <class Archive, class Structure>
+void transfer_members(Archive& archive, Structure& structure) {
+  std::apply([&](auto... member) { (archive(structure.*member), ...); }, members_of(structure));
 }
 
 class Writer {
@@ -49,22 +56,9 @@ class Writer {
     (*this)(uint64_t{text.size()});
     bytes += text;
   }
-  void operator()(const Listing::Container& container) {
-    (*this)(container.file);
-    (*this)(container.prefix);
-  }
-  void operator()(const Listing::Sample& sample) {
-    (*this)(sample.offset);
-    (*this)(sample.size);
-    (*this)(sample.name_end);
-    (*this)(sample.container);
-    (*this)(sample.crc32);
-    (*this)(sample.label);
-  }
-  void operator()(const FileStamp& stamp) {
-    (*this)(stamp.path);
-    (*this)(stamp.size);
-    (*this)(stamp.mtime_ns);
+  template <class T>
+  std::enable_if_t<std::is_class_v<T>> operator()(const T& structure) {
+    transfer_members(*this, structure);
   }
   template <class T>
   void operator()(const std::vector<T>& values) {
@@ -91,22 +85,9 @@ class Reader {
     (*this)(size);
     if (take(size)) text.assign(reinterpret_cast<const char*>(at_ - size), size);
   }
-  void operator()(Listing::Container& container) {
-    (*this)(container.file);
-    (*this)(container.prefix);
-  }
-  void operator()(Listing::Sample& sample) {
-    (*this)(sample.offset);
-    (*this)(sample.size);
-    (*this)(sample.name_end);
-    (*this)(sample.container);
-    (*this)(sample.crc32);
-    (*this)(sample.label);
-  }
-  void operator()(FileStamp& stamp) {
-    (*this)(stamp.path);
-    (*this)(stamp.size);
-    (*this)(stamp.mtime_ns);
+  template <class T>
+  std::enable_if_t<std::is_class_v<T>> operator()(T& structure) {
+    transfer_members(*this, structure);
   }
   template <class T>
   void operator()(std::vector<T>& values) {
@@ -180,7 +161,7 @@ bool read_cached(const std::string& path, const std::string& key, Listing& listi
   reader(magic);
   reader(stored_key);
   if (magic != kMagic || stored_key != key) return false;
-  transfer(reader, listing);
+  reader(listing);
   return reader.complete() && is_consistent(listing) && unchanged(listing.stamps);
 }
 
@@ -202,7 +183,7 @@ std::string store(const std::string& folder, const std::string& path, const std:
   Writer writer;
   writer(std::string(kMagic));
   writer(key);
-  transfer(writer, listing);
+  writer(listing);
   writer(
       static_cast<uint32_t>(::crc32_z(0, reinterpret_cast<const uint8_t*>(writer.bytes.data()), writer.bytes.size())));
   std::error_code error;

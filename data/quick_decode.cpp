@@ -8,6 +8,7 @@
 #include "core/check.h"
 #include "data/decoders.h"
 #include "data/jpeg_decoder.h"
+#include "data/jpeg_entropy.h"
 
 namespace riffle {
 namespace {
@@ -52,14 +53,15 @@ struct Part {
 }  // namespace
 
 struct PartialJpeg::State {
-  State(const uint8_t* data, size_t data_size, int image_channels, TruncatedImages truncated_images)
-      : bytes(data), size(data_size), channels(image_channels), truncated(truncated_images) {
+  State(const uint8_t* data, size_t data_size, int image_channels, TruncatedImages accepted)
+      : bytes(data), size(data_size), channels(image_channels), truncated(accepted) {
     decoder.state.err = jpeg_reading_errors(manager);
   }
 
-  // Both return false where libjpeg jumped out of a function, with the manager's message set.
-  bool read_header();
-  bool read(int eighths, Part& part, Image& image);
+  // Both return false where libjpeg jumped out of a function, with the manager's message set. `entropy` may be null, for
+  // libjpeg's own.
+  bool read_header(TruncatedImages policy);
+  bool read(JpegEntropy* entropy, int eighths, Part& part, Image& image);
 
   const uint8_t* bytes;
   size_t size;
@@ -70,17 +72,17 @@ struct PartialJpeg::State {
   bool readable = false;
 };
 
-bool PartialJpeg::State::read_header() {
+bool PartialJpeg::State::read_header(TruncatedImages policy) {
   if (setjmp(manager.escape) != 0) return false;
   jpeg_create_decompress(&decoder.state);
-  decoder.read_from(bytes, size, truncated);
+  decoder.read_from(bytes, size, policy);
   jpeg_save_markers(&decoder.state, JPEG_APP0 + 1, 0xFFFF);
   return jpeg_read_header(&decoder.state, TRUE) == JPEG_HEADER_OK && !manager.past_end &&
          is_usual(decoder.state, channels);
 }
 
 // `part` begins further left in the end, where libjpeg's blocks begin.
-bool PartialJpeg::State::read(int eighths, Part& part, Image& image) {
+bool PartialJpeg::State::read(JpegEntropy* entropy, int eighths, Part& part, Image& image) {
   if (setjmp(manager.escape) != 0) return false;
   jpeg_decompress_struct& state = decoder.state;
   state.out_color_space = channels == 1 ? JCS_GRAYSCALE : JCS_RGB;
@@ -89,6 +91,7 @@ bool PartialJpeg::State::read(int eighths, Part& part, Image& image) {
   state.scale_num = static_cast<unsigned>(eighths);
   state.scale_denom = 8;
   jpeg_start_decompress(&state);
+  if (entropy != nullptr) entropy->attach(state);
   part.height = std::min(part.height, state.output_height - part.top);
   part.width = std::min(part.width, state.output_width - part.left);
   if (part.width < state.output_width) jpeg_crop_scanline(&state, &part.left, &part.width);
@@ -106,7 +109,7 @@ bool PartialJpeg::State::read(int eighths, Part& part, Image& image) {
 PartialJpeg::PartialJpeg(const uint8_t* bytes, size_t size, int channels, TruncatedImages truncated)
     : state_(std::make_unique<State>(bytes, size, channels, truncated)) {
   RIFFLE_CHECK(channels == 1 || channels == 3, "an image asked for with ", channels, " channels");
-  state_->readable = size > 0 && state_->read_header();
+  state_->readable = size > 0 && state_->read_header(TruncatedImages::kError);
 }
 
 PartialJpeg::~PartialJpeg() = default;
@@ -131,13 +134,23 @@ DecodedCrop PartialJpeg::decode(const CropBox& crop, int height, int width, cons
   RIFFLE_CHECK(readable(), path, " cannot be decoded in part");
   check_box(crop, this->height(), this->width());
   const int eighths = scale_for(crop, height, width);
-  const int begin = crop.left * eighths / 8, end = (int{(crop.left + crop.width) * eighths} + 7) / 8;
+  const int begin = crop.left * eighths / 8, end = ((crop.left + crop.width) * eighths + 7) / 8;
   const int top = crop.top * eighths / 8, bottom = ((crop.top + crop.height) * eighths + 7) / 8;
   const int left = std::max(begin - kMargin, 0);
-  Part part{static_cast<unsigned>(top), static_cast<unsigned>(left), static_cast<unsigned>(bottom - top),
-            static_cast<unsigned>(end + kMargin - left)};
+  const Part wanted{static_cast<unsigned>(top), static_cast<unsigned>(left), static_cast<unsigned>(bottom - top),
+                    static_cast<unsigned>(end + kMargin - left)};
+  Part part = wanted;
   DecodedCrop decoded;
-  if (!state_->read(eighths, part, decoded.image)) fail(path, ": truncated or corrupt JPEG: ", state_->manager.message);
+  JpegEntropy& entropy = JpegEntropy::of_this_thread();
+  bool good = state_->read(&entropy, eighths, part, decoded.image);
+  const TruncatedImages truncated = state_->truncated;
+  if (!good && (entropy.found_damage() || truncated == TruncatedImages::kAccept)) {
+    state_ = std::make_unique<State>(state_->bytes, state_->size, state_->channels, truncated);
+    part = wanted;
+    good = state_->read_header(truncated) && state_->read(nullptr, eighths, part, decoded.image);
+    state_->readable = true;
+  }
+  if (!good) fail(path, ": truncated or corrupt JPEG: ", state_->manager.message);
   const double scale = eighths / 8.0;
   decoded.box = {crop.top * scale - part.top, crop.left * scale - part.left, crop.height * scale, crop.width * scale};
   return decoded;

@@ -37,6 +37,7 @@ BatchNorm2d::BatchNorm2d(Backend& backend, int64_t channels)
       bias_(&add_parameter(backend, "bias", ParameterKind::kVector, vector_shape(channels), false)),
       running_mean_(&add_buffer(backend, "running_mean", channels, 0)),
       running_var_(&add_buffer(backend, "running_var", channels, 1)) {
+  for (Parameter* parameter : {weight_, bias_}) parameter->read_unrounded();
   backend.fill(1, weight_->value);
   backend.fill(0, bias_->value);
 }
@@ -82,15 +83,14 @@ Variable BatchNorm2d::forward(const Context& context, const Variable& x, bool re
   const Variable output(y, recorded);
   if (!recorded) return output;
   Parameter &weight = *weight_, &bias = *bias_;
-  context.tape->record(path(), output.slot(),
-                       [&backend, &weight, &bias, x = x.value(), dx_slot = x.slot(), used, relu](const Tensor& dy) {
-                         const GradTargets targets = grad_targets(backend, weight, bias);
-                         const auto backward =
-                             used.of_batch ? &Backend::batch_norm_backward : &Backend::batch_norm_backward_frozen;
-                         (backend.*backward)(x, dy, used.mean, used.var, weight.value, bias.value, kEps, relu,
-                                             targets.write, dy, targets.dgamma, targets.dbeta);
-                         give_grad(backend, dx_slot, dy);
-                       });
+  context.tape->record(
+      path(), output, [&backend, &weight, &bias, x = x.value(), dx_slot = x.slot(), used, relu](const Tensor& dy) {
+        const GradTargets targets = grad_targets(backend, weight, bias);
+        const auto backward = used.of_batch ? &Backend::batch_norm_backward : &Backend::batch_norm_backward_frozen;
+        (backend.*backward)(x, dy, used.mean, used.var, weight.value, bias.value, kEps, relu, targets.write, dy,
+                            targets.dgamma, targets.dbeta);
+        give_grad(backend, dx_slot, dy);
+      });
   return output;
 }
 
@@ -108,7 +108,7 @@ Variable BatchNorm2d::forward_pointwise(const Context& context, const std::strin
   const Variable output(z, true);
   Parameter &weight = *weight_, &bias = *bias_;
   context.tape->record(
-      conv_name, output.slot(),
+      conv_name, output,
       [&backend, &weight, &bias, &filter, x = x.value(), dx_slot = x.slot(), y, used, relu](const Tensor& dz) {
         const Write write = filter.next_write();
         RIFFLE_CHECK(weight.next_write() == write && bias.next_write() == write,

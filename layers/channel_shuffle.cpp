@@ -9,7 +9,7 @@ Variable channel_shuffle(const Context& context, const std::string& name, const 
   backend.channel_shuffle(x.value(), groups, y);
   const Variable output(y, context.records(x));
   if (!context.records(x)) return output;
-  context.tape->record(name, output.slot(), [&backend, dx_slot = x.slot(), groups](const Tensor& dy) {
+  context.tape->record(name, output, [&backend, dx_slot = x.slot(), groups](const Tensor& dy) {
     overwrite_grad(backend, dx_slot,
                    [&](const Tensor& dx) { backend.channel_shuffle(dy, dx.channels() / groups, dx); });
   });
@@ -23,7 +23,7 @@ Variable concat_shuffle(const Context& context, const std::string& name, const V
   const bool records = context.records(a) || context.records(b);
   const Variable output(y, records);
   if (!records) return output;
-  context.tape->record(name, output.slot(), [&backend, a = a.slot(), b = b.slot()](const Tensor& dy) {
+  context.tape->record(name, output, [&backend, a = a.slot(), b = b.slot()](const Tensor& dy) {
     overwrite_grads(backend, a, b, [&](const Tensor& da, const Tensor& db) { backend.deinterleave(dy, da, db); });
   });
   return output;

@@ -12,7 +12,7 @@ Variable concat(const Context& context, const std::string& name, const Variable&
   const bool records = context.records(a) || context.records(b);
   const Variable output(y, records);
   if (!records) return output;
-  context.tape->record(name, output.slot(), [&backend, a = a.slot(), b = b.slot(), first, second](const Tensor& dy) {
+  context.tape->record(name, output, [&backend, a = a.slot(), b = b.slot(), first, second](const Tensor& dy) {
     give_grad(backend, a, dy.channel_slice(0, first));
     give_grad(backend, b, dy.channel_slice(first, second));
   });

@@ -16,7 +16,7 @@ Variable conv2d(const Context& context, const std::string& name, const Variable&
   const bool recorded = records(context, x, {&weight, bias});
   const Variable output(y, recorded);
   if (!recorded) return output;
-  context.tape->record(name, output.slot(),
+  context.tape->record(name, output,
                        [&backend, &weight, bias, x = x.value(), dx_slot = x.slot(), window, groups](const Tensor& dy) {
                          if (!weight.frozen)
                            backend.conv2d_backward_weights(x, dy, window, groups, weight.next_write(), weight.grad);

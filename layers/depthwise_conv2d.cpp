@@ -15,14 +15,12 @@ Variable depthwise_conv2d(const Context& context, const std::string& name, const
   const bool recorded = records(context, x, {&weight});
   const Variable output(y, recorded);
   if (!recorded) return output;
-  context.tape->record(name, output.slot(),
-                       [&backend, &weight, x = x.value(), dx_slot = x.slot(), window](const Tensor& dy) {
-                         if (!weight.frozen)
-                           backend.depthwise_backward_weights(x, dy, window, weight.next_write(), weight.grad);
-                         write_grad(backend, dx_slot, [&](const Tensor& dx, Write write) {
-                           backend.depthwise_backward_data(dy, weight.compute_value, window, write, dx);
-                         });
-                       });
+  context.tape->record(name, output, [&backend, &weight, x = x.value(), dx_slot = x.slot(), window](const Tensor& dy) {
+    if (!weight.frozen) backend.depthwise_backward_weights(x, dy, window, weight.next_write(), weight.grad);
+    write_grad(backend, dx_slot, [&](const Tensor& dx, Write write) {
+      backend.depthwise_backward_data(dy, weight.compute_value, window, write, dx);
+    });
+  });
   return output;
 }
 

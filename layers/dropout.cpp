@@ -13,7 +13,7 @@ Variable dropout(const Context& context, const std::string& name, const Variable
   backend.dropout(x.value(), key, rate, context.scalars, y);
   const Variable output(y, context.records(x));
   if (!context.records(x)) return output;
-  context.tape->record(name, output.slot(),
+  context.tape->record(name, output,
                        [&backend, dx_slot = x.slot(), key, rate, scalars = context.scalars](const Tensor& dy) {
                          backend.dropout(dy, key, rate, scalars, dy);
                          give_grad(backend, dx_slot, dy);

@@ -140,14 +140,12 @@ std::vector<Variable> fused_branch(const Context& context, const std::string& na
   backend.batch_norm_apply(saved.last, norm.mean, norm.var, norm.gamma, norm.beta, norm.eps, norm.relu,
                            ChannelParts(parts));
   std::vector<Variable> made;
-  std::vector<GradSlot> slots;
   std::vector<Shape> shapes;
   for (const Tensor& part : parts) {
     made.emplace_back(part, true);
-    slots.push_back(made.back().slot());
     shapes.push_back(part.shape());
   }
-  context.tape->record(name, slots, [&backend, b, saved, shapes, dx_slot = x.slot()](const std::vector<Tensor>& dzs) {
+  context.tape->record(name, made, [&backend, b, saved, shapes, dx_slot = x.slot()](const std::vector<Tensor>& dzs) {
     backward(backend, b, saved, dx_slot, gathered_grads(backend, dzs, shapes));
   });
   return made;

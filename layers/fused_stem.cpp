@@ -36,7 +36,7 @@ Variable fused_stem(const Context& context, const std::string& name, const Varia
   backend.batch_norm_max_pool(conv, norm.mean, norm.var, norm.gamma, norm.beta, norm.eps, stem.pool_window, y, winner);
 
   const Variable output(y, true);
-  context.tape->record(name, output.slot(), [&backend, stem, input = x.value(), conv, norm, winner](const Tensor& dy) {
+  context.tape->record(name, output, [&backend, stem, input = x.value(), conv, norm, winner](const Tensor& dy) {
     backend.conv2d_norm_max_pool_backward(input, stem.conv_window, conv, norm, stem.pool_window, dy, winner,
                                           next_write(stem), stem.filter->grad, stem.norm->weight().grad,
                                           stem.norm->bias().grad);

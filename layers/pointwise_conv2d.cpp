@@ -12,15 +12,13 @@ Variable pointwise_conv2d(const Context& context, const std::string& name, const
   const bool recorded = records(context, x, {&weight, bias});
   const Variable output(y, recorded);
   if (!recorded) return output;
-  context.tape->record(name, output.slot(),
-                       [&backend, &weight, bias, x = x.value(), dx_slot = x.slot()](const Tensor& dy) {
-                         if (!weight.frozen)
-                           backend.pointwise_backward_weights(x, dy, weight.next_write(), weight.grad);
-                         if (bias && !bias->frozen) backend.channel_sums(dy, bias->next_write(), bias->grad);
-                         write_grad(backend, dx_slot, [&](const Tensor& dx, Write write) {
-                           backend.pointwise_backward_data(dy, weight.compute_value, write, dx);
-                         });
-                       });
+  context.tape->record(name, output, [&backend, &weight, bias, x = x.value(), dx_slot = x.slot()](const Tensor& dy) {
+    if (!weight.frozen) backend.pointwise_backward_weights(x, dy, weight.next_write(), weight.grad);
+    if (bias && !bias->frozen) backend.channel_sums(dy, bias->next_write(), bias->grad);
+    write_grad(backend, dx_slot, [&](const Tensor& dx, Write write) {
+      backend.pointwise_backward_data(dy, weight.compute_value, write, dx);
+    });
+  });
   return output;
 }
 

@@ -15,7 +15,7 @@ Variable max_pool2d(const Context& context, const std::string& name, const Varia
   backend.max_pool(x.value(), window, y, winner);
   const Variable output(y, context.records(x));
   if (!context.records(x)) return output;
-  context.tape->record(name, output.slot(), [&backend, dx_slot = x.slot(), winner, window](const Tensor& dy) {
+  context.tape->record(name, output, [&backend, dx_slot = x.slot(), winner, window](const Tensor& dy) {
     overwrite_grad(backend, dx_slot, [&](const Tensor& dx) { backend.max_pool_backward(dy, winner, window, dx); });
   });
   return output;
@@ -27,7 +27,7 @@ Variable global_avg_pool(const Context& context, const std::string& name, const 
   backend.global_average_pool(x.value(), y);
   const Variable output(y, context.records(x));
   if (!context.records(x)) return output;
-  context.tape->record(name, output.slot(), [&backend, dx_slot = x.slot()](const Tensor& dy) {
+  context.tape->record(name, output, [&backend, dx_slot = x.slot()](const Tensor& dy) {
     overwrite_grad(backend, dx_slot, [&](const Tensor& dx) { backend.global_average_pool_backward(dy, dx); });
   });
   return output;

@@ -9,7 +9,7 @@ Variable relu(const Context& context, const std::string& name, const Variable& x
   backend.relu(x.value(), y);
   const Variable output(y, context.records(x));
   if (!context.records(x)) return output;
-  context.tape->record(name, output.slot(), [&backend, dx_slot = x.slot(), y](const Tensor& dy) {
+  context.tape->record(name, output, [&backend, dx_slot = x.slot(), y](const Tensor& dy) {
     backend.relu_backward(y, dy, dy);
     give_grad(backend, dx_slot, dy);
   });

@@ -40,11 +40,10 @@ Variable assemble(const Context& context, const std::string& name, const Input& 
   }
   const Variable whole(input.buffer, records);
   if (!records || !context.tape) return whole;
-  context.tape->record(name, whole.slot(),
-                       [&backend = context.backend, slots, begins = input.part_begin](const Tensor& dy) {
-                         for (size_t i = 0; i < slots.size(); ++i)
-                           give_grad(backend, slots[i], dy.channel_slice(begins[i], slots[i].shape().c));
-                       });
+  context.tape->record(name, whole, [&backend = context.backend, slots, begins = input.part_begin](const Tensor& dy) {
+    for (size_t i = 0; i < slots.size(); ++i)
+      give_grad(backend, slots[i], dy.channel_slice(begins[i], slots[i].shape().c));
+  });
   return whole;
 }
 

@@ -18,6 +18,7 @@ struct JpegKind {
   bool progressive = false;
   int sampling = 1;           // of luma, both ways: 2 is 4:2:0
   unsigned restart_rows = 0;  // restart markers after so many rows of blocks
+  bool own_codes = false;     // Huffman tables of this file's symbols, not the usual ones
 };
 
 // pixels: (height, width, components of in_space). Four components get Adobe's marker, as libjpeg writes it.
@@ -38,6 +39,7 @@ inline std::vector<uint8_t> make_jpeg(const std::vector<uint8_t>& pixels, int he
   jpeg_set_quality(&state, kind.quality, TRUE);
   state.comp_info[0].h_samp_factor = state.comp_info[0].v_samp_factor = kind.sampling;
   state.restart_in_rows = static_cast<int>(kind.restart_rows);
+  state.optimize_coding = kind.own_codes ? TRUE : FALSE;
   if (kind.progressive) jpeg_simple_progression(&state);
   jpeg_start_compress(&state, TRUE);
   const size_t pitch = static_cast<size_t>(width) * static_cast<size_t>(state.input_components);
@@ -76,9 +78,9 @@ inline std::vector<uint8_t> make_png(const std::vector<uint8_t>& rows, int heigh
                PNG_COMPRESSION_TYPE_DEFAULT, PNG_FILTER_TYPE_DEFAULT);
   if (!kind.palette.empty()) png_set_PLTE(png, info, kind.palette.data(), static_cast<int>(kind.palette.size()));
   const size_t pitch = rows.size() / static_cast<size_t>(height);
-  std::vector<png_bytep> pointers;
-  for (int y = 0; y < height; ++y)
-    pointers.push_back(const_cast<uint8_t*>(rows.data()) + static_cast<size_t>(y) * pitch);  // only read
+  std::vector<png_bytep> pointers(static_cast<size_t>(height));
+  for (size_t y = 0; y < pointers.size(); ++y)
+    pointers[y] = const_cast<uint8_t*>(rows.data()) + y * pitch;  // only read
   png_set_rows(png, info, pointers.data());
   png_write_png(png, info, PNG_TRANSFORM_IDENTITY, nullptr);
   png_destroy_write_struct(&png, &info);

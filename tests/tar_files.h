@@ -31,7 +31,7 @@ inline void append_tar_member(Bytes& tar, const TarHeader& header, const Bytes& 
   const size_t begin = tar.size();
   tar.resize(begin + 512);
   uint8_t* block = tar.data() + begin;
-  const auto put = [block](size_t at, const std::string& text) { std::memcpy(block + at, text.data(), text.size()); };
+  const auto put = [block](size_t at, const std::string& text) { std::copy(text.begin(), text.end(), block + at); };
   put(0, header.name.substr(0, 100));
   put(100, "0000644");
   char octal[13];
@@ -67,7 +67,7 @@ inline Bytes tar_of_folder(const std::string& folder, const std::string& prefix 
     if (entry.is_regular_file()) names.push_back(fs::relative(entry.path(), folder).generic_string());
   std::sort(names.rbegin(), names.rend());
   Bytes tar;
-  for (const std::string& name : names) append_tar_member(tar, {prefix + name}, read_file(folder + "/" + name));
+  for (const std::string& name : names) append_tar_member(tar, {prefix + name}, read_file(join(folder, "/", name)));
   append_tar_end(tar);
   return tar;
 }

@@ -167,7 +167,8 @@ TEST(RandomErasing, PaintsTheBoxAndNothingElse) {
     for (int y = 0; y < 20; ++y)
       for (int x = 0; x < 30; ++x)
         for (int c = 0; c < channels; ++c) {
-          const auto at = static_cast<size_t>((y * 30 + x) * channels + c);
+          const int index = (y * 30 + x) * channels + c;
+          const auto at = static_cast<size_t>(index);
           const bool inside = y >= 3 && y < 10 && x >= 5 && x < 16;
           EXPECT_EQ(after.pixels[at], inside ? 10 * (c + 1) : before.pixels[at]);
         }

@@ -58,10 +58,12 @@ Image formula_image(const std::string& kind, int height, int width, int channels
         state = state * 1664525u + 1013904223u;
         const auto index = static_cast<uint32_t>(y) * static_cast<uint32_t>(width) + static_cast<uint32_t>(x);
         const uint8_t flat[] = {90, 140, 17};
+        const uint8_t cube[] = {static_cast<uint8_t>(index >> 16), static_cast<uint8_t>(index >> 8),
+                                static_cast<uint8_t>(index)};
         image.pixels[at++] = first == 'n'   ? static_cast<uint8_t>(state >> 24)
                              : first == 's' ? smooth_pixel(y, x, c)
                              : first == 'f' ? flat[c]
-                                            : static_cast<uint8_t>(index >> (16 - 8 * c));
+                                            : cube[c];
       }
   return image;
 }

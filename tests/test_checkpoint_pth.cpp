@@ -191,6 +191,15 @@ TEST(TorchState, IsFoundInCompiledModels) {
   EXPECT_TRUE(has_note(file, "'dtype': torch.float32, skipped")) << notes_of(file);
 }
 
+TEST(TorchState, IsFoundInLightningCheckpoints) {
+  const TensorFile file = read_pth(kFixtures + "lightning.ckpt");
+  expect_module(file);
+  for (const char* note :
+       {"weights are those under 'state_dict'", "prefix 'model.' dropped", "prefix '_orig_mod.' dropped",
+        "'optimizer_states': a list of 1, skipped", "'global_step': 120"})
+    EXPECT_TRUE(has_note(file, note)) << note << " is not among:\n" << notes_of(file);
+}
+
 TEST(TorchState, IsMissedByName) {
   expect_message(message_of([] { read_pth(kFixtures + "no_weights.pth"); }), {"no weights", "'epoch' (3)"});
 }

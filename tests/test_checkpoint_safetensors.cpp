@@ -332,14 +332,15 @@ TEST(SafetensorsPython, JudgesAsPythonDoes) {
   std::ifstream verdicts(folder + "/verdicts.txt");
   int files = 0;
   for (std::string file, verdict; verdicts >> file >> verdict; ++files) {
+    const std::string path = join(folder, "/", file);
     std::string ours = "accepted", reason;
     try {
-      read_safetensors(folder + "/" + file);
+      read_safetensors(path);
     } catch (const Error& error) {
       ours = "refused";
       reason = error.what();
     }
-    EXPECT_EQ(ours, verdict) << file_bytes(folder + "/" + file).substr(8) << "\n" << reason;
+    EXPECT_EQ(ours, verdict) << file_bytes(path).substr(8) << "\n" << reason;
   }
   EXPECT_GT(files, 1000);
 }

@@ -30,8 +30,8 @@ class CliData : public testing::Test {
     for (int i = 0; i < 12; ++i) {
       const std::string& name = quadrant_names()[static_cast<size_t>(i % 4)];
       const std::string file = join(i, ".png");
-      append_tar_member(val, {file}, read_file(source_ + "/val/" + name + "/" + file));
-      labels += file + " " + name + "\n";
+      append_tar_member(val, {file}, read_file(join(source_, "/val/", name, "/", file)));
+      labels += join(file, " ", name, "\n");
     }
     append_tar_end(outer);
     append_tar_end(val);

@@ -102,6 +102,9 @@ TEST_F(CliFinetune, MistakesAreNamed) {
   expect_failure(tune("x", {"data.class_names=[a, b, c, d]"}), 2, {"--reset-head", "'a'"});
   expect_failure(tune("x", {"optimizer.lr_multipliers=[{pattern: \"stag4.*\", multiplier: 2}]"}), 2,
                  {"'stag4.*' matches no parameter", "did you mean 'stage4.*'?"});
+  const std::string stage2_rate = "optimizer.lr_multipliers=[{pattern: \"stage2.*\", multiplier: 2}]";
+  expect_failure(tune("x", {"finetune.freeze=[stem, stage2]", stage2_rate}), 2,
+                 {"'stage2.*' changes nothing", "finetune.freeze"});
   expect_failure(tune("x", {"finetune.head_only=2ep"}), 2, {"finetune.head_only is 2ep, 16 steps", "has 16"});
   expect_failure(tune("x", {"--init-weights", "best"}), 2, {"--init-weights"});
   expect_failure(run_riffle({"train", path("tune.yaml"), "--reset-head"}), 2, {"init.checkpoint is not", "--init"});

@@ -89,9 +89,10 @@ TEST_F(CliOddImages, ABrokenOneEndsEvaluation) {
     SCOPED_TRACE(path);
     const std::string data = folder_.path() + "/one";
     fs::remove_all(data);
-    for (const std::string& name : quadrant_names()) fs::create_directories(data + "/" + name);
-    for (const std::string& name : quadrant_names())
-      write_png(data + "/" + name + "/a.png", quadrant_image(0, 40, 3, 1));
+    for (const std::string& name : quadrant_names()) {
+      fs::create_directories(join(data, "/", name));
+      write_png(join(data, "/", name, "/a.png"), quadrant_image(0, 40, 3, 1));
+    }
     fs::copy(path, data + "/north-east");
     const std::string copied = data + "/north-east/" + fs::path(path).filename().string();
     expect_failure(run_riffle({"eval", checkpoint, "--device", "cpu", "--data", data}), 1, {copied + ": "});

@@ -19,6 +19,7 @@ class Child {
     pid_ = fork();
     if (pid_ != 0) return;
     std::vector<char*> argv;
+    argv.reserve(arguments.size() + 1);
     for (std::string& argument : arguments) argv.push_back(argument.data());
     argv.push_back(nullptr);
     const bool redirected = std::freopen(output.c_str(), "w", stdout) && std::freopen("/dev/null", "w", stderr);
@@ -60,6 +61,10 @@ class CliResume : public testing::Test {
   }
   ProcessResult train(const std::string& run, const std::vector<std::string>& more = {}) const {
     return run_riffle(command(run, more));
+  }
+  void wait_for_output(const std::string& text) const {
+    for (int i = 0; i < 3000 && text_of(path("out")).find(text) == std::string::npos; ++i)
+      std::this_thread::sleep_for(2ms);
   }
   void wait_for_a_record(const std::string& run) const {
     for (int i = 0; i < 3000 && text_of(path(run + "/metrics.jsonl")).empty(); ++i) std::this_thread::sleep_for(10ms);
@@ -109,6 +114,31 @@ TEST_F(CliResume, SignalsSaveAndStop) {
     EXPECT_GT(now, step) << signal;
     step = now;
   }
+}
+
+// The last phase of a run, batch norm's statistics for the final weights, is of a run that has taken all its steps.
+TEST_F(CliResume, KillsAndSignalsInTheLastPhaseChangeNothing) {
+  const std::string phase = "recalibrate.duration=150ep";
+  expect_success(train("undisturbed", {phase}));
+  const RunOutcome expected = outcome_of(path("undisturbed"));
+  for (const int signal : {SIGKILL, SIGTERM, SIGKILL}) {
+    std::filesystem::remove(path("out"));
+    Child child(command("run", {phase, "--resume", "auto"}), path("out"));
+    wait_for_output("recalibrate batch norm");
+    child.send(signal);
+    EXPECT_EQ(child.wait(), signal == SIGKILL ? -SIGKILL : 75) << text_of(path("out"));
+    EXPECT_FALSE(std::filesystem::exists(path("run/checkpoints/recalibrated.safetensors")));
+    if (signal == SIGTERM)
+      expect_contains(text_of(path("out")), {"before batch norm's statistics were measured", "stopped     by SIGTERM",
+                                             "to go on: riffle train --resume " + path("run")});
+  }
+  const ProcessResult last = train("run", {phase, "--resume", "auto"});
+  expect_success(last);
+  expect_contains(last.out, {"goes on after step 16 of 16", "recalibrated EMA  top-1", "finished "});
+  expect_same(outcome_of(path("run")), expected);
+  const std::string file = "/checkpoints/recalibrated.safetensors";
+  EXPECT_EQ(text_of(path("run") + file) == text_of(path("undisturbed") + file), true);
+  expect_contains(train("run", {phase, "--resume", "auto"}).out, {"has taken all its 16 steps"});
 }
 
 TEST_F(CliResume, ADamagedCheckpointIsReportedAndTheOneBeforeUsed) {

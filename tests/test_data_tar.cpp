@@ -276,6 +276,7 @@ TEST(FilePool, ManyFilesManyThreadsFewDescriptors) {
   const FilePool pool(paths, 4);
   std::atomic<int> wrong{0};
   std::vector<std::thread> threads;
+  threads.reserve(4);
   for (int t = 0; t < 4; ++t) {
     threads.emplace_back([&, t] {
       for (size_t i = 0; i < 500; ++i) {

@@ -74,6 +74,13 @@ const std::vector<Mistake>& parts_mistakes() {
 
 const Shape kFilter{8, 1, 1, 8}, kDepthwiseFilter{1, 3, 3, 8}, kSums{1, 1, 2, 8};
 
+// input: 1x6x12x3, so that x is 1x3x6x8 and its pooled gradient 1x2x3x8.
+void stem_backward(Backend& b, const Maker& t, const Tensor& input, const Tensor& x, const Tensor& dw) {
+  const Shape pooled{1, 2, 3, 8};
+  b.conv2d_norm_max_pool_backward(input, kWindow, x, t.norm(8, true), kWindow, t(pooled),
+                                  t.integers(pooled, DType::kU8), kOver, dw, t.vector(8), t.vector(8));
+}
+
 const std::vector<Mistake>& fused_mistakes() {
   static const std::vector<Mistake> all{
       {"pointwise_batch_norm_backward with a dw of another filter",
@@ -114,6 +121,11 @@ const std::vector<Mistake>& fused_mistakes() {
       {"norm_depthwise with a 5x5 window",
        [](Backend& b, const Maker& t) {
          b.norm_depthwise(t(kX), t.norm(8), t({1, 5, 5, 8}), {5, 5, 1, Padding::all(2)}, t.vector(8), t.vector(8),
+                          t(kX));
+       }},
+      {"norm_depthwise with a stride of 0",
+       [](Backend& b, const Maker& t) {
+         b.norm_depthwise(t(kX), t.norm(8), t(kDepthwiseFilter), {3, 3, 0, Padding::all(1)}, t.vector(8), t.vector(8),
                           t(kX));
        }},
       {"norm_depthwise to a wrong size",
@@ -162,6 +174,17 @@ const std::vector<Mistake>& fused_mistakes() {
          b.conv2d_norm_max_pool_backward(t({2, 9, 9, 3}), kWindow, t(kX), t.norm(8, true), kWindow, t(kY),
                                          t.integers(kY, DType::kU8), kOver, t.parameter({8, 3, 3, 3}), t.vector(8),
                                          t.vector(8));
+       }},
+      {"conv2d_norm_max_pool_backward into its image",
+       [](Backend& b, const Maker& t) {
+         const Tensor dw = t.parameter({8, 3, 3, 3});
+         stem_backward(b, t, dw.reshaped({1, 6, 12, 3}), t({1, 3, 6, 8}), dw);
+       }},
+      {"conv2d_norm_max_pool_backward into what the convolution made",
+       [](Backend& b, const Maker& t) {
+         const Tensor dw = t.parameter({8, 3, 3, 3});
+         stem_backward(b, t, t({1, 6, 12, 3}), dw.reshaped({27, 1, 1, 8}).sample_slice(0, 18).reshaped({1, 3, 6, 8}),
+                       dw);
        }},
       {"batch_norm_max_pool to a wrong size",
        [](Backend& b, const Maker& t) {

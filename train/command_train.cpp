@@ -156,12 +156,12 @@ RunConfig resolve_config(const TrainOptions& options, const Start& start) {
 }
 
 void dry_run(Trainer& trainer, const std::string& output) {
-  const int64_t steps = std::min(kDryRunSteps, trainer.total_steps());
+  const int64_t steps = std::min(kDryRunSteps, trainer.last_step());
   const double seconds = trainer.try_steps(steps);
   const double images_per_s = static_cast<double>(trainer.images_per_step()) / seconds;
   std::cout << "dry run     " << steps << (steps == 1 ? " step" : " steps") << " taken, the last at "
             << format_fixed(images_per_s, 0) << " images/s: training would take about "
-            << format_duration(seconds * static_cast<double>(trainer.total_steps())) << " besides evaluation\n"
+            << format_duration(seconds * static_cast<double>(trainer.last_step())) << " besides evaluation\n"
             << "            a run would write to " << output << "; nothing was written\n";
 }
 
@@ -170,7 +170,7 @@ void train(Trainer& trainer, const RunFolder& folder, Progress& progress) {
   const StopSignals signals;
   if (!trainer.run(folder, StopSignals::received)) {
     progress.line(join("stopped     by ", StopSignals::name(), " after step ", trainer.finished_steps(), " of ",
-                       trainer.total_steps(), ", saved; to go on: riffle train --resume ", folder.path()));
+                       trainer.last_step(), ", saved; to go on: riffle train --resume ", folder.path()));
     throw ExitRequest{kStoppedExitCode};
   }
   progress.line("checkpoint  " + folder.checkpoint("best") + " (and last.safetensors beside it)");
@@ -187,9 +187,8 @@ bool resume(const TrainOptions& options, const Start& start, const Config& confi
     progress.line("changed     " + line);
   if (const std::string note = device_note(*start.point, device); !note.empty()) progress.line("note: " + note);
   trainer.resume(start.point->file, start.point->path, options.allow_config_change);
-  if (!trainer.finished()) return true;
-  progress.line(join("finished    the run in ", start.folder, " has taken all its ", trainer.total_steps(),
-                     " steps; for more: a longer train.duration and --allow-config-change"));
+  if (!trainer.finished() || trainer.recalibration_is_due(start.folder)) return true;
+  progress.line(join("finished    the run in ", start.folder, " ", trainer.describe_finished()));
   return false;
 }
 

@@ -112,7 +112,9 @@ struct ScheduleSection {
 };
 
 struct EmaSection {
-  double decay = 0;  // 0: off
+  double decay = 0;    // 0: off
+  bool warmup = true;  // a smaller decay at first
+  int64_t every = 1;   // steps between two updates
 };
 
 struct InitSection {
@@ -135,6 +137,15 @@ struct TrainSection {
   std::string precision = "fp32";  // see precisions() in make_backend.h
   bool deterministic = false;      // on CUDA; the CPU always is
   bool cuda_graphs = true;
+  std::string nonfinite = "stop";  // or "skip": what happens to a step with NaN or Inf in its gradients
+  int64_t max_skipped_steps = 10;  // of a run
+  int64_t overfit_batches = 0;     // only these, over and over; 0: all
+  int64_t limit_steps = 0;         // stop after so many, with the schedule of the whole run; 0: never
+};
+
+struct EarlyStoppingSection {
+  int64_t patience = 0;  // evaluations without a better top-1; 0: off
+  double min_delta = 0;  // percentage points that count as better
 };
 
 struct LogSection {  // of a run folder; see docs/logs.md
@@ -164,6 +175,7 @@ struct Config {
   InitSection init;
   FinetuneSection finetune;
   TrainSection train;
+  EarlyStoppingSection early_stopping;
   LogSection log;
   RecalibrateSection recalibrate;
   CheckpointSection checkpoint;

@@ -224,10 +224,14 @@ void add_schedule(ScheduleSection& section, std::vector<Field>& fields) {
 }
 
 void add_ema(EmaSection& section, std::vector<Field>& fields) {
-  auto& [decay] = section;
+  auto& [decay, warmup, every] = section;
   SectionTable table("ema", fields);
   table.add("decay", decay, from_below(0, 1),
             "Exponential moving average of the weights, evaluated and saved beside them. 0: off.");
+  table.add("warmup", warmup, anything(),
+            "Begin with a smaller decay: update `t` has `min(decay, (1 + t) / (10 + t))`, so that a short run is not "
+            "dominated by its first weights.");
+  table.add("every", every, at_least(1), "Update the average every so many steps.");
 }
 
 void add_init(InitSection& section, std::vector<Field>& fields) {
@@ -252,7 +256,8 @@ void add_finetune(FinetuneSection& section, std::vector<Field>& fields) {
 }
 
 void add_train(TrainSection& section, std::vector<Field>& fields) {
-  auto& [duration, batch, label_smoothing, seed, log_every_steps, precision, deterministic, cuda_graphs] = section;
+  auto& [duration, batch, label_smoothing, seed, log_every_steps, precision, deterministic, cuda_graphs, nonfinite,
+         max_skipped_steps, overfit_batches, limit_steps] = section;
   SectionTable table("train", fields);
   table.add("duration", duration, above(0), "Length of the run.");
   table.add("batch", batch, between(1, kMaxBatch), "Images a forward and backward pass, in all.");
@@ -271,6 +276,24 @@ void add_train(TrainSection& section, std::vector<Field>& fields) {
   table.add("cuda_graphs", cuda_graphs, anything(),
             "On a GPU: record a step once and replay it, which saves the time of launching its kernels. Changes no "
             "result.");
+  table.add("nonfinite", nonfinite, choice({"stop", "skip"}),
+            "What happens when a gradient is NaN or infinite: `stop` names the first layer and saves the batch; `skip` "
+            "leaves everything as it was before the step and goes on (docs/training.md).");
+  table.add("max_skipped_steps", max_skipped_steps, at_least(0),
+            "With `nonfinite: skip`: how many steps a run may skip before it stops.");
+  table.add("overfit_batches", overfit_batches, at_least(0),
+            "For debugging: train on the first so many batches only, over and over, augmented the same each time. 0: "
+            "off.");
+  table.add("limit_steps", limit_steps, at_least(0),
+            "For debugging: stop after so many steps; the schedule stays that of the whole run. 0: off.");
+}
+
+void add_early_stopping(EarlyStoppingSection& section, std::vector<Field>& fields) {
+  auto& [patience, min_delta] = section;
+  SectionTable table("early_stopping", fields);
+  table.add("patience", patience, at_least(0),
+            "Stop after so many evaluations in a row without a better top-1. 0: never.");
+  table.add("min_delta", min_delta, between(0, 100), "How many percentage points of top-1 count as better.");
 }
 
 void add_log(LogSection& section, std::vector<Field>& fields) {
@@ -370,8 +393,8 @@ std::string Field::value_text() const {
 }
 
 std::vector<Field> fields_of(Config& config) {
-  auto& [model, data, normalisation, augment, eval, optimizer, schedule, ema, init, finetune, train, log, recalibrate,
-         checkpoint] = config;
+  auto& [model, data, normalisation, augment, eval, optimizer, schedule, ema, init, finetune, train, early_stopping,
+         log, recalibrate, checkpoint] = config;
   std::vector<Field> fields;
   add_model(model, fields);
   add_data(data, fields);
@@ -384,6 +407,7 @@ std::vector<Field> fields_of(Config& config) {
   add_init(init, fields);
   add_finetune(finetune, fields);
   add_train(train, fields);
+  add_early_stopping(early_stopping, fields);
   add_log(log, fields);
   add_recalibrate(recalibrate, fields);
   add_checkpoint(checkpoint, fields);

@@ -6,6 +6,7 @@
 #include <ctime>
 #include <vector>
 
+#include "data/decoders.h"
 #include "data/training_image.h"
 #include "train/stopwatch.h"
 
@@ -69,8 +70,13 @@ void time_image(TrainingImage& image, const std::function<void(const uint8_t*)>&
 void time_full_decoding(const Dataset& data, int64_t index, double& seconds) {
   const EncodedImage bytes = data.encoded(index);
   Laps cpu(CLOCK_THREAD_CPUTIME_ID);
-  if (bytes)
-    decode_image(bytes->data(), bytes->size(), data.name_in_errors(index), data.channels(), data.truncated_images());
+  const std::string name = data.name_in_errors(index);
+  if (bytes && is_jpeg(bytes->data(), bytes->size())) {
+    decode_jpeg(bytes->data(), bytes->size(), name, data.channels(), data.truncated_images(),
+                HuffmanDecoder::kLibjpegs);
+  } else if (bytes) {
+    decode_image(bytes->data(), bytes->size(), name, data.channels(), data.truncated_images());
+  }
   cpu.end(seconds);
 }
 

@@ -50,17 +50,25 @@ size_t find_lr_multiplier(const std::vector<LrMultiplier>& rules, const std::str
   return i;
 }
 
-void check_lr_multipliers(const std::vector<LrMultiplier>& rules, const std::vector<std::string>& parameters) {
+void check_lr_multipliers(const std::vector<LrMultiplier>& rules, const std::vector<std::string>& parameters,
+                          const std::function<bool(const std::string&)>& frozen) {
   for (size_t i = 0; i < rules.size(); ++i) {
     const std::string& pattern = rules[i].pattern;
     size_t matched_by = rules.size();  // a rule that some match of this one belongs to
-    bool used = false;
+    bool owns = false, changes = false;
     for (const std::string& name : parameters) {
       if (!matches(rules[i], name)) continue;
       matched_by = find_lr_multiplier(rules, name);
-      used = used || matched_by == i;
+      owns = owns || matched_by == i;
+      changes = changes || (matched_by == i && !frozen(name));
     }
-    if (used) continue;
+    if (changes) continue;
+    if (owns) {
+      fail_usage(
+          "optimizer.lr_multipliers: the pattern '", pattern,
+          "' changes nothing, for all that it sets the rate of is frozen (finetune.freeze); take it out, or freeze "
+          "less");
+    }
     if (matched_by < rules.size()) {
       fail_usage("optimizer.lr_multipliers: the pattern '", pattern,
                  "' changes nothing, for what it matches belongs to ", "the earlier pattern '",

@@ -48,7 +48,7 @@ void MetricBuffer::record(const Tensor& losses, const Tensor& logits, const Tens
   batch_ends_.push_back(images_);
 }
 
-MetricSums MetricBuffer::read(const MetricSums& before) {
+MetricSums MetricBuffer::read(const MetricSums& before, const std::vector<bool>& skipped) {
   MetricSums sums = before;
   sums.first_not_finite_batch = -1;
   if (images_ > 0) {
@@ -57,7 +57,9 @@ MetricSums MetricBuffer::read(const MetricSums& before) {
   }
   int64_t image = 0;
   for (size_t batch = 0; batch < batch_ends_.size(); ++batch) {
+    const bool counts = skipped.empty() || !skipped.at(batch);
     for (; image < batch_ends_[batch]; ++image) {
+      if (!counts) continue;
       const auto at = static_cast<size_t>(image);
       sums.add_image(host_losses_[at], host_ranks_[at], classes_, static_cast<int64_t>(batch));
     }

@@ -34,8 +34,8 @@ class MetricBuffer {
   void record(const Tensor& losses, const Tensor& logits, const Tensor& labels);
   bool full() const { return batches_ == capacity_; }
   // Waits, sums in image order, going on from `before`, and forgets what was recorded. So sums do not depend on how many
-  // reads made them.
-  MetricSums read(const MetricSums& before = {});
+  // reads made them. skipped: of each batch, whether it does not count; empty: all do.
+  MetricSums read(const MetricSums& before = {}, const std::vector<bool>& skipped = {});
 
  private:
   Backend& backend_;

@@ -49,9 +49,7 @@ Optimizer::Optimizer(Backend& backend, Module& module, const OptimizerSection& s
       skip_not_finite_(skip_not_finite),
       scalars_(backend.empty_parameter(vector_shape(kStepScalars))),
       squared_norm_(backend.empty(vector_shape(1), DType::kF64)) {
-  std::vector<std::string> names;
-  module.for_each_parameter([&](const std::string& name, Parameter&) { names.push_back(name); });
-  check_lr_multipliers(section.lr_multipliers, names);
+  begin(0, 0, 0);
   frozen_changed();
 }
 
@@ -83,7 +81,7 @@ Tensor Optimizer::momentum_of(const std::vector<ParameterUpdate>& before, const 
   return momentum;
 }
 
-void Optimizer::begin(int64_t step, double lr, double ema_decay, double loss_scale) {
+void Optimizer::begin(int64_t step, double lr, double ema_decay, double loss_scale, bool keep_halted) {
   double values[kStepScalars] = {};
   values[kLearningRate] = lr;
   values[kEmaDecay] = ema_decay;
@@ -91,7 +89,8 @@ void Optimizer::begin(int64_t step, double lr, double ema_decay, double loss_sca
   values[kGradScale] = 1 / loss_scale;
   values[kApply] = 1;
   values[kStep] = static_cast<double>(step % kStepModulus);
-  backend_.upload(values, DType::kF64, scalars_);
+  static_assert(kHalted == kStepScalars - 1, "all but the last are uploaded");
+  backend_.upload(values, DType::kF64, keep_halted ? scalars_.channel_slice(0, kHalted) : scalars_);
 }
 
 void Optimizer::step() {
@@ -192,8 +191,13 @@ std::vector<std::string> group_table(const std::vector<ParameterGroup>& groups) 
   return lines;
 }
 
-WeightAverage::WeightAverage(Backend& backend, ShuffleNetV2& network, double decay)
-    : backend_(backend), network_(network), decay_(decay), values_(parameters_and_buffers(network)) {
+WeightAverage::WeightAverage(Backend& backend, ShuffleNetV2& network, double decay, bool warmup, int64_t every)
+    : backend_(backend),
+      network_(network),
+      decay_(decay),
+      warmup_(warmup),
+      every_(every),
+      values_(parameters_and_buffers(network)) {
   for (const Tensor& value : values_) {
     averages_.push_back(backend.empty_parameter(value.shape()));
     backend.copy(value, Write::kOverwrite, averages_.back());
@@ -215,8 +219,8 @@ void WeightAverage::frozen_changed() {
 }
 
 double WeightAverage::decay_at(int64_t step) const {
-  const auto t = static_cast<double>(step);
-  return std::min(decay_, (1 + t) / (10 + t));
+  const auto t = static_cast<double>(step / every_);
+  return warmup_ ? std::min(decay_, (1 + t) / (10 + t)) : decay_;
 }
 
 void WeightAverage::update(const Tensor& scalars) {

@@ -35,7 +35,8 @@ class Optimizer {
   void frozen_changed();
 
   // Puts the numbers of step `step`, from 0, where the device reads them. Before the step's first forward pass.
-  void begin(int64_t step, double lr, double ema_decay, double loss_scale = 1);
+  // keep_halted: kHalted stays as the last step left it.
+  void begin(int64_t step, double lr, double ema_decay, double loss_scale = 1, bool keep_halted = false);
   // One update from the gradients that the backward passes left; forgets them afterwards.
   void step();
   // The global gradient norm of the last step, before clipping. Waits for the device.
@@ -72,14 +73,16 @@ class Optimizer {
   Tensor squared_norm_;  // f64 (1)
 };
 
-// average = d * average + (1 - d) * value after each step t = 1, 2, ..., with d = min(decay, (1 + t) / (10 + t)), so
-// that a short run is not dominated by its initial weights. The average starts as the network's weights. Batch norm's
+// average = d * average + (1 - d) * value, at update t = 1, 2, ... with d = min(decay, (1 + t) / (10 + t)), so that a short
+// run is not dominated by its initial weights, or without warm-up d = decay. Update t comes after step t * every; a step
+// that is skipped counts, so that t follows from the step. The average starts as the network's weights. Batch norm's
 // running statistics are averaged alike: those of the last steps belong to the last weights, not to the average ones.
 class WeightAverage {
  public:
-  WeightAverage(Backend& backend, ShuffleNetV2& network, double decay);
+  WeightAverage(Backend& backend, ShuffleNetV2& network, double decay, bool warmup = true, int64_t every = 1);
 
-  double decay_at(int64_t step) const;  // d of step 1, 2, ...
+  bool due_after(int64_t step) const { return step % every_ == 0; }  // step 1, 2, ...
+  double decay_at(int64_t step) const;                               // d of an update after it
   // Reads scalars[kEmaDecay].
   void update(const Tensor& scalars);
   // After parameters were frozen or thawed: frozen ones equal their average, and no rounding may change that.
@@ -92,6 +95,8 @@ class WeightAverage {
   Backend& backend_;
   ShuffleNetV2& network_;
   double decay_;
+  bool warmup_;
+  int64_t every_;
   std::vector<Tensor> averages_, values_;                  // of parameters, then buffers
   std::vector<Tensor> trained_averages_, trained_values_;  // of those that are not frozen
 };

@@ -17,10 +17,16 @@ namespace {
 
 // Keys that leave every weight as it would have been.
 const std::vector<std::string>& harmless_keys() {
-  static const std::vector<std::string> keys{"data.loader_threads", "data.prefetch",         "data.index_cache",
-                                             "data.cache_bytes",    "data.max_bad_images",   "eval.batch",
-                                             "eval.every_epochs",   "train.log_every_steps", "train.cuda_graphs",
-                                             "checkpoint.every",    "checkpoint.keep",       "checkpoint.keep_every"};
+  static const std::vector<std::string> keys{"data.loader_threads",     "data.prefetch",
+                                             "data.index_cache",        "data.cache_bytes",
+                                             "data.max_bad_images",     "eval.batch",
+                                             "eval.every_epochs",       "train.log_every_steps",
+                                             "train.cuda_graphs",       "train.nonfinite",
+                                             "train.limit_steps",       "train.max_skipped_steps",
+                                             "early_stopping.patience", "early_stopping.min_delta",
+                                             "checkpoint.every",        "checkpoint.keep",
+                                             "checkpoint.keep_every",   "log.histograms",
+                                             "log.tensorboard"};
   return keys;
 }
 

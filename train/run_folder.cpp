@@ -87,6 +87,8 @@ RunFolder::RunFolder(std::string path, bool overwrite) : path_(std::move(path)) 
                                  environment(),
                                  file("samples.png"),
                                  file("filters.png"),
+                                 file("nonfinite_batch.npz"),
+                                 file("nonfinite_batch.txt"),
                                  checkpoint("last"),
                                  checkpoint("best"),
                                  checkpoint("recalibrated")};

@@ -33,7 +33,8 @@ class RunFolder {
   std::string step_checkpoint(int64_t step) const { return step_checkpoint(path_, step); }
   std::string checkpoint(const std::string& name) const { return file("checkpoints/" + name + ".safetensors"); }
   std::string config() const { return file("config.resolved.yaml"); }
-  std::string metrics() const { return file("metrics.jsonl"); }
+  std::string metrics() const { return metrics(path_); }
+  static std::string metrics(const std::string& folder) { return folder + "/metrics.jsonl"; }
   std::string metrics_csv() const { return file("metrics.csv"); }
   std::string environment() const { return file("environment.json"); }
   std::string curves() const { return file("curves.svg"); }

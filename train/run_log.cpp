@@ -33,6 +33,7 @@ nlohmann::json to_json(const TrainRecord& record) {
                       {"data_queue", record.data_queue},
                       {"data_wait_ms", record.data_wait_ms},
                       {"grad_norm", record.grad_norm}};
+  if (!std::isfinite(record.grad_norm)) json["grad_norm"] = nullptr;  // the step was skipped
   if (record.loss_scale) json["loss_scale"] = *record.loss_scale;
   json["device_peak_bytes"] = record.device_peak_bytes;
   json["process_peak_bytes"] = record.process_peak_bytes;

@@ -5,6 +5,7 @@
 
 #include "core/out_of_memory.h"
 #include "layers/softmax_cross_entropy.h"
+#include "train/lr_multipliers.h"
 
 namespace riffle {
 namespace {
@@ -20,17 +21,30 @@ ShuffleNetV2& frozen_for_first_step(Backend& backend, ShuffleNetV2& network, con
   return network;
 }
 
+void check_rates(ShuffleNetV2& network, const TrainStepOptions& options) {
+  std::vector<std::string> names;
+  network.for_each_parameter([&](const std::string& name, Parameter&) { names.push_back(name); });
+  check_lr_multipliers(options.optimizer.lr_multipliers, names,
+                       [&](const std::string& name) { return network.part_of(name) < options.frozen_parts; });
+}
+
 }  // namespace
 
 TrainStep::TrainStep(Backend& backend, ShuffleNetV2& network, const TrainStepOptions& options)
     : backend_(backend),
       network_(frozen_for_first_step(backend, network, options)),
       options_(options),
-      optimizer_(backend, network, options.optimizer, /*skip_not_finite=*/options.scale_loss),
-      average_(options.ema_decay > 0 ? std::make_unique<WeightAverage>(backend, network, options.ema_decay) : nullptr),
+      optimizer_(backend, network, options.optimizer,
+                 /*skip_not_finite=*/options.scale_loss || options.nonfinite != NonFinite::kApply),
+      average_(options.ema_decay > 0 ? std::make_unique<WeightAverage>(backend, network, options.ema_decay,
+                                                                       options.ema_warmup, options.ema_every)
+                                     : nullptr),
       metrics_(backend, options.batch, options.steps_between_reads * options.optimizer.accumulate,
                network.config().classes) {
+  check_rates(network, options);
   if (options.scale_loss) loss_scale_.value = kFirstLossScale;
+  if (options.nonfinite != NonFinite::kApply)
+    applied_ = backend.empty_parameter(vector_shape(options.steps_between_reads));
   fixed_bytes_ = backend.memory().bytes_in_use;
   network.zero_grad();
 }
@@ -39,12 +53,23 @@ void TrainStep::begin(double lr) {
   RIFFLE_CHECK(!begun_, "the step before was not finished");
   if (finished_steps_ == options_.head_only_steps) end_head_only();
   lr_ = lr;
-  write_scalars();
+  if ((options_.scale_loss || options_.nonfinite != NonFinite::kApply) && statistics_.empty()) keep_statistics();
+  loss_scale_before_step_ = loss_scale_.value;
+  write_scalars(/*keep_halted=*/options_.nonfinite == NonFinite::kStop);
   begun_ = true;
 }
 
-void TrainStep::write_scalars() {
-  optimizer_.begin(finished_steps_, lr_, average_ ? average_->decay_at(finished_steps_ + 1) : 0, loss_scale_.value);
+void TrainStep::write_scalars(bool keep_halted) {
+  optimizer_.begin(finished_steps_, lr_, average_ ? average_->decay_at(finished_steps_ + 1) : 0, loss_scale_.value,
+                   keep_halted);
+}
+
+void TrainStep::keep_statistics() {
+  network_.for_each_buffer([&](const std::string&, Buffer& buffer) {
+    statistics_.push_back(buffer.value);
+    kept_statistics_.push_back(backend_.empty_parameter(buffer.value.shape()));
+    backend_.copy(buffer.value, Write::kOverwrite, kept_statistics_.back());
+  });
 }
 
 void TrainStep::end_head_only() {
@@ -84,7 +109,7 @@ void TrainStep::forward_backward(const Variable& x, const BatchTargets& targets)
 // Out of memory is said with the batch that would fit: it is what people can change.
 TrainStep::BatchResult TrainStep::run_batch(size_t index) {
   try {
-    return forward_and_backward(index);
+    return forward_and_backward(batches_[index], index);
   } catch (const OutOfMemory& error) {
     const int64_t batch = batches_[index].x.shape().n, fitting = error.largest_batch(batch, fixed_bytes_);
     fail(error.what(), "\n  this was a training step on a batch of ", batch, " images; ",
@@ -92,8 +117,7 @@ TrainStep::BatchResult TrainStep::run_batch(size_t index) {
   }
 }
 
-TrainStep::BatchResult TrainStep::forward_and_backward(size_t index) {
-  const Batch& batch = batches_[index];
+TrainStep::BatchResult TrainStep::forward_and_backward(const Batch& batch, size_t index, NonFiniteSearch* search) {
   const Context context{backend_, &tape_, /*training=*/true, options_.seed, index, optimizer_.scalars()};
   const Variable logits = network_.forward(context, batch.x);
   const double grad_scale = 1.0 / options_.optimizer.accumulate;
@@ -102,8 +126,10 @@ TrainStep::BatchResult TrainStep::forward_and_backward(size_t index) {
                             ? soft_cross_entropy(context, logits, probabilities, grad_scale, optimizer_.scalars())
                             : softmax_cross_entropy(context, logits, batch.targets.labels, options_.label_smoothing,
                                                     grad_scale, optimizer_.scalars());
+  if (search) search->look("the loss", losses);
   std::unique_ptr<ProfileRange> range;  // of the node that runs
-  tape_.backward([&](const std::string& name, const Tensor&) {
+  tape_.backward([&](const std::string& name, const Tensor& dy) {
+    if (search) search->look("the gradient of the output of " + name, dy);
     range.reset();
     range = std::make_unique<ProfileRange>(backend_, name + " backward");
   });
@@ -112,7 +138,36 @@ TrainStep::BatchResult TrainStep::forward_and_backward(size_t index) {
 
 void TrainStep::run_update() {
   optimizer_.step();
-  if (average_) average_->update(optimizer_.scalars());
+  if (!statistics_.empty()) backend_.keep_or_restore(statistics_, kept_statistics_, optimizer_.scalars());
+  if (average_ && options_.ema_every == 1) average_->update(optimizer_.scalars());
+}
+
+MetricSums TrainStep::read_metrics(const MetricSums& before) {
+  std::vector<bool> skipped;
+  unapplied_steps_.clear();
+  if (applied_.defined() && unread_steps_ > 0) {
+    std::vector<float> applied(static_cast<size_t>(unread_steps_));
+    backend_.download(applied_.channel_slice(0, unread_steps_), DType::kF32, applied.data());
+    for (size_t i = 0; i < applied.size(); ++i) {
+      skipped.insert(skipped.end(), static_cast<size_t>(options_.optimizer.accumulate), applied[i] == 0);
+      if (applied[i] == 0) unapplied_steps_.push_back(finished_steps_ - unread_steps_ + static_cast<int64_t>(i));
+    }
+  }
+  unread_steps_ = 0;
+  return metrics_.read(before, skipped);
+}
+
+std::string TrainStep::first_non_finite(int64_t step, double lr, size_t index, const Variable& x,
+                                        const BatchTargets& targets) {
+  NonFiniteSearch search(backend_, network_);
+  optimizer_.begin(step, lr, 0, options_.scale_loss ? kSmallestLossScale : 1);  // a larger one may overflow by itself
+  tape_.clear();
+  tape_.observe_outputs([&](const std::string& name, const Tensor& y) { search.look("the output of " + name, y); });
+  network_.zero_grad();
+  forward_and_backward({x, targets}, index, &search);
+  tape_.observe_outputs({});
+  search.look_at_gradients();
+  return search.found();
 }
 
 void TrainStep::finish() {
@@ -125,7 +180,7 @@ void TrainStep::finish() {
       run_update();
     }
     if (gradients_were_finite()) break;
-    write_scalars();
+    write_scalars(/*keep_halted=*/false);
     for (size_t i = 0; !replaying_ && i < batches_.size(); ++i) run_batch(i);
   }
   if (replaying_) {
@@ -133,18 +188,34 @@ void TrainStep::finish() {
   } else {
     ++ordinary_steps_;
   }
+  if (average_ && options_.ema_every > 1 && average_->due_after(finished_steps_ + 1))
+    average_->update(optimizer_.scalars());
+  if (applied_.defined()) {
+    RIFFLE_CHECK(unread_steps_ < options_.steps_between_reads, "metrics must be read after ",
+                 options_.steps_between_reads, " steps");
+    backend_.copy(optimizer_.scalars().channel_slice(kApply, 1), Write::kOverwrite,
+                  applied_.channel_slice(unread_steps_, 1));
+  }
+  ++unread_steps_;
   batches_.clear();
   ++finished_steps_;
   begun_ = false;
 }
 
+// Or nothing is left to try.
 bool TrainStep::gradients_were_finite() {
   if (!options_.scale_loss) return true;
+  if (known_unapplied_ && options_.nonfinite == NonFinite::kStop) return true;  // and the rest is not applied either
   if (optimizer_.read_applied()) {
+    known_unapplied_ = false;
     if (++loss_scale_.steps_since_change == kStepsToGrow) {
       loss_scale_ = {std::min(2 * loss_scale_.value, kLargestLossScale), 0};
     }
     return true;
+  }
+  if (loss_scale_.value <= kSmallestLossScale && options_.nonfinite != NonFinite::kApply) {
+    if (options_.nonfinite == NonFinite::kSkip) loss_scale_ = {loss_scale_before_step_, 0};
+    return known_unapplied_ = true;
   }
   if (loss_scale_.value <= kSmallestLossScale)
     fail("the gradients of step ", finished_steps_ + 1, " are not finite even with the loss scale ", loss_scale_.value,

@@ -9,14 +9,22 @@
 #include "train/config.h"
 #include "train/metrics.h"
 #include "train/network_input.h"
+#include "train/non_finite.h"
 #include "train/optimizer.h"
 
 namespace riffle {
 
+// What becomes of a step whose gradients are NaN or infinite: it is applied, it and all later ones are not, or it alone is
+// not. A step that is not applied leaves weights, momentum, averages and batch norm's statistics as they were.
+enum class NonFinite { kApply, kStop, kSkip };
+
 struct TrainStepOptions {
   OptimizerSection optimizer;
   double label_smoothing = 0;
-  double ema_decay = 0;         // 0: no moving average
+  double ema_decay = 0;    // 0: no moving average
+  bool ema_warmup = true;  // see WeightAverage
+  int64_t ema_every = 1;   // likewise
+  NonFinite nonfinite = NonFinite::kApply;
   uint64_t seed = 0;            // of dropout
   int64_t batch = 1;            // images a forward pass
   int64_t frozen_parts = 0;     // of ShuffleNetV2::parts()
@@ -43,15 +51,23 @@ class TrainStep {
   // its images. Label smoothing is the targets' own affair where they are probabilities.
   void forward_backward(const Variable& x, const BatchTargets& targets);
   // The update. With scale_loss a step whose gradients were not finite is computed again with a smaller scale, so that
-  // none is lost and the schedule sees nothing of it. Batch norm's running statistics see its batches again, as they do
-  // in a step that other frameworks skip. Waits for the device then.
+  // none is lost and nothing else sees anything of it. Waits for the device then. Where no scale is left to try, it is
+  // options.nonfinite that says what becomes of the step; with kApply that is an error.
   void finish();
   // Of the last step, before clipping. Waits for the device.
   double read_grad_norm() const { return optimizer_.read_grad_norm(); }
 
   // Loss and counts of the steps since the last read, added to `before`; at most steps_between_reads of them. Waits for
-  // the device.
-  MetricSums read_metrics(const MetricSums& before = {}) { return metrics_.read(before); }
+  // the device. Steps that were not applied do not count.
+  MetricSums read_metrics(const MetricSums& before = {});
+  int64_t unread_steps() const { return unread_steps_; }
+  // Those of the last read that were not applied, by their numbers from 0, in order. Never with kApply.
+  const std::vector<int64_t>& unapplied_steps() const { return unapplied_steps_; }
+  // Whether it is known already, without a read, that the last step was not applied.
+  bool known_unapplied() const { return known_unapplied_; }
+  // Computes batch `index` of step `step` without an update, looking at every tensor: the first that is not finite, in
+  // words, or "". Overwrites gradients, so nothing can be trained afterwards.
+  std::string first_non_finite(int64_t step, double lr, size_t index, const Variable& x, const BatchTargets& targets);
 
   // Between steps: from here on all but options.frozen_parts trains. Happens by itself after options.head_only_steps.
   void end_head_only();
@@ -82,10 +98,11 @@ class TrainStep {
     BatchTargets targets;
   };
 
-  void write_scalars();
+  void write_scalars(bool keep_halted);
   BatchResult run_batch(size_t index);
-  BatchResult forward_and_backward(size_t index);
+  BatchResult forward_and_backward(const Batch& batch, size_t index, NonFiniteSearch* search = nullptr);
   void run_update();
+  void keep_statistics();
   bool replays(const Batch& batch);
   void capture(const Batch& batch);
   bool gradients_were_finite();
@@ -102,6 +119,12 @@ class TrainStep {
   bool begun_ = false;
   double lr_ = 0;
   LossScale loss_scale_;
+  double loss_scale_before_step_ = 1;
+  std::vector<Tensor> statistics_, kept_statistics_;  // of batch norm, and what they were before the step
+  Tensor applied_;                                    // kApply of the steps since the last read
+  int64_t unread_steps_ = 0;
+  std::vector<int64_t> unapplied_steps_;
+  bool known_unapplied_ = false;
   std::vector<Batch> batches_;  // of the step so far, for computing them again
 
   std::unique_ptr<CapturedWork> graph_;  // of a whole step on graph_batch_

@@ -29,6 +29,9 @@ TrainStepOptions train_step_options(const Config& config, int64_t steps_per_epoc
   options.optimizer = config.optimizer;
   options.label_smoothing = config.train.label_smoothing;
   options.ema_decay = config.ema.decay;
+  options.ema_warmup = config.ema.warmup;
+  options.ema_every = config.ema.every;
+  options.nonfinite = config.train.nonfinite == "skip" ? NonFinite::kSkip : NonFinite::kStop;
   options.seed = config.train.seed;
   options.batch = config.train.batch;
   options.frozen_parts = config.frozen_parts();
@@ -52,6 +55,16 @@ int64_t count_steps_per_epoch(const Loader& loader, int accumulate) {
                batches == 1 ? " batch" : " batches", " an epoch; lower it or train.batch");
   }
   return batches / accumulate;
+}
+
+// Batches of an epoch that are used.
+int64_t count_epoch_batches(const Config& config, int64_t steps_per_epoch) {
+  const int64_t batches = steps_per_epoch * config.optimizer.accumulate, wanted = config.train.overfit_batches;
+  if (wanted > batches) {
+    fail_usage("train.overfit_batches is ", wanted, ", but an epoch has only ", batches,
+               batches == 1 ? " batch" : " batches");
+  }
+  return wanted > 0 ? wanted : batches;
 }
 
 int64_t count_total_steps(const Duration& duration, int64_t steps_per_epoch) {
@@ -109,6 +122,7 @@ Trainer::Trainer(Backend& backend, const Config& config, const TrainData& data, 
       truncated_val_(*data.val),
       steps_per_epoch_(count_steps_per_epoch(loader_, config.optimizer.accumulate)),
       total_steps_(count_total_steps(config.train.duration, steps_per_epoch_)),
+      last_step_(config.train.limit_steps > 0 ? std::min(config.train.limit_steps, total_steps_) : total_steps_),
       head_only_steps_(count_head_only_steps(config.finetune.head_only, steps_per_epoch_, total_steps_)),
       learning_rate_(scaled_schedule(config), total_steps_, steps_per_epoch_),
       train_step_(backend, network_, train_step_options(config, steps_per_epoch_, head_only_steps_)),
@@ -118,7 +132,7 @@ Trainer::Trainer(Backend& backend, const Config& config, const TrainData& data, 
       evaluator_(backend, *data.val, data.val_labels.to_network,
                  evaluator_options(config, loader_threads(config, cpu_threads))),
       metadata_(make_metadata(config, network_, data.classes)) {
-  loader_.set_length(steps_per_epoch_ * config.optimizer.accumulate, total_steps_ * config.optimizer.accumulate);
+  loader_.set_length(count_epoch_batches(config, steps_per_epoch_), last_step_ * config.optimizer.accumulate);
 }
 
 std::vector<std::string> Trainer::plan() const {
@@ -141,6 +155,12 @@ std::vector<std::string> Trainer::plan() const {
   for (const ImageSizeChange& change : config_.augment.sizes)
     lines.push_back(
         join("image size  ", change.size, " after ", change.from.text(), " (", config_.augment.size, " at first)"));
+  if (config_.train.overfit_batches > 0)
+    lines.push_back(join("debugging   the first ", format_count(config_.train.overfit_batches), " of an epoch's ",
+                         format_count(steps_per_epoch_ * config_.optimizer.accumulate),
+                         " batches, over and over (train.overfit_batches)"));
+  if (last_step_ < total_steps_)
+    lines.push_back(join("debugging   stops after step ", format_count(last_step_), " (train.limit_steps)"));
   if (recalibration_batches() > 0)
     lines.push_back(
         join("at the end  ", format_count(recalibration_batches()), " batches for batch norm's statistics"));
@@ -173,10 +193,29 @@ void Trainer::follow_image_size() {
   progress_.line(join("image size  ", size, "x", size, " from epoch ", step() / steps_per_epoch_ + 1, " on"));
 }
 
-void Trainer::take_step() {
-  if (!in_epoch_ || step() % steps_per_epoch_ == 0)
-    loader_.start_epoch(step() / steps_per_epoch_, step() % steps_per_epoch_ * config_.optimizer.accumulate);
+Trainer::BatchPosition Trainer::position_of(int64_t batch) const {
+  if (config_.train.overfit_batches > 0) return {0, batch % config_.train.overfit_batches};
+  const int64_t batches_per_epoch = steps_per_epoch_ * config_.optimizer.accumulate;
+  return {batch / batches_per_epoch, batch % batches_per_epoch};
+}
+
+std::optional<BatchMix> Trainer::mix_of(int64_t batch, int64_t image_size) const {
+  const int64_t seen = config_.train.overfit_batches > 0 ? position_of(batch).batch : batch;
+  const int64_t accumulate = config_.optimizer.accumulate;
+  return draw_batch_mix(config_.augment, image_size, config_.train.seed, seen / accumulate, seen % accumulate);
+}
+
+// Nothing to do unless the loader's epoch is at its end, or the run has just begun.
+void Trainer::go_to_batch(int64_t batch) {
+  const BatchPosition position = position_of(batch);
+  if (in_epoch_ && position.batch > 0) return;
+  loader_.start_epoch(position.epoch, position.batch);
   in_epoch_ = true;
+}
+
+void Trainer::take_step() {
+  const int64_t first_batch = step() * config_.optimizer.accumulate;
+  go_to_batch(first_batch);
   evaluated_ = false;
   follow_image_size();
   const std::string execution = train_step_.execution();
@@ -185,13 +224,14 @@ void Trainer::take_step() {
   if (network_.frozen_parts() != frozen)
     progress_.line(join("thawed      from step ", step() + 1, " on all but the frozen parts trains"));
   for (int i = 0; i < config_.optimizer.accumulate; ++i) {
+    if (i > 0) go_to_batch(first_batch + i);
     Batch batch;
     const bool delivered = loader_.next(batch);
     RIFFLE_CHECK(delivered, "the epoch ended at step ", step(), ", but has ", steps_per_epoch_, " steps");
     state_.window.wait_ms += batch.wait_ms;
     state_.window.ready_batches += batch.ready;
     if (log_ && step() == 0 && i == 0) log_->first_batch(batch, data_.classes);
-    const std::optional<BatchMix> mix = draw_batch_mix(config_.augment, batch.height, config_.train.seed, step(), i);
+    const std::optional<BatchMix> mix = mix_of(first_batch + i, batch.height);
     const Variable x = input_.images(batch.images, batch.count, mix ? &mix->image : nullptr);
     train_step_.forward_backward(x, targets_of(batch, mix));
   }
@@ -208,23 +248,14 @@ BatchTargets Trainer::targets_of(const Batch& batch, const std::optional<BatchMi
                              network_.config().classes);
 }
 
-// Waits for the device, so not at every step.
-double Trainer::checked_grad_norm() const {
-  const double norm = train_step_.read_grad_norm();
-  if (!std::isfinite(norm)) {
-    fail("the gradient norm is ", norm, " at step ", step(), " (learning rate ",
-         format_significant(learning_rate_.at(step() - 1), 4), "); lower schedule.lr or lengthen schedule.warmup");
-  }
-  return norm;
-}
-
 double Trainer::try_steps(int64_t steps) {
   train_step_.end_head_only();  // the steps of the classifier alone take less time and memory
   Stopwatch clock;
   for (int64_t i = 0; i < steps; ++i) {
     clock.restart();
     take_step();
-    check_finite(train_step_.read_metrics());
+    read_window();
+    state_.window = {};
     state_.window.first_step = step();
   }
   return clock.seconds();
@@ -239,31 +270,32 @@ bool Trainer::run(const RunFolder& folder, const std::function<bool()>& stop) {
         join("log         dropped ", dropped, dropped == 1 ? " record" : " records", " after step ", step()));
   const KeepOptions keep{config_.checkpoint.keep, config_.checkpoint.keep_every.steps(steps_per_epoch_)};
   checkpoints_ = std::make_unique<RunCheckpoints>(backend_, folder, metadata_, keep);
+  folder_ = &folder;
   stop_ = stop;
   window_clock_.restart();
   if (step() > 0 && evaluation_is_due() && !evaluated_) evaluate();
-  while (step() < total_steps_ && !stop_()) {
+  while (step() < last_step_ && !stops_early() && !stop_()) {
     take_step();
     report();
     report_failed_saves();
-    if (step() % steps_per_epoch_ == 0 || step() == total_steps_)
+    if (step() % steps_per_epoch_ == 0 || step() == last_step_)
       finish_epoch();
     else if (checkpoint_is_due())
       save(nullptr);
   }
-  const bool is_finished = finished();
+  bool is_finished = finished();
   if (saved_step_ != step() && step() > 0) save(nullptr);
   checkpoints_->finish();
   report_failed_saves();
-  if (is_finished) {
-    recalibrate_network(folder);
-    describe_end();
-  }
+  if (is_finished) is_finished = recalibrate_network(folder);
+  if (is_finished) describe_end();
   return is_finished;
 }
 
 // Of the whole run, its earlier starts among it; but memory and results are this process's.
 void Trainer::describe_end() {
+  last_progress_.device_peak_bytes = backend_.memory().peak_bytes;
+  last_progress_.process_peak_bytes = process_peak_bytes();
   const double images = static_cast<double>(step()) * static_cast<double>(images_per_step());
   progress_.line(join("finished    in ", format_duration(state_.training_seconds + state_.evaluation_seconds),
                       " (evaluation ", format_duration(state_.evaluation_seconds), "), ",
@@ -278,7 +310,7 @@ void Trainer::describe_end() {
 }
 
 bool Trainer::evaluation_is_due() const {
-  return step() == total_steps_ || (step() % steps_per_epoch_ == 0 && epoch() % config_.eval.every_epochs == 0);
+  return step() == last_step_ || (step() % steps_per_epoch_ == 0 && epoch() % config_.eval.every_epochs == 0);
 }
 
 bool Trainer::checkpoint_is_due() const {
@@ -289,30 +321,33 @@ bool Trainer::checkpoint_is_due() const {
 // A log line every so many steps, after the first step, and at the end of each epoch.
 void Trainer::report() {
   const bool due = step() % config_.train.log_every_steps == 0 || step() == 1 || step() % steps_per_epoch_ == 0 ||
-                   step() == total_steps_;
+                   step() == last_step_ || train_step_.known_unapplied();
   TrainProgress& progress = last_progress_;
   progress.epoch = epoch();
   progress.epochs = epochs();
   progress.step = step();
-  progress.steps = total_steps_;
+  progress.steps = last_step_;
   progress.lr = learning_rate_.at(step() - 1);
-  if (due) log(progress);
+  if (step() == head_only_steps_) read_window();  // what was not finite is looked for in the same network
+  const bool logged = due && log(progress);
   progress.eta_s = remaining_seconds();
-  progress_.step(progress, due);
+  progress_.step(progress, logged);
 }
 
 // What the device has gathered for the next log line comes to the host, where a checkpoint can hold it.
 void Trainer::read_window() {
-  const int64_t first_batch = state_.window.sums.images / config_.train.batch;
+  const int64_t first_step = step() - train_step_.unread_steps();
   state_.window.sums = train_step_.read_metrics(state_.window.sums);
-  if (state_.window.sums.first_not_finite_batch >= 0) state_.window.sums.first_not_finite_batch += first_batch;
-  check_finite(state_.window.sums);
+  handle_unapplied_steps();
+  check_loss(first_step);
 }
 
-void Trainer::log(TrainProgress& progress) {
+// False if there is nothing to log: each step since the last line was skipped.
+bool Trainer::log(TrainProgress& progress) {
   read_window();
   const TrainingState::Window& window = state_.window;
   const MetricSums& sums = window.sums;
+  if (sums.images == 0) return false;
   const double seconds = window_seconds();
   const auto steps = static_cast<double>(step() - window.first_step);
   state_.training_seconds += seconds;
@@ -321,7 +356,7 @@ void Trainer::log(TrainProgress& progress) {
   progress.top5 = sums.top5();
   progress.images_per_s = static_cast<double>(sums.images) / seconds;
   progress.data_wait_fraction = std::min(1.0, window.wait_ms / (1000 * seconds));
-  progress.grad_norm = checked_grad_norm();
+  progress.grad_norm = train_step_.read_grad_norm();
   progress.loss_scale = train_step_.loss_scale().value;
   progress.device_peak_bytes = backend_.memory().peak_bytes;
   progress.process_peak_bytes = process_peak_bytes();
@@ -344,11 +379,13 @@ void Trainer::log(TrainProgress& progress) {
   state_.window = {};
   state_.window.first_step = step();
   window_clock_.restart();
+  return true;
 }
 
-void Trainer::check_finite(const MetricSums& sums) const {
-  if (sums.not_finite == 0) return;
-  const int64_t bad_step = state_.window.first_step + sums.first_not_finite_batch / config_.optimizer.accumulate;
+// Of the steps since first_step. Finite gradients can come with a loss that is not, and then were applied.
+void Trainer::check_loss(int64_t first_step) const {
+  if (state_.window.sums.not_finite == 0) return;
+  const int64_t bad_step = first_step + state_.window.sums.first_not_finite_batch / config_.optimizer.accumulate;
   fail("the loss is not finite at step ", bad_step + 1, " (epoch ", bad_step / steps_per_epoch_ + 1, ", learning rate ",
        format_significant(learning_rate_.at(bad_step), 4),
        "): training has diverged; lower schedule.lr, lengthen schedule.warmup or set optimizer.clip_norm");
@@ -373,7 +410,7 @@ void Trainer::report_bad_images() {
 }
 
 double Trainer::remaining_seconds() const {
-  const auto left = static_cast<double>(total_steps_ - step());
+  const auto left = static_cast<double>(last_step_ - step());
   const double training = (state_.training_seconds + window_seconds()) / static_cast<double>(step()) * left;
   if (state_.evaluations == 0) return training;
   const int64_t left_to_evaluate = count_evaluations(epoch(), epochs(), config_.eval.every_epochs);

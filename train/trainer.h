@@ -41,16 +41,21 @@ class Trainer {
   // Goes on from what RunCheckpoints saved; instead of initial weights, before run(). `path` is for messages.
   // allow_other_data: whether epochs may have other lengths than before.
   void resume(const CheckpointFile& file, const std::string& path, bool allow_other_data = false);
-  // Whether the run is over: resume() came to its end.
-  bool finished() const { return step() == total_steps_ && evaluated_; }
-  // `stop` is asked after every step, and while evaluating. If it says so, everything is saved, and false returned.
+  // Whether all steps are taken, or an early end was reached, and evaluated: resume() came to the run's end.
+  bool finished() const { return (step() == last_step_ || stops_early()) && evaluated_; }
+  // Of a finished run: "has taken all its 16 steps; for more: ...".
+  std::string describe_finished() const;
+  // Whether the run in `folder` still lacks its last phase, batch norm's statistics for the final weights.
+  bool recalibration_is_due(const std::string& folder) const;
+  // `stop` is asked after every step, and while evaluating and recalibrating. If it says so, everything is saved, and
+  // false returned.
   bool run(
       const RunFolder& folder, const std::function<bool()>& stop = [] { return false; });
   // Takes `steps` steps and returns how many seconds the last of them took. Writes nothing.
   double try_steps(int64_t steps);
 
   int64_t finished_steps() const { return step(); }
-  int64_t total_steps() const { return total_steps_; }
+  int64_t last_step() const { return last_step_; }
   int64_t images_per_step() const { return config_.train.batch * config_.optimizer.accumulate; }
   ShuffleNetV2& network() { return network_; }
 
@@ -59,11 +64,18 @@ class Trainer {
 
   std::vector<std::string> describe_groups() const;
   void follow_image_size();
+  // The batch-th of the run, from 0: where the loader finds it, and how it is mixed.
+  struct BatchPosition {
+    int64_t epoch = 0, batch = 0;
+  };
+  BatchPosition position_of(int64_t batch) const;
+  std::optional<BatchMix> mix_of(int64_t batch, int64_t image_size) const;
+  void go_to_batch(int64_t batch);
   void take_step();
   BatchTargets targets_of(const Batch& batch, const std::optional<BatchMix>& mix);
   void report();
   void describe_end();
-  void log(TrainProgress& progress);
+  bool log(TrainProgress& progress);
   void finish_epoch();
   void report_bad_images();
   bool evaluation_is_due() const;
@@ -72,7 +84,7 @@ class Trainer {
   void keep_measured(const EvaluationRecord& record);
   EvalResult measure(ShuffleNetV2& network, const std::string& what);
   // train/trainer_recalibrate.cpp: writes `recalibrated`, and `best` where it is better.
-  void recalibrate_network(const RunFolder& folder);
+  bool recalibrate_network(const RunFolder& folder);  // false: stopped
   void recalibrate_and_measure(const RunFolder& folder);
   void estimate_statistics(ShuffleNetV2& network);
   int64_t recalibration_batches() const;
@@ -82,12 +94,17 @@ class Trainer {
   void report_failed_saves();
   TrainingState state() const;
   double window_seconds() const { return state_.window.seconds + window_clock_.seconds(); }
-  void check_finite(const MetricSums& sums) const;
-  double checked_grad_norm() const;
+  void check_loss(int64_t first_step) const;
+  bool stops_early() const { return riffle::stops_early(config_.early_stopping, state_.early_stopping); }
+  // train/trainer_nonfinite.cpp: of the steps since the last read that were not applied, stops the run or counts them.
+  void handle_unapplied_steps();
+  [[noreturn]] void stop_at_non_finite(int64_t bad_step);
+  std::string find_non_finite(int64_t bad_step);
+  std::string save_batch(const Batch& batch, int64_t number) const;
   double remaining_seconds() const;
   int64_t step() const { return train_step_.finished_steps(); }
   int64_t epoch() const { return (step() + steps_per_epoch_ - 1) / steps_per_epoch_; }  // the current one, from 1
-  int64_t epochs() const { return (total_steps_ + steps_per_epoch_ - 1) / steps_per_epoch_; }
+  int64_t epochs() const { return (last_step_ + steps_per_epoch_ - 1) / steps_per_epoch_; }
   double epochs_done() const { return static_cast<double>(step()) / static_cast<double>(steps_per_epoch_); }
 
   Backend& backend_;
@@ -99,13 +116,16 @@ class Trainer {
   std::unique_ptr<ShuffleNetV2> averaged_;  // receives the moving averages; null without them
   Loader loader_;
   TruncatedImageLog truncated_train_, truncated_val_;
-  int64_t steps_per_epoch_, total_steps_, head_only_steps_;
+  int64_t steps_per_epoch_, total_steps_;
+  int64_t last_step_;  // total_steps_, or fewer with train.limit_steps
+  int64_t head_only_steps_;
   LearningRate learning_rate_;
   TrainStep train_step_;
   NetworkInput input_;
   Evaluator evaluator_;
   CheckpointMetadata metadata_;
-  std::unique_ptr<RunLog> log_;  // these two since run()
+  const RunFolder* folder_ = nullptr;  // these three since run()
+  std::unique_ptr<RunLog> log_;
   std::unique_ptr<RunCheckpoints> checkpoints_;
 
   TrainingState state_;     // but for what state() adds; its window: without the time since window_clock_

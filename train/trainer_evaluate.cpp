@@ -17,7 +17,7 @@ void Trainer::evaluate() {
   const Stopwatch clock;
   const double before = window_seconds();
   train_step_.release_graph();
-  if (checkpoint_is_due() || step() == total_steps_) save(nullptr);  // kept even if the evaluation fails
+  if (checkpoint_is_due() || step() == last_step_) save(nullptr);  // kept even if the evaluation fails
   if (averaged_) train_step_.average()->copy_to(*averaged_);
   try {
     EvaluationRecord record{step(), epochs_done(), measure(network_, "validation"), {}, 0};
@@ -39,6 +39,7 @@ void Trainer::keep_measured(const EvaluationRecord& measured) {
   evaluated_ = true;
   const bool averaged_wins = record.ema && better(record.ema->sums, record.raw.sums);
   const MetricSums& winner = averaged_wins ? record.ema->sums : record.raw.sums;
+  note_evaluation(config_.early_stopping, winner.top1(), state_.early_stopping);
   const bool is_best = winner.top1() > state_.best.top1;
   if (is_best) {
     state_.best = {winner.top1(), join(averaged_wins ? "EMA weights" : "weights", " of epoch ", epoch())};
@@ -48,7 +49,11 @@ void Trainer::keep_measured(const EvaluationRecord& measured) {
   log_->evaluation(record);
   log_->network(step(), backend_, network_, train_step_.loss_scale().value, config_.network_input().reverse_channels);
   last_evaluation_ = record;
-  if (checkpoint_is_due() || step() == total_steps_) {
+  if (stops_early() && step() < last_step_)
+    progress_.line(join("stopping    early: ", state_.early_stopping.waited, " evaluations in a row not better than ",
+                        format_percent(state_.early_stopping.best_top1), " by more than ",
+                        format_significant(config_.early_stopping.min_delta, 4), " points (early_stopping)"));
+  if (checkpoint_is_due() || finished()) {
     save(&record.raw.sums);
   } else if (is_best) {
     checkpoints_->submit();

@@ -1,4 +1,6 @@
 // The last phase of a run that asks for it: batch norm's statistics for the final weights (recalibration.h).
+#include <fstream>
+
 #include "train/checkpoint/checkpoint.h"
 #include "train/recalibration.h"
 #include "train/text.h"
@@ -17,10 +19,24 @@ CheckpointMetadata::Metrics metrics_of(const MetricSums& sums) {
   return {100 * sums.top1(), 100 * sums.top5(), sums.loss()};
 }
 
+constexpr const char* kRecordType = "recalibrated";
+
 }  // namespace
 
 int64_t Trainer::recalibration_batches() const {
   return config_.recalibrate.duration.steps(steps_per_epoch_) * config_.optimizer.accumulate;
+}
+
+// Its record is written last, so that whatever ends a run before that is followed by all of the phase.
+bool Trainer::recalibration_is_due(const std::string& folder) const {
+  if (recalibration_batches() == 0) return false;
+  std::ifstream metrics(RunFolder::metrics(folder));
+  for (std::string line; std::getline(metrics, line);) {
+    const nlohmann::json record = nlohmann::json::parse(line, nullptr, /*allow_exceptions=*/false);
+    if (record.is_object() && record.value("type", "") == kRecordType && record.value("step", int64_t{-1}) == step())
+      return false;
+  }
+  return true;
 }
 
 // Of epochs that follow those of training, and so of images in an order of their own.
@@ -29,6 +45,7 @@ void Trainer::estimate_statistics(ShuffleNetV2& network) {
   loader_.start_epoch(next_epoch++);
   follow_image_size();
   recalibrate(backend_, network, recalibration_batches(), [&] {
+    if (stop_()) throw Stopped{};
     Batch batch;
     if (!loader_.next(batch)) {
       loader_.start_epoch(next_epoch++);
@@ -40,13 +57,14 @@ void Trainer::estimate_statistics(ShuffleNetV2& network) {
   });
 }
 
-void Trainer::recalibrate_network(const RunFolder& folder) {
-  if (recalibration_batches() == 0) return;
+bool Trainer::recalibrate_network(const RunFolder& folder) {
+  if (!recalibration_is_due(folder.path())) return true;
   try {
     recalibrate_and_measure(folder);
+    return true;
   } catch (const Stopped&) {
-    progress_.line(
-        "stopped     before batch norm's statistics were measured; `riffle recalibrate` estimates them again");
+    progress_.line("stopped     before batch norm's statistics were measured; that comes first when the run goes on");
+    return false;
   }
 }
 
@@ -55,7 +73,7 @@ void Trainer::recalibrate_and_measure(const RunFolder& folder) {
   CheckpointMetadata metadata = metadata_;
   metadata.training = CheckpointMetadata::Training{step() / steps_per_epoch_, step(), 1};
   metadata.recalibrated_images = recalibration_batches() * config_.train.batch;
-  nlohmann::json record{{"type", "recalibrated"},
+  nlohmann::json record{{"type", kRecordType},
                         {"step", step()},
                         {"epoch", epochs_done()},
                         {"recalibration_images", *metadata.recalibrated_images}};

@@ -15,6 +15,9 @@ void Trainer::resume(const CheckpointFile& file, const std::string& path, bool a
   if (state_.step > total_steps_)
     fail_usage(path, " is at step ", state_.step, ", but train.duration is ", config_.train.duration.text(), ", only ",
                total_steps_, " steps; expected a longer one");
+  if (state_.step > last_step_)
+    fail_usage(path, " is at step ", state_.step, ", but train.limit_steps is ", config_.train.limit_steps,
+               "; expected more, or 0 for the whole run");
   const CheckpointMetadata stored = metadata_from_json(file.metadata, path);
   if (stored.classes != metadata_.classes)
     fail("the data's classes are not those of ", path, ": ", metadata_.classes.size(), " and ", stored.classes.size(),
@@ -35,7 +38,17 @@ void Trainer::resume(const CheckpointFile& file, const std::string& path, bool a
   train_step_.import_state(file.tensors, path, state_.step, state_.loss_scale, averaged_.get());
   evaluated_ = state_.evaluated;
   saved_step_ = step();
-  weights_note_ = join(path, ": goes on after step ", format_count(step()), " of ", format_count(total_steps_));
+  weights_note_ = join(path, ": goes on after step ", format_count(step()), " of ", format_count(last_step_));
+}
+
+std::string Trainer::describe_finished() const {
+  if (step() == total_steps_)
+    return join("has taken all its ", total_steps_, " steps; for more: a longer train.duration and ",
+                "--allow-config-change");
+  if (step() == last_step_)
+    return join("has taken the ", last_step_, " steps of train.limit_steps; for more: a larger one, or 0");
+  return join("has stopped early, after step ", step(), " of ", last_step_,
+              "; for more: a larger early_stopping.patience, or 0");
 }
 
 TrainingState Trainer::state() const {

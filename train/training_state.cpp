@@ -14,6 +14,8 @@ nlohmann::json to_json(const TrainingState& state) {
           {"loss_scale", {{"value", state.loss_scale.value}, {"steps", state.loss_scale.steps_since_change}}},
           {"device", state.device},
           {"best", {{"top1", state.best.top1}, {"description", state.best.description}}},
+          {"early_stopping", {{"best_top1", state.early_stopping.best_top1}, {"waited", state.early_stopping.waited}}},
+          {"skipped_steps", state.skipped_steps},
           {"window",
            {{"first_step", state.window.first_step},
             {"seconds", state.window.seconds},
@@ -45,6 +47,11 @@ TrainingState training_state_from_json(const nlohmann::json& metadata, const std
     json.at("device").get_to(state.device);
     json.at("best").at("top1").get_to(state.best.top1);
     json.at("best").at("description").get_to(state.best.description);
+    if (json.contains("early_stopping")) {  // these two: not in the first versions
+      json.at("early_stopping").at("best_top1").get_to(state.early_stopping.best_top1);
+      json.at("early_stopping").at("waited").get_to(state.early_stopping.waited);
+    }
+    if (json.contains("skipped_steps")) json.at("skipped_steps").get_to(state.skipped_steps);
     const nlohmann::json& window = json.at("window");
     window.at("first_step").get_to(state.window.first_step);
     window.at("seconds").get_to(state.window.seconds);

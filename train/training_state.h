@@ -6,6 +6,7 @@
 
 #include <nlohmann/json.hpp>
 
+#include "train/early_stopping.h"
 #include "train/metrics.h"
 #include "train/train_step.h"
 
@@ -23,6 +24,8 @@ struct TrainingState {
     std::string description;  // "EMA weights of epoch 3"
   };
   Best best;
+  EarlyStopping early_stopping;
+  int64_t skipped_steps = 0;  // because their gradients were not finite
 
   // Since the last log line.
   struct Window {

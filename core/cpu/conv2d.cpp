@@ -244,6 +244,7 @@ void CpuBackend::conv2d_norm_max_pool_backward(const Tensor& input, const Window
   const char* name = "conv2d_norm_max_pool_backward";
   check_conv2d(input, dw, conv_window, 1, x);
   check_max_pool(x, pool_window, dy, winner, name);
+  check_no_overlap(dw, {&input, &x, &dy}, name);
   check_vectors({&norm.mean, &norm.var, &norm.gamma, &norm.beta, &dgamma, &dbeta}, x.channels(), name);
   const NormCoefficients k = norm_coefficients(norm);
   const Geometry g(input, conv_window, 1, x);

@@ -8,6 +8,7 @@
 #include "core/normalisation_table.h"
 
 namespace riffle {
+
 void CpuBackend::normalize_mixed(const Tensor& images, const Normalisation& normalisation, const ImageMix& mix,
                                  const Tensor& y) {
   check_normalize(images, Tensor{}, normalisation, y);

@@ -2,6 +2,7 @@
 #include <unordered_map>
 
 #include "cuda/emulation/api.h"
+#include "cuda/emulation/control.h"
 
 using namespace riffle::emulation;
 
@@ -14,6 +15,8 @@ struct CUgraphExec_st {
 };
 
 namespace {
+
+uint64_t launched_graphs = 0;
 
 cudaStreamCaptureStatus status_of(const Stream& stream) {
   if (stream.capture == nullptr) return cudaStreamCaptureStatusNone;
@@ -35,6 +38,10 @@ std::vector<OperationPtr> operations_of(const std::vector<NodePtr>& nodes) {
 }
 
 }  // namespace
+
+uint64_t riffle::emulation::graph_launches() {
+  return launched_graphs;
+}
 
 extern "C" {
 
@@ -112,6 +119,7 @@ cudaError_t cudaGraphLaunch(cudaGraphExec_t executable, cudaStream_t handle) {
   if (stream->capture != nullptr) return invalidate(stream, cudaErrorStreamCaptureUnsupported);
   if (stream->is_legacy && invalidate_captures(UnsafeCall::kLegacyStream))
     return refuse(cudaErrorStreamCaptureImplicit);
+  ++launched_graphs;
   enqueue_graph(stream, operations_of(executable->nodes));
   return cudaSuccess;
 }

@@ -50,6 +50,8 @@ void set_device_memory(size_t bytes);
 
 // Operations that were submitted and have not run.
 size_t pending_operations();
+// Calls of cudaGraphLaunch so far.
+uint64_t graph_launches();
 
 struct Statistics {
   uint64_t launches = 0, fiber_switches = 0, checked_accesses = 0;

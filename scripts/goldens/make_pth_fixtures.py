@@ -149,6 +149,15 @@ def checkpoint():
             "optimizer": {"state": {0: {"momentum_buffer": torch.ones(2)}}, "param_groups": [{"lr": 0.1}]}}
 
 
+def lightning():
+    """The entries that PyTorch Lightning's Trainer saves of a LightningModule whose member `model` is compiled."""
+    weights = collections.OrderedDict(("model._orig_mod." + key, value) for key, value in Tiny().state_dict().items())
+    return {"epoch": 3, "global_step": 120, "pytorch-lightning_version": "2.5.0", "state_dict": weights,
+            "loops": {"fit_loop": {"state_dict": {}}}, "callbacks": {"ModelCheckpoint": {"best_k_models": {}}},
+            "optimizer_states": [{"state": {0: {"momentum_buffer": torch.ones(2)}}, "param_groups": [{"lr": 0.1}]}],
+            "lr_schedulers": [{"last_epoch": 3}], "hparams_name": "kwargs", "hyper_parameters": {"lr": 0.1}}
+
+
 def hostile_zip(name, data, storages):
     with zipfile.ZipFile(path(name), "w") as archive:
         archive.writestr("archive/data.pkl", data)
@@ -181,6 +190,7 @@ def main():
     torch.save(state_dict(), path("legacy.pth"), _use_new_zipfile_serialization=False)
     torch.save(state_dict(), path("protocol4.pth"), pickle_protocol=4)
     torch.save(checkpoint(), path("checkpoint.pth.tar"))
+    torch.save(lightning(), path("lightning.ckpt"))
     torch.save(Python2Dict(a=torch.ones(1), b=torch.zeros(2)), path("python2.pth"))
     save_as_torch_0_3("torch_0_3.pth")
     torch.save(foreign(), path("foreign.pth"))

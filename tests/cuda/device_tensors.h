@@ -49,6 +49,7 @@ inline Tensor whole_of(const Tensor& tensor, int64_t offset) {
 inline void upload(const std::vector<double>& values, const Tensor& packed) {
   dispatch_dtype(packed.dtype(), [&](auto zero) {
     std::vector<decltype(zero)> host;
+    host.reserve(values.size());
     for (double value : values) host.push_back(from_float<decltype(zero)>(static_cast<float>(value)));
     RIFFLE_CUDA(cudaMemcpy(packed.raw(), host.data(), host.size() * sizeof zero, cudaMemcpyHostToDevice));
   });

@@ -164,13 +164,14 @@ std::string names_of(const PickleValue& mapping) {
   return names + (mapping.pairs.size() > kShown ? ", ..." : "");
 }
 
-// DataParallel, DistributedDataParallel, averaged models and torch.compile wrap a module in another.
+// DataParallel, DistributedDataParallel, averaged models and torch.compile wrap a module in another; Lightning's modules
+// have it as a member, by custom `model` or `net`.
 void drop_wrappers(std::vector<FoundTensor>& tensors, const std::string& file, std::vector<std::string>& notes) {
   std::set<std::string> dropped, names;
   for (FoundTensor& tensor : tensors) {
     for (bool again = true; again;) {
       again = false;
-      for (const std::string prefix : {"module.", "_orig_mod."}) {
+      for (const std::string prefix : {"module.", "_orig_mod.", "model.", "net."}) {
         if (tensor.name.rfind(prefix, 0) != 0) continue;
         tensor.name.erase(0, prefix.size());
         dropped.insert(prefix);
