@@ -49,7 +49,8 @@ struct Reader {
   uint32_t height = 0, width = 0;
   int channels = 0;  // of `pixels`: 1 to 4, the last of 2 or 4 being alpha
   int orientation = kUpright;
-  bool wide = false;  // 16-bit samples, big-endian; gray only
+  bool palette = false;  // in the file
+  bool wide = false;     // 16-bit samples, big-endian; gray only
 
   ~Reader() { png_destroy_read_struct(&png, &info, nullptr); }
 };
@@ -57,7 +58,8 @@ struct Reader {
 void request_plain_samples(Reader& reader) {
   const int depth = png_get_bit_depth(reader.png, reader.info);
   const int type = png_get_color_type(reader.png, reader.info);
-  if (type == PNG_COLOR_TYPE_PALETTE) png_set_palette_to_rgb(reader.png);
+  reader.palette = type == PNG_COLOR_TYPE_PALETTE;
+  if (reader.palette) png_set_palette_to_rgb(reader.png);
   if (type == PNG_COLOR_TYPE_GRAY && depth < 8) png_set_expand_gray_1_2_4_to_8(reader.png);
   reader.wide = type == PNG_COLOR_TYPE_GRAY && depth == 16;
   if (depth == 16 && !reader.wide) png_set_strip_16(reader.png);
@@ -75,8 +77,7 @@ int orientation_of(png_structp png, png_infop info) {
 void fill_background(Reader& reader) {
   png_colorp palette = nullptr;
   int colours = 0;
-  if (png_get_PLTE(reader.png, reader.info, &palette, &colours) == 0 || colours == 0) return;
-  if (png_get_color_type(reader.png, reader.info) != PNG_COLOR_TYPE_PALETTE) return;
+  if (!reader.palette || png_get_PLTE(reader.png, reader.info, &palette, &colours) == 0 || colours == 0) return;
   const auto step = static_cast<size_t>(reader.channels);
   for (size_t at = 0; at + 3 <= reader.pixels.size(); at += step) {
     reader.pixels[at] = palette->red;

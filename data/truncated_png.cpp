@@ -36,10 +36,10 @@ std::vector<uint8_t> closed_png(const uint8_t* bytes, size_t size) {
   bool has_data = false;
   size_t at = kSignature;
   while (size - at >= kHeader) {
-    if (has_type(bytes + at, "IEND")) return {};
-    has_data = has_data || has_type(bytes + at, "IDAT");
     const size_t whole = kHeader + size_t{big_endian(bytes + at)} + kChecksum;
+    has_data = has_data || has_type(bytes + at, "IDAT");
     if (whole > size - at) break;
+    if (has_type(bytes + at, "IEND")) return {};
     at += whole;
   }
   if (!has_data) return {};

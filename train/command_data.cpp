@@ -226,8 +226,8 @@ void run_verify(const DataOptions& options) {
     return to_json(part, report);
   });
   if (bad + truncated > 0)
-    fail(options.source, ": ", bad, bad == 1 ? " image is bad" : " images are bad", ", ", truncated,
-         truncated == 1 ? " is truncated" : " are truncated", "; they are named above");
+    fail(options.source, ": ", bad, bad == 1 ? " image is bad" : " images are bad", " and ", truncated,
+         " truncated; they are named above");
 }
 
 nlohmann::json to_json(const Range& range) {

@@ -13,7 +13,7 @@ namespace riffle {
 // the configuration are used with its data only, and so is what it says of truncated images; of other data they are errors.
 struct EvaluationSource {
   std::string spec, split, val_labels;
-  std::string truncated;  // "error" or "accept", as data.truncated
+  std::string truncated{};  // "error" or "accept", as data.truncated
 };
 
 // `path` is the checkpoint's, for messages.
