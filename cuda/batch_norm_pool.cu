@@ -3,6 +3,7 @@
 #include "core/contracts.h"
 #include "cuda/batch_norm.h"
 #include "cuda/cuda_backend.h"
+#include "cuda/index_division.h"
 
 namespace riffle {
 namespace {
@@ -13,17 +14,9 @@ struct PoolShape {
   int height, width, out_height, out_width;
   int kernel_h, kernel_w, stride, pad_top, pad_left;
   int channels;
+  PixelIndex inputs, outputs;
+  IndexDivisor by_kernel_w, by_stride;
 };
-
-struct Pixel {
-  int64_t image;
-  int row, column;
-};
-
-__device__ inline Pixel pixel_at(int64_t index, int height, int width) {
-  const int64_t line = index / width;
-  return {line / height, static_cast<int>(line % height), static_cast<int>(index % width)};
-}
 
 // Whether v takes best's place: the first of equal values stays; NaN beats every number, and the first NaN stays.
 __device__ inline bool exceeds(float v, float best) {
@@ -34,14 +27,14 @@ __device__ inline bool exceeds(float v, float best) {
 // kernel/stride times both ways; y and winner are written once.
 template <class T, int W>
 __global__ void __launch_bounds__(kLayoutThreads)
-    norm_pool_kernel(PixelRows<const T> x, NormVectors norm, PoolShape s, int64_t outputs, PixelRows<T> y,
+    norm_pool_kernel(PixelRows<const T> x, NormVectors norm, PoolShape s, int outputs, PixelRows<T> y,
                      PixelRows<uint8_t> winner) {
   const int channel = first_channel<W>();
   if (channel >= s.channels) return;
   const ChannelNorms<W> norms = channel_norms<W>(norm, channel, s.channels);
-  const int64_t step = int64_t{gridDim.x} * blockDim.y;
-  for (int64_t index = blockIdx.x * int64_t{blockDim.y} + threadIdx.y; index < outputs; index += step) {
-    const Pixel out = pixel_at(index, s.out_height, s.out_width);
+  const int step = static_cast<int>(gridDim.x * blockDim.y);
+  for (int index = static_cast<int>(blockIdx.x * blockDim.y + threadIdx.y); index < outputs; index += step) {
+    const PixelPosition out = s.outputs(index);
     const int top = out.row * s.stride - s.pad_top, left = out.column * s.stride - s.pad_left;
     float best[W];
     int taps[W] = {};
@@ -49,7 +42,7 @@ __global__ void __launch_bounds__(kLayoutThreads)
     for (int i = 0; i < W; ++i) best[i] = -INFINITY;  // below all values, which are 0 at least, or NaN
     for (int r = top < 0 ? -top : 0; r < s.kernel_h && top + r < s.height; ++r) {
       for (int c = left < 0 ? -left : 0; c < s.kernel_w && left + c < s.width; ++c) {
-        const int64_t pixel = (out.image * s.height + top + r) * s.width + left + c;
+        const int pixel = (out.image * s.height + top + r) * s.width + left + c;
         float values[W];
         widen(load_pack<W>(x.at(pixel, channel)), values);
         GPU_UNROLL
@@ -75,23 +68,23 @@ __global__ void __launch_bounds__(kLayoutThreads)
 template <class T, int W>
 __global__ void __launch_bounds__(kLayoutThreads, 2)
     norm_pool_sums_kernel(PixelRows<const T> x, PixelRows<const T> dy, PixelRows<const uint8_t> winner,
-                          NormVectors norm, PoolShape s, int64_t outputs, float* __restrict__ sum_g,
+                          NormVectors norm, PoolShape s, int outputs, float* __restrict__ sum_g,
                           float* __restrict__ sum_gx) {
   const int channel = first_channel<W>();
   float sums[2 * W] = {};
   if (channel < s.channels) {
     const ChannelNorms<W> norms = channel_norms<W>(norm, channel, s.channels);
-    const int64_t step = int64_t{gridDim.x} * blockDim.y;
-    for (int64_t index = blockIdx.x * int64_t{blockDim.y} + threadIdx.y; index < outputs; index += step) {
-      const Pixel out = pixel_at(index, s.out_height, s.out_width);
+    const int step = static_cast<int>(gridDim.x * blockDim.y);
+    for (int index = static_cast<int>(blockIdx.x * blockDim.y + threadIdx.y); index < outputs; index += step) {
+      const PixelPosition out = s.outputs(index);
       const Pack<uint8_t, W> won = load_pack<W>(winner.at(index, channel));
       float gradients[W];
       widen(load_pack<W>(dy.at(index, channel)), gradients);
       GPU_UNROLL
       for (int i = 0; i < W; ++i) {
-        const int tap = won.element[i];
-        const int row = out.row * s.stride - s.pad_top + tap / s.kernel_w;
-        const int column = out.column * s.stride - s.pad_left + tap % s.kernel_w;
+        const int tap = won.element[i], tap_row = s.by_kernel_w.quotient(tap);
+        const int row = out.row * s.stride - s.pad_top + tap_row;
+        const int column = out.column * s.stride - s.pad_left + s.by_kernel_w.remainder(tap, tap_row);
         const float value = to_float(*x.at((out.image * s.height + row) * s.width + column, channel + i));
         const float deviation = norms.deviation(i, value);
         const float g = norms.normalised(i, deviation) > 0 ? gradients[i] : 0.0f;
@@ -114,8 +107,7 @@ __global__ void __launch_bounds__(kLayoutThreads, 2)
 template <class T, int W>
 __global__ void __launch_bounds__(kLayoutThreads)
     norm_pool_data_kernel(PixelRows<const T> x, PixelRows<const T> dy, PixelRows<const uint8_t> winner,
-                          NormVectors norm, NormGradientVectors gradient, PoolShape s, int64_t inputs,
-                          PixelRows<T> dx) {
+                          NormVectors norm, NormGradientVectors gradient, PoolShape s, int inputs, PixelRows<T> dx) {
   const int channel = first_channel<W>();
   if (channel >= s.channels) return;
   const ChannelNorms<W> norms = channel_norms<W>(norm, channel, s.channels);
@@ -125,17 +117,18 @@ __global__ void __launch_bounds__(kLayoutThreads)
     from_x[i] = gradient.from_x[channel + i];
     offset[i] = gradient.offset[channel + i];
   }
-  const int64_t step = int64_t{gridDim.x} * blockDim.y;
-  for (int64_t index = blockIdx.x * int64_t{blockDim.y} + threadIdx.y; index < inputs; index += step) {
-    const Pixel in = pixel_at(index, s.height, s.width);
+  const int step = static_cast<int>(gridDim.x * blockDim.y);
+  for (int index = static_cast<int>(blockIdx.x * blockDim.y + threadIdx.y); index < inputs; index += step) {
+    const PixelPosition in = s.inputs(index);
     float values[W], sum[W] = {};
     widen(load_pack<W>(x.at(index, channel)), values);
     const int bottom = in.row + s.pad_top, right = in.column + s.pad_left;  // of output oh: tap bottom - oh*stride
-    const int last_row = min(bottom / s.stride, s.out_height - 1), last_column = min(right / s.stride, s.out_width - 1);
+    const int last_row = min(s.by_stride.quotient(bottom), s.out_height - 1);
+    const int last_column = min(s.by_stride.quotient(right), s.out_width - 1);
     for (int oh = last_row; oh >= 0 && bottom - oh * s.stride < s.kernel_h; --oh) {
       for (int ow = last_column; ow >= 0 && right - ow * s.stride < s.kernel_w; --ow) {
         const int tap = (bottom - oh * s.stride) * s.kernel_w + right - ow * s.stride;
-        const int64_t pixel = (in.image * s.out_height + oh) * s.out_width + ow;
+        const int pixel = (in.image * s.out_height + oh) * s.out_width + ow;
         const Pack<uint8_t, W> won = load_pack<W>(winner.at(pixel, channel));
         float gradients[W];
         widen(load_pack<W>(dy.at(pixel, channel)), gradients);
@@ -154,6 +147,8 @@ __global__ void __launch_bounds__(kLayoutThreads)
 }
 
 PoolShape pool_shape(const Shape& x, const Window& window, const Shape& y) {
+  const int64_t largest = std::numeric_limits<int>::max() / 2;  // so that a grid's stride beyond it is still an int
+  RIFFLE_CHECK(x.n * x.h * x.w <= largest, "max-pooling of ", x, ": at most ", largest, " pixels");
   const auto narrow = [](int64_t size) { return static_cast<int>(size); };
   return {narrow(x.h),
           narrow(x.w),
@@ -164,7 +159,11 @@ PoolShape pool_shape(const Shape& x, const Window& window, const Shape& y) {
           narrow(window.stride),
           narrow(window.padding.top),
           narrow(window.padding.left),
-          narrow(x.c)};
+          narrow(x.c),
+          PixelIndex(x.h, x.w),
+          PixelIndex(y.h, y.w),
+          IndexDivisor(window.kernel_w),
+          IndexDivisor(window.stride)};
 }
 
 }  // namespace

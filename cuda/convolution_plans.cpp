@@ -255,8 +255,8 @@ void ConvolutionPlans::choose(const Convolution& c, Problem* problem) {
   const bool time = !settings_.deterministic && candidates.size() > 1;
   for (size_t i = 0; i < candidates.size(); ++i) {
     if (!runs([&] { return execute(c, candidates[i]) == CUDNN_STATUS_SUCCESS; })) continue;
-    const float ms =
-        time ? least_milliseconds(stream_, [&] { check_cudnn(library_, execute(c, candidates[i]), "execute"); }) : 0;
+    const auto work = [&] { check_cudnn(library_, execute(c, candidates[i]), "execute"); };
+    const float ms = time ? least_milliseconds(stream_, work, least) : 0;
     if (ms >= least) continue;
     least = ms;
     problem->chosen = i;

@@ -4,6 +4,7 @@
 #include "core/backend.h"
 #include "cuda/channel_layout.h"
 #include "cuda/depthwise_pixels.h"
+#include "cuda/index_division.h"
 
 namespace riffle {
 
@@ -42,8 +43,8 @@ inline bool has_3x3_kernels(const Window& window) {
 
 // The result is cut into strips: some columns wide, strip_rows high. A thread takes a pack of channels of one strip.
 struct Strips {
-  int64_t count;                          // of all images
-  int column_groups, across, strip_rows;  // `across` strips from top to bottom
+  int count, strip_rows;  // count: of all images
+  PixelIndex position;    // of a strip: its image, which from top to bottom, and which from left to right
 };
 
 // Of a result of this shape; so many that `threads` have work, as far as the shape allows.
@@ -52,7 +53,10 @@ inline Strips make_strips(const Shape& result, const ChannelLayout& layout, int 
   const int64_t wanted = divide_up(threads, result.n * groups * (result.c / layout.width));
   const int64_t strip_rows = std::max(divide_up(result.h, wanted), std::min<int64_t>(kLeastStrip, result.h));
   const int64_t across = divide_up(result.h, strip_rows);
-  return {result.n * across * groups, static_cast<int>(groups), static_cast<int>(across), static_cast<int>(strip_rows)};
+  const int64_t count = result.n * across * groups, largest = std::numeric_limits<int>::max() / 2;
+  RIFFLE_CHECK(count <= largest, "a depthwise convolution of ", result, " has ", count, " strips; at most ", largest,
+               " are possible");
+  return {static_cast<int>(count), static_cast<int>(strip_rows), PixelIndex(across, groups)};
 }
 
 // Rows do not matter here: grids are of strips.
@@ -78,11 +82,11 @@ struct Strip {
   int first_row, end_row, first_column;
 };
 
-__device__ inline Strip strip_of(const Strips& strips, int64_t index, int rows, int columns_each) {
-  const int64_t band = index / strips.column_groups;
-  const int first_row = static_cast<int>(band % strips.across) * strips.strip_rows;
+__device__ inline Strip strip_of(const Strips& strips, int index, int rows, int columns_each) {
+  const PixelPosition at = strips.position(index);
+  const int first_row = at.row * strips.strip_rows;
   const int end_row = first_row + strips.strip_rows < rows ? first_row + strips.strip_rows : rows;
-  return {band / strips.across, first_row, end_row, static_cast<int>(index % strips.column_groups) * columns_each};
+  return {at.image, first_row, end_row, at.column * columns_each};
 }
 
 // Three rows of input pixels under `Columns` neighbouring outputs of stride `Stride`, moving down. Row r of the window
@@ -205,7 +209,7 @@ __global__ void __launch_bounds__(kLayoutThreads, kDepthwiseBlocks)
   using Reader = typename Pixels::template Reader<W>;
   constexpr int kColumns = kOutputColumns<Stride>;
   const int channel = first_channel<W>();
-  const int64_t index = blockIdx.x * int64_t{blockDim.y} + threadIdx.y;
+  const int index = static_cast<int>(blockIdx.x * blockDim.y + threadIdx.y);
   if (channel >= shape.channels || index >= strips.count) return;
   const Strip strip = strip_of(strips, index, shape.out_height, kColumns);
   float filter[9][W];

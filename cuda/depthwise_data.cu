@@ -13,7 +13,7 @@ __global__ void __launch_bounds__(kLayoutThreads, kDepthwiseBlocks)
     depthwise3x3_stride2_data_kernel(StoredPixels<T> dy, const T* __restrict__ w, DepthwiseShape shape, Strips strips,
                                      PixelPairs pairs, bool accumulate, PixelRows<T> dx) {
   const int channel = first_channel<W>();
-  const int64_t index = blockIdx.x * int64_t{blockDim.y} + threadIdx.y;
+  const int index = static_cast<int>(blockIdx.x * blockDim.y + threadIdx.y);
   if (channel >= shape.channels || index >= strips.count) return;
   const Strip strip = strip_of(strips, index, pairs.rows, 1);
   float filter[9][W];

@@ -92,16 +92,22 @@ __device__ inline void walk_strip(const DepthwiseShape& shape, const CentredSumR
                                   PixelGradients<T, W>& pixels, std::integral_constant<int, 1>) {
   const DepthwiseShape turned = turned_shape(shape);
   WindowWalk<CentredSumReader<T, W>, W, 1, kBackwardColumns> walk(reader, turned, strip);
+  Pack<T, W> x[kBackwardColumns] = {}, next_x[kBackwardColumns] = {};  // loaded a row ahead, as the gradients are
+  const auto load_row = [&](int row) {
+    GPU_UNROLL
+    for (int j = 0; j < kBackwardColumns; ++j)
+      if (strip.first_column + j < shape.width) next_x[j] = pixels.load(row * shape.width + strip.first_column + j);
+  };
+  load_row(strip.first_row);
   for (int first = strip.first_row; first < strip.end_row; first += 3) {
     GPU_UNROLL
     for (int k = 0; k < 3; ++k) {
       const int row = first + k;
       if (row >= strip.end_row) break;
       const int pixel = row * shape.width + strip.first_column;
-      Pack<T, W> x[kBackwardColumns] = {};
       GPU_UNROLL
-      for (int j = 0; j < kBackwardColumns; ++j)
-        if (strip.first_column + j < shape.width) x[j] = pixels.load(pixel + j);
+      for (int j = 0; j < kBackwardColumns; ++j) x[j] = next_x[j];
+      if (row + 1 < strip.end_row) load_row(row + 1);
       walk.step(k, row + 1 < strip.end_row);
       GPU_UNROLL
       for (int j = 0; j < kBackwardColumns; ++j) {
@@ -157,8 +163,9 @@ __global__ void __launch_bounds__(kLayoutThreads, kDepthwiseBlocks)
   const bool active = channel < channels;
   const int own = active ? channel : 0;  // so that idle threads, too, have channels to load
   PixelGradients<T, W> pixels(arguments, own);
-  const int64_t step = int64_t{gridDim.x} * blockDim.y;
-  for (int64_t index = blockIdx.x * int64_t{blockDim.y} + threadIdx.y; active && index < strips.count; index += step) {
+  const int step = static_cast<int>(gridDim.x * blockDim.y);
+  for (int index = static_cast<int>(blockIdx.x * blockDim.y + threadIdx.y); active && index < strips.count;
+       index += step) {
     const Strip strip = strip_of(strips, index, rows, kBackwardColumns);
     const int64_t image = strip.image * arguments.shape.out_height * arguments.shape.out_width;
     const CentredSumReader<T, W> reader(arguments.gradient, channel, image);

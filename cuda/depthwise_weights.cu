@@ -17,9 +17,9 @@ __global__ void __launch_bounds__(kLayoutThreads, kDepthwiseBlocks)
   constexpr int kColumns = kOutputColumns<Stride>;
   const int channel = first_channel<W>();
   float sums[9 * W] = {};
-  const int64_t step = int64_t{gridDim.x} * blockDim.y;
-  for (int64_t index = blockIdx.x * int64_t{blockDim.y} + threadIdx.y; channel < shape.channels && index < strips.count;
-       index += step) {
+  const int step = static_cast<int>(gridDim.x * blockDim.y);
+  for (int index = static_cast<int>(blockIdx.x * blockDim.y + threadIdx.y);
+       channel < shape.channels && index < strips.count; index += step) {
     const Strip strip = strip_of(strips, index, shape.out_height, kColumns);
     const StoredReader<T, W> reader(x, channel, strip.image * shape.height * shape.width);
     WindowWalk<StoredReader<T, W>, W, Stride, kColumns> walk(reader, shape, strip);

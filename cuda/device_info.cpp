@@ -121,6 +121,7 @@ CudaInfo cuda_info() {
   for (int device = 0; device < count; ++device) info.gpus.push_back(gpu_info(device));
   info.cublaslt = cublaslt_version();
   info.cudnn = cudnn_version();
+  info.nvrtc = nvrtc_version();
   return info;
 }
 

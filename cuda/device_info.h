@@ -23,6 +23,7 @@ struct CudaInfo {
   std::string why_not;          // empty: CUDA can be used
   std::vector<GpuInfo> gpus;    // by index
   std::string cublaslt, cudnn;  // versions, or why they cannot be used
+  std::string nvrtc;            // likewise; cuDNN uses it where it is there
 };
 
 // Never throws for want of a driver, a GPU or a library: it says so. Opens cuBLASLt and cuDNN where there is a GPU.

@@ -1,6 +1,7 @@
 // Finding and opening NVIDIA's libraries. Python is not run: its packages are found by where they lie.
 #include "cuda/libraries.h"
 
+#include <cuda_runtime_api.h>
 #include <dlfcn.h>
 
 #include <algorithm>
@@ -23,6 +24,8 @@ namespace fs = std::filesystem;
 
 const char* const kCublasLtFile = "libcublasLt.so." RIFFLE_STRINGIFY(CUBLAS_VER_MAJOR);
 const char* const kCudnnFile = "libcudnn.so." RIFFLE_STRINGIFY(CUDNN_MAJOR);
+const char* const kHowToInstallCudnn =
+    "pip install nvidia-cudnn-cu" RIFFLE_STRINGIFY(CUBLAS_VER_MAJOR) ", or libcudnn9 from NVIDIA's packages";
 
 std::string environment(const char* name) {
   const char* value = std::getenv(name);
@@ -55,7 +58,19 @@ void append_python_packages(const fs::path& prefix, std::vector<std::string>* fo
         if (std::error_code error; fs::is_directory(package / "lib", error)) folders->push_back(package / "lib");
 }
 
-// Of python3 in PATH: PREFIX/bin/python3.
+// PREFIX of PREFIX/bin/python3, and of what that is a link to, link by link: /usr/local/bin/python3 may be one into a
+// virtual environment, whose own python3 is one to the system's.
+void append_python_prefixes(fs::path python, std::vector<fs::path>* prefixes) {
+  constexpr int kMostLinks = 8;
+  for (int links = 0; links <= kMostLinks; ++links) {
+    prefixes->push_back(python.parent_path().parent_path());
+    std::error_code error;
+    const fs::path target = fs::read_symlink(python, error);
+    if (error) return;
+    python = (python.parent_path() / target).lexically_normal();
+  }
+}
+
 std::vector<fs::path> python_prefixes() {
   std::vector<fs::path> prefixes;
   for (const char* name : {"VIRTUAL_ENV", "CONDA_PREFIX"})
@@ -63,7 +78,7 @@ std::vector<fs::path> python_prefixes() {
   for (const std::string& bin : split_path(environment("PATH"))) {
     std::error_code error;
     if (!fs::exists(fs::path(bin) / "python3", error)) continue;
-    prefixes.push_back(fs::path(bin).parent_path());
+    append_python_prefixes(fs::path(bin) / "python3", &prefixes);
     break;
   }
   if (const std::string home = environment("HOME"); !home.empty()) prefixes.push_back(fs::path(home) / ".local");
@@ -79,27 +94,51 @@ struct LibraryName {
   const char* how_to_install;
 };
 
-void* open_library(const LibraryName& name) {
+struct Search {
+  void* library = nullptr;
+  std::string folders, broken;  // for people: where it was looked for; files that could not be opened, a line each
+};
+
+Search search_library(const std::string& file) {
   const LibraryFolders folders = library_folders();
   std::vector<std::string> candidates;
-  for (const std::string& folder : folders.preferred) candidates.push_back(folder + "/" + name.file);
-  candidates.emplace_back(name.file);  // wherever the loader looks
-  for (const std::string& folder : folders.others) candidates.push_back(folder + "/" + name.file);
-  std::string broken;
+  for (const std::string& folder : folders.preferred) candidates.push_back(folder + "/" + file);
+  candidates.push_back(file);  // wherever the loader looks
+  for (const std::string& folder : folders.others) candidates.push_back(folder + "/" + file);
+  Search search;
   for (const std::string& candidate : candidates) {
     const bool is_path = candidate.find('/') != std::string::npos;
     std::error_code error;
     if (is_path && !fs::exists(candidate, error)) continue;
     // Global, because cuDNN looks for cuBLASLt's functions when it wants them.
-    if (void* library = dlopen(candidate.c_str(), RTLD_NOW | RTLD_GLOBAL)) return library;
+    search.library = dlopen(candidate.c_str(), RTLD_NOW | RTLD_GLOBAL);
+    if (search.library) return search;
     const char* reason = dlerror();
-    if (is_path) broken += join("\n  ", candidate, " was found but cannot be opened: ", reason ? reason : "unknown");
+    if (is_path)
+      search.broken += join("\n  ", candidate, " was found but cannot be opened: ", reason ? reason : "unknown");
   }
-  std::string searched = "the system's library path";
+  search.folders = "the system's library path";
   for (const auto* list : {&folders.preferred, &folders.others})
-    for (const std::string& folder : *list) searched += ", " + folder;
-  fail(name.title, " (", name.file, ") was not found; searched ", searched, ".", broken, "\n  Install it (",
-       name.how_to_install, ") or set RIFFLE_CUDA_LIBRARIES to the folder it is in.");
+    for (const std::string& folder : *list) search.folders += ", " + folder;
+  return search;
+}
+
+void* open_library(const LibraryName& name) {
+  const Search search = search_library(name.file);
+  if (!search.library)
+    fail(name.title, " (", name.file, ") was not found; searched ", search.folders, ".", search.broken,
+         "\n  Install it (", name.how_to_install, ") or set RIFFLE_CUDA_LIBRARIES to the folder it is in.");
+  return search.library;
+}
+
+// Of the file that a function of a library is in.
+std::string path_of(const void* function) {
+  Dl_info info{};
+  return dladdr(function, &info) != 0 && info.dli_fname ? info.dli_fname : "a file of unknown name";
+}
+
+std::string cuda_version(size_t version) {
+  return join(version / 1000, ".", version % 1000 / 10);
 }
 
 // Functions of one library by name.
@@ -125,6 +164,7 @@ LibraryFolders library_folders() {
   LibraryFolders folders;
   folders.preferred = split_path(environment("RIFFLE_CUDA_LIBRARIES"));
   for (const fs::path& prefix : python_prefixes()) append_python_packages(prefix, &folders.others);
+  if (const std::string conda = environment("CONDA_PREFIX"); !conda.empty()) folders.others.push_back(conda + "/lib");
   for (const fs::path& toolkit : entries("/usr/local", "cuda")) {
     std::error_code error;
     if (fs::is_directory(toolkit / "lib64", error)) folders.others.push_back(toolkit / "lib64");
@@ -155,17 +195,20 @@ CublasLt open_cublas_lt() {
   symbols.find(&library.preference_destroy, "cublasLtMatmulPreferenceDestroy");
   symbols.find(&library.preference_set, "cublasLtMatmulPreferenceSetAttribute");
   symbols.find(&library.heuristic, "cublasLtMatmulAlgoGetHeuristic");
+  symbols.find(&library.algorithm_can, "cublasLtMatmulAlgoCapGetAttribute");
   symbols.find(&library.algorithm_get, "cublasLtMatmulAlgoConfigGetAttribute");
+  symbols.find(&library.algorithm_set, "cublasLtMatmulAlgoConfigSetAttribute");
+  symbols.find(&library.algorithm_check, "cublasLtMatmulAlgoCheck");
   symbols.find(&library.matmul, "cublasLtMatmul");
   return library;
 }
 
 Cudnn open_cudnn() {
-  const Symbols symbols(
-      {"cuDNN", kCudnnFile,
-       "pip install nvidia-cudnn-cu" RIFFLE_STRINGIFY(CUBLAS_VER_MAJOR) ", or libcudnn9 from NVIDIA's packages"});
+  const Symbols symbols({"cuDNN", kCudnnFile, kHowToInstallCudnn});
   Cudnn library{};
   symbols.find(&library.version, "cudnnGetVersion");
+  symbols.find(&library.cudart_version, "cudnnGetCudartVersion");
+  check_cuda_of(library);
   symbols.find(&library.error_string, "cudnnGetErrorString");
   symbols.find(&library.last_error_string, "cudnnGetLastErrorString");
   symbols.find(&library.create, "cudnnCreate");
@@ -180,7 +223,33 @@ Cudnn open_cudnn() {
   return library;
 }
 
+void check_cuda_of(const Cudnn& library) {
+  const size_t theirs = library.cudart_version(), ours = CUDART_VERSION;
+  if (theirs / 1000 == ours / 1000) return;
+  fail("cuDNN (", path_of(reinterpret_cast<const void*>(library.cudart_version)), ") is the one for CUDA ",
+       cuda_version(theirs), "; this riffle is built for CUDA ", cuda_version(ours),
+       ", and NVIDIA gives both the same file name.\n  Install the one for CUDA ", ours / 1000, " (",
+       kHowToInstallCudnn, ") and, if the other is found first, set RIFFLE_CUDA_LIBRARIES to the folder it is in.");
+}
+
+std::string open_nvrtc() {
+  const std::string file = join("libnvrtc.so.", CUDART_VERSION / 1000);
+  const Search search = search_library(file);
+  if (!search.library)
+    return join("none (", file, " was not found", search.broken,
+                "); without it cuDNN has fewer engines to choose from");
+  // Declared here, since the header is of a package that nothing else needs.
+  const auto version = reinterpret_cast<int (*)(int* major, int* minor)>(dlsym(search.library, "nvrtcVersion"));
+  int major = 0, minor = 0;
+  if (!version || version(&major, &minor) != 0) return file + " does not tell its version";
+  return join(major, ".", minor);
+}
+
 #ifdef RIFFLE_EMULATED_CUDA
+
+std::string nvrtc_version() {
+  return "none, as the emulated device needs none";
+}
 
 const CublasLt& cublas_lt() {
   static const CublasLt library = emulation::cublas_lt_twin();
@@ -194,13 +263,19 @@ const Cudnn& cudnn() {
 
 #else
 
+std::string nvrtc_version() {
+  static const std::string version = open_nvrtc();
+  return version;
+}
+
 const CublasLt& cublas_lt() {
   static const CublasLt library = open_cublas_lt();
   return library;
 }
 
 const Cudnn& cudnn() {
-  static const Cudnn library = (cublas_lt(), open_cudnn());  // some of cuDNN's engines want cuBLASLt; have it loaded
+  // Some of cuDNN's engines want cuBLASLt or NVRTC, and look for them by name: have them loaded.
+  static const Cudnn library = (cublas_lt(), nvrtc_version(), open_cudnn());
   return library;
 }
 

@@ -26,12 +26,16 @@ struct CublasLt {
   decltype(&cublasLtMatmulPreferenceDestroy) preference_destroy;
   decltype(&cublasLtMatmulPreferenceSetAttribute) preference_set;
   decltype(&cublasLtMatmulAlgoGetHeuristic) heuristic;
+  decltype(&cublasLtMatmulAlgoCapGetAttribute) algorithm_can;
   decltype(&cublasLtMatmulAlgoConfigGetAttribute) algorithm_get;
+  decltype(&cublasLtMatmulAlgoConfigSetAttribute) algorithm_set;
+  decltype(&cublasLtMatmulAlgoCheck) algorithm_check;
   decltype(&cublasLtMatmul) matmul;
 };
 
 struct Cudnn {
   decltype(&cudnnGetVersion) version;
+  decltype(&cudnnGetCudartVersion) cudart_version;
   decltype(&cudnnGetErrorString) error_string;
   decltype(&cudnnGetLastErrorString) last_error_string;
   decltype(&cudnnCreate) create;
@@ -53,10 +57,19 @@ const Cudnn& cudnn();
 // NVIDIA's, always.
 CublasLt open_cublas_lt();
 Cudnn open_cudnn();
+// Throws where cuDNN was made for another CUDA than this program: its files for CUDA 12 and 13 are named alike.
+void check_cuda_of(const Cudnn& library);
+
+// NVRTC, the compiler that some of cuDNN's engines bring their kernels through; loaded before cuDNN looks for it. Its
+// version, or why there is none, which is no error: other engines remain.
+std::string nvrtc_version();
+// NVIDIA's, always.
+std::string open_nvrtc();
 
 // Folders that are searched when the system's loader does not know a library: those of RIFFLE_CUDA_LIBRARIES (separated
 // by colons; searched before the loader is asked), then of the Python packages of the active virtual environment, of
-// conda, of the python3 in PATH, of the user and of the system, then of CUDA toolkits.
+// conda, of the python3 in PATH, of the user and of the system, then conda's own, then of CUDA
+// toolkits.
 struct LibraryFolders {
   std::vector<std::string> preferred, others;
 };

@@ -1,6 +1,7 @@
 // What the wrappers of cuBLASLt and cuDNN share: workspaces, and timing of the algorithms that a library offers.
 #pragma once
 
+#include <algorithm>
 #include <cstdint>
 #include <functional>
 #include <initializer_list>
@@ -44,19 +45,28 @@ inline bool runs(const std::function<bool()>& attempt) {
   }
 }
 
-// Milliseconds of device time that `work`, which queues on `stream`, takes: the least of three, after whatever ran
-// before warmed it up.
-inline float least_milliseconds(const Stream& stream, const std::function<void()>& work) {
+// Milliseconds of device time of `launches` calls of `work`, which queues on `stream`, for each.
+inline float milliseconds_each(const Stream& stream, const std::function<void()>& work, int launches) {
   const Event start(Event::Timing::kOn), end(Event::Timing::kOn);
-  float least = 0;
-  for (int repetition = 0; repetition < 3; ++repetition) {
-    start.record(stream.get());
-    work();
-    end.record(stream.get());
-    end.wait();
-    const float milliseconds = end.milliseconds_since(start);
-    if (repetition == 0 || milliseconds < least) least = milliseconds;
-  }
+  start.record(stream.get());
+  for (int launch = 0; launch < launches; ++launch) work();
+  end.record(stream.get());
+  end.wait();
+  return end.milliseconds_since(start) / static_cast<float>(launches);
+}
+
+// Milliseconds of device time that `work` takes, after whatever ran before warmed it up; `to_beat`: what another choice
+// takes. A single launch tells work that is hopeless, and long work. Short work is queued several times: the first
+// launch of a queue also counts what it costs the host.
+inline float least_milliseconds(const Stream& stream, const std::function<void()>& work, float to_beat) {
+  constexpr float kQueuedMilliseconds = 0.2f;
+  constexpr int kMostLaunches = 10, kRepeats = 2;
+  float least = milliseconds_each(stream, work, 1);
+  if (least > 2 * to_beat) return least;
+  const int launches = least * kMostLaunches < kQueuedMilliseconds
+                           ? kMostLaunches
+                           : std::max(1, static_cast<int>(kQueuedMilliseconds / least));
+  for (int repeat = 0; repeat < kRepeats; ++repeat) least = std::min(least, milliseconds_each(stream, work, launches));
   return least;
 }
 

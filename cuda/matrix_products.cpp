@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <cmath>
 #include <limits>
+#include <set>
 #include <utility>
 
 #include "cuda/device_types.h"
@@ -15,7 +16,9 @@ namespace riffle {
 namespace {
 
 constexpr uint64_t kWorkspaceLimit = uint64_t{32} << 20;  // NVIDIA's advice for sm_90
-constexpr int kCandidates = 6;
+constexpr int kCandidates = 12;
+constexpr size_t kSplitAlgorithms = 4;     // how many of the heuristics' algorithms are tried with other splits
+constexpr int32_t kLeastPart = 256;        // of k, when it is split
 constexpr uint32_t kAlignmentLimit = 256;  // cuBLASLt tells no larger ones apart
 
 cudaDataType_t data_type(DType dtype) {
@@ -180,9 +183,11 @@ void MatrixProducts::find_candidates(const MatrixProduct& p, Plan* plan) const {
   set(CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_B_BYTES, alignments.a);
   set(CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_C_BYTES, alignments.c);
   set(CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_D_BYTES, alignments.c);
-  // Products split along k keep their partial sums in f32 and add them in a fixed order. The other schemes round them
-  // to the result's type, or add them to the result as they come.
-  set(CUBLASLT_MATMUL_PREF_REDUCTION_SCHEME_MASK, static_cast<uint32_t>(CUBLASLT_REDUCTION_SCHEME_COMPUTE_TYPE));
+  // Products split along k keep their partial sums in f32. The other schemes round them to the result's type, which may
+  // be f32, too; one of them adds to the result in place, and only the first is sure to be the same in every run.
+  const bool any_scheme = p.output == DType::kF32 && !settings_.deterministic;
+  set(CUBLASLT_MATMUL_PREF_REDUCTION_SCHEME_MASK,
+      static_cast<uint32_t>(any_scheme ? CUBLASLT_REDUCTION_SCHEME_MASK : CUBLASLT_REDUCTION_SCHEME_COMPUTE_TYPE));
   plan->candidates.resize(kCandidates);
   int found = 0;
   const cublasStatus_t status =
@@ -196,6 +201,51 @@ void MatrixProducts::find_candidates(const MatrixProduct& p, Plan* plan) const {
       usable.push_back(candidate);
   plan->candidates = std::move(usable);
   if (plan->candidates.empty()) fail("cuBLASLt ", library_.version(), " has no algorithm for the ", describe(p));
+  if (!settings_.deterministic) append_split_candidates(p, plan);
+}
+
+// Algorithms that leave most of the GPU idle, with k split into so many parts that they would not, where the library
+// says that it can. They are only tried: the first choice stays the library's.
+void MatrixProducts::append_split_candidates(const MatrixProduct& p, Plan* plan) const {
+  std::set<int32_t> tried;
+  const std::vector<cublasLtMatmulHeuristicResult_t> offered = plan->candidates;
+  for (const cublasLtMatmulHeuristicResult_t& candidate : offered) {
+    if (candidate.wavesCount <= 0 || candidate.wavesCount > 0.5f) continue;
+    const int32_t id = algorithm_number(candidate.algo, CUBLASLT_ALGO_CONFIG_ID, p);
+    const int32_t split = algorithm_number(candidate.algo, CUBLASLT_ALGO_CONFIG_SPLITK_NUM, p);
+    int32_t can_split = 0;
+    size_t written = 0;
+    check(library_.algorithm_can(&candidate.algo, CUBLASLT_ALGO_CAP_SPLITK_SUPPORT, &can_split, sizeof can_split,
+                                 &written),
+          "AlgoCapGetAttribute", p);
+    if (can_split == 0 || split > 1 || tried.size() == kSplitAlgorithms || !tried.insert(id).second) continue;
+    const int64_t most = std::min(static_cast<int64_t>(1 / candidate.wavesCount), p.k / kLeastPart);
+    int32_t parts = 1;
+    while (parts * 2 <= most) parts *= 2;
+    for (const int32_t each : {parts, parts / 2})
+      if (each > 1) append_split(p, candidate, each, plan);
+  }
+}
+
+void MatrixProducts::append_split(const MatrixProduct& p, const cublasLtMatmulHeuristicResult_t& candidate,
+                                  int32_t parts, Plan* plan) const {
+  cublasLtMatmulHeuristicResult_t split = candidate;
+  const auto set = [&](cublasLtMatmulAlgoConfigAttributes_t attribute, auto value) {
+    check(library_.algorithm_set(&split.algo, attribute, &value, sizeof value), "AlgoConfigSetAttribute", p);
+  };
+  set(CUBLASLT_ALGO_CONFIG_SPLITK_NUM, parts);
+  set(CUBLASLT_ALGO_CONFIG_REDUCTION_SCHEME, static_cast<uint32_t>(CUBLASLT_REDUCTION_SCHEME_COMPUTE_TYPE));
+  const cublasStatus_t status = library_.algorithm_check(handle_, plan->operation.get(), plan->a.get(), plan->b.get(),
+                                                         plan->c.get(), plan->c.get(), &split.algo, &split);
+  if (status == CUBLAS_STATUS_SUCCESS && split.workspaceSize <= kWorkspaceLimit) plan->candidates.push_back(split);
+}
+
+int32_t MatrixProducts::algorithm_number(const cublasLtMatmulAlgo_t& algorithm,
+                                         cublasLtMatmulAlgoConfigAttributes_t attribute, const MatrixProduct& p) const {
+  int32_t value = 0;
+  size_t written = 0;
+  check(library_.algorithm_get(&algorithm, attribute, &value, sizeof value, &written), "AlgoConfigGetAttribute", p);
+  return value;
 }
 
 void MatrixProducts::set_bias(const MatrixProduct& p, cublasLtMatmulDesc_t operation) const {
@@ -233,19 +283,17 @@ void MatrixProducts::choose(const MatrixProduct& p, Plan* plan) {
   const bool time = !settings_.deterministic && plan->candidates.size() > 1;
   for (size_t i = 0; i < plan->candidates.size(); ++i) {
     if (!runs([&] { return launch(p, *plan, i) == CUBLAS_STATUS_SUCCESS; })) continue;
-    const float ms = time ? least_milliseconds(stream_, [&] { check(launch(p, *plan, i), "Matmul", p); }) : 0;
+    const auto work = [&] { check(launch(p, *plan, i), "Matmul", p); };
+    const float ms = time ? least_milliseconds(stream_, work, least) : 0;
     if (ms >= least) continue;
     least = ms;
     plan->chosen = i;
     if (!time) break;
   }
   plan->settled = true;
-  int32_t id = -1, split = 0;
-  size_t written = 0;
   const cublasLtMatmulAlgo_t& algorithm = plan->candidates[plan->chosen].algo;
-  check(library_.algorithm_get(&algorithm, CUBLASLT_ALGO_CONFIG_ID, &id, sizeof id, &written), "AlgoConfigGet", p);
-  check(library_.algorithm_get(&algorithm, CUBLASLT_ALGO_CONFIG_SPLITK_NUM, &split, sizeof split, &written),
-        "AlgoConfigGet", p);
+  const int32_t id = algorithm_number(algorithm, CUBLASLT_ALGO_CONFIG_ID, p);
+  const int32_t split = algorithm_number(algorithm, CUBLASLT_ALGO_CONFIG_SPLITK_NUM, p);
   std::string how = time
                         ? join(", ", least * 1e3f, " us, candidate ", plan->chosen + 1, " of ", plan->candidates.size())
                         : std::string(", the library's first choice");

@@ -1,5 +1,7 @@
 // Matrix products of row-major matrices by cuBLASLt. Algorithms come from its heuristics, once for each problem
-// (shapes, pitches, alignments, types, epilogue), the best few of them timed, and are kept.
+// (shapes, pitches, alignments, types, epilogue), the best few of them timed, and are kept. Weight gradients have short
+// results and sums over all pixels, which fill a GPU only if the sums are split: the heuristics' algorithms are also
+// tried with splits of ours.
 #pragma once
 
 #include <array>
@@ -58,6 +60,13 @@ class MatrixProducts {
   Plan& plan_for(const MatrixProduct& product);
   std::unique_ptr<Plan> build_plan(const MatrixProduct& product) const;
   void find_candidates(const MatrixProduct& product, Plan* plan) const;
+  void append_split_candidates(const MatrixProduct& product, Plan* plan) const;
+  // `candidate` with k in `parts` parts, unless the library refuses that.
+  void append_split(const MatrixProduct& product, const cublasLtMatmulHeuristicResult_t& candidate, int32_t parts,
+                    Plan* plan) const;
+  // A configuration attribute that is an int32_t; `product` is for the error.
+  int32_t algorithm_number(const cublasLtMatmulAlgo_t& algorithm, cublasLtMatmulAlgoConfigAttributes_t attribute,
+                           const MatrixProduct& product) const;
   void choose(const MatrixProduct& product, Plan* plan);
   void set_bias(const MatrixProduct& product, cublasLtMatmulDesc_t operation) const;
   MatrixProduct with_aligned_bias(const MatrixProduct& product, Tensor* copy) const;

@@ -2,27 +2,42 @@
 #include "core/contracts.h"
 #include "core/kernels/image_mix.h"
 #include "cuda/cuda_backend.h"
+#include "cuda/index_division.h"
 #include "cuda/normalisation_values.h"
 #include "cuda/pixel_rows.h"
 
 namespace riffle {
 namespace {
 
-// A row of an image is a row of width * channels elements: up to 2 bytes read and size_of(T) written an element. y has a
-// row for each pixel.
-template <class T>
-__global__ void normalize_mixed_kernel(const uint8_t* images, NormalisationValues table, MixedPixel mixed, int height,
-                                       int width, int channels, bool reverse, int rows, PixelRows<T> y) {
+// A row of an image is a row of width * channels elements. A thread makes Width neighbouring ones: of each 1 byte is
+// read, 2 where images mix, and size_of(T) written. y has a row for each pixel; where Width is not 1 it is packed.
+template <class T, int Width>
+__global__ void normalize_mixed_kernel(const uint8_t* images, NormalisationValues table, MixedPixel mixed,
+                                       IndexDivisor by_height, int height, int width, int channels,
+                                       IndexDivisor by_channels, bool reverse, int rows, int packs, PixelRows<T> y) {
   __shared__ float values[kMostImageChannels * 256];
   table.copy_to(values, channels);
-  const int elements = width * channels, partner_distance = rows - height;
-  for_each_pack(rows, elements, [&](int row, int element) {
-    const int x = element / channels, c = element - x * channels;
-    const int source = x * channels + (reverse ? channels - 1 - c : c);
-    const int64_t partner = (static_cast<int64_t>(row) + partner_distance) % rows;
-    float value = values[c * 256 + images[static_cast<int64_t>(row) * elements + source]];
-    if (mixed.mixes(row % height, x)) value = mixed.mix(value, values[c * 256 + images[partner * elements + source]]);
-    *y.at(static_cast<int64_t>(row) * width + x, c) = from_float<T>(value);
+  const int64_t elements = static_cast<int64_t>(width) * channels;
+  for_each_pack(rows, packs, [&](int row, int pack) {
+    const int image_row = by_height.remainder(row);
+    const int partner_row = row < height ? row + rows - height : row - height;  // the same row of the image before
+    const uint8_t* const own = images + row * elements;
+    const uint8_t* const partner = images + partner_row * elements;
+    int x = by_channels.quotient(pack * Width), c = by_channels.remainder(pack * Width, x);
+    T* const place = y.at(static_cast<int64_t>(row) * width + x, c);
+    Pack<T, Width> to;
+    GPU_UNROLL
+    for (int i = 0; i < Width; ++i) {
+      const int source = x * channels + (reverse ? channels - 1 - c : c);
+      float value = values[c * 256 + own[source]];
+      if (mixed.mixes(image_row, x)) value = mixed.mix(value, values[c * 256 + partner[source]]);
+      to.element[i] = from_float<T>(value);
+      if (++c == channels) {
+        c = 0;
+        ++x;
+      }
+    }
+    store_pack(to, place);
   });
 }
 
@@ -51,13 +66,18 @@ void CudaBackend::normalize_mixed(const Tensor& images, const Normalisation& nor
   const MixedPixel mixed{static_cast<int32_t>(mix.top), static_cast<int32_t>(mix.bottom),
                          static_cast<int32_t>(mix.left), static_cast<int32_t>(mix.right),
                          static_cast<float>(mix.inside)};
-  const int64_t rows = shape.n * shape.h;
-  const RowLaunch launch_shape = row_launch(rows, shape.w * shape.c, properties_.multiprocessors);
+  const int64_t rows = shape.n * shape.h, columns = shape.w * shape.c;
+  const int widest = y.packed() ? vector_width(y.reshaped({1, 1, rows, columns})) : 1;
+  const NormalisationValues table = normalisation_values(normalisation);
   dispatch_dtype(y.dtype(), [&](auto element) {
     using T = decltype(element);
-    launch("normalize_mixed", normalize_mixed_kernel<T>, launch_shape.grid, launch_shape.block, 0,
-           images.data<uint8_t>(), normalisation_values(normalisation), mixed, shape.h, shape.w, shape.c,
-           normalisation.reverse_channels, rows, rows_of<T>(y));
+    dispatch_width<T>(widest, [&](auto width) {
+      const int64_t packs = columns / width;
+      const RowLaunch launch_shape = row_launch(rows, packs, properties_.multiprocessors);
+      launch("normalize_mixed", normalize_mixed_kernel<T, width>, launch_shape.grid, launch_shape.block, 0,
+             images.data<uint8_t>(), table, mixed, IndexDivisor(shape.h), shape.h, shape.w, shape.c,
+             IndexDivisor(shape.c), normalisation.reverse_channels, rows, packs, rows_of<T>(y));
+    });
   });
 }
 

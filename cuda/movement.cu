@@ -4,6 +4,7 @@
 
 #include "core/contracts.h"
 #include "cuda/cuda_backend.h"
+#include "cuda/index_division.h"
 #include "cuda/normalisation_values.h"
 #include "cuda/pixel_rows.h"
 
@@ -49,9 +50,9 @@ __global__ void copy_kernel(PixelRows<const From> x, bool accumulate, int rows, 
 // Which images are mirrored left to right. `flags` may be null: none.
 struct Mirroring {
   const uint8_t* flags;
-  int height;
+  IndexDivisor height;
 
-  __device__ bool of_row(int row) const { return flags != nullptr && flags[row / height] != 0; }
+  __device__ bool of_row(int row) const { return flags != nullptr && flags[height.quotient(row)] != 0; }
 };
 
 // A thread makes Width neighbouring elements of an image's row, which has `width` pixels of `channels`, from single bytes
@@ -59,13 +60,14 @@ struct Mirroring {
 // where Width is not 1 it is packed.
 template <class T, int Width>
 __global__ void normalize_kernel(PixelRows<const uint8_t> images, Mirroring mirroring, NormalisationValues table,
-                                 int width, int channels, bool reverse, int rows, int packs, PixelRows<T> y) {
+                                 int width, int channels, IndexDivisor by_channels, bool reverse, int rows, int packs,
+                                 PixelRows<T> y) {
   __shared__ float shared[kMostImageChannels * 256];
   table.copy_to(shared, channels);
   for_each_pack(rows, packs, [&](int row, int pack) {
     const bool mirrored = mirroring.of_row(row);
     const int64_t first_pixel = static_cast<int64_t>(row) * width;
-    int x = pack * Width / channels, c = pack * Width - x * channels;
+    int x = by_channels.quotient(pack * Width), c = by_channels.remainder(pack * Width, x);
     const uint8_t* const from = images.at(first_pixel, 0);
     T* const place = y.at(first_pixel + x, c);
     Pack<T, Width> to;
@@ -180,7 +182,7 @@ void CudaBackend::normalize(const Tensor& images, const Tensor& flips, const Nor
                kMostImageChannels, " can be normalised on CUDA");
   const int64_t rows = shape.n * shape.h, columns = shape.w * shape.c;
   const int widest = y.packed() ? vector_width(y.reshaped({1, 1, rows, columns})) : 1;
-  const Mirroring mirroring{flips.defined() ? flips.data<uint8_t>() : nullptr, static_cast<int>(shape.h)};
+  const Mirroring mirroring{flips.defined() ? flips.data<uint8_t>() : nullptr, IndexDivisor(shape.h)};
   const NormalisationValues table = normalisation_values(normalisation);
   dispatch_dtype(y.dtype(), [&](auto element) {
     using T = decltype(element);
@@ -188,8 +190,8 @@ void CudaBackend::normalize(const Tensor& images, const Tensor& flips, const Nor
       const int64_t packs = columns / width;
       const RowLaunch launch_shape = row_launch(rows, packs, properties_.multiprocessors);
       launch("normalize", normalize_kernel<T, width>, launch_shape.grid, launch_shape.block, 0,
-             rows_of<const uint8_t>(images), mirroring, table, shape.w, shape.c, normalisation.reverse_channels, rows,
-             packs, rows_of<T>(y));
+             rows_of<const uint8_t>(images), mirroring, table, shape.w, shape.c, IndexDivisor(shape.c),
+             normalisation.reverse_channels, rows, packs, rows_of<T>(y));
     });
   });
 }

@@ -3,6 +3,7 @@
 #include "core/contracts.h"
 #include "cuda/channel_layout.h"
 #include "cuda/cuda_backend.h"
+#include "cuda/index_division.h"
 
 namespace riffle {
 namespace {
@@ -46,13 +47,24 @@ __global__ void dropout_kernel(PixelRows<const T> x, PhiloxKey key, float rate, 
 struct PoolGeometry {
   int height, width, out_height, out_width;
   int kernel_h, kernel_w, stride, pad_top, pad_left;
+  PixelIndex inputs, outputs;
+  IndexDivisor by_stride;
 };
 
 PoolGeometry pool_geometry(const Tensor& x, const Window& window, const Tensor& y) {
   const auto narrow = [](int64_t size) { return static_cast<int>(size); };  // row_launch checks their product
-  return {narrow(x.shape().h),   narrow(x.shape().w),        narrow(y.shape().h),
-          narrow(y.shape().w),   narrow(window.kernel_h),    narrow(window.kernel_w),
-          narrow(window.stride), narrow(window.padding.top), narrow(window.padding.left)};
+  return {narrow(x.shape().h),
+          narrow(x.shape().w),
+          narrow(y.shape().h),
+          narrow(y.shape().w),
+          narrow(window.kernel_h),
+          narrow(window.kernel_w),
+          narrow(window.stride),
+          narrow(window.padding.top),
+          narrow(window.padding.left),
+          PixelIndex(x.shape().h, x.shape().w),
+          PixelIndex(y.shape().h, y.shape().w),
+          IndexDivisor(window.stride)};
 }
 
 // Some channels of one output pixel a thread. The windows overlap: a 3x3 window of stride 2 reads each element 2.25
@@ -61,13 +73,13 @@ template <class T, int Width>
 __global__ void max_pool_kernel(PixelRows<const T> x, PoolGeometry g, int rows, int packs, PixelRows<T> y,
                                 PixelRows<uint8_t> winner) {
   for_each_pack(rows, packs, [&](int row, int pack) {
-    const int c = pack * Width, image = row / (g.out_width * g.out_height);
-    const int top = row / g.out_width % g.out_height * g.stride - g.pad_top;
-    const int left = row % g.out_width * g.stride - g.pad_left;
+    const int c = pack * Width;
+    const PixelPosition out = g.outputs(row);
+    const int top = out.row * g.stride - g.pad_top, left = out.column * g.stride - g.pad_left;
     const int r_begin = max(0, -top), r_end = min(g.kernel_h, g.height - top);
     const int s_begin = max(0, -left), s_end = min(g.kernel_w, g.width - left);
     const auto tap_at = [&](int r, int s) {
-      return load_pack<Width>(x.at((static_cast<int64_t>(image) * g.height + top + r) * g.width + left + s, c));
+      return load_pack<Width>(x.at((static_cast<int64_t>(out.image) * g.height + top + r) * g.width + left + s, c));
     };
     Pack<T, Width> best = tap_at(r_begin, s_begin);  // contract: a window is larger than its padding
     Pack<uint8_t, Width> taps;
@@ -96,15 +108,17 @@ template <class T, int Width>
 __global__ void max_pool_backward_kernel(PixelRows<const T> dy, PixelRows<const uint8_t> winner, PoolGeometry g,
                                          int rows, int packs, PixelRows<T> dx) {
   for_each_pack(rows, packs, [&](int row, int pack) {
-    const int c = pack * Width, image = row / (g.width * g.height);
-    const int h = row / g.width % g.height + g.pad_top, w = row % g.width + g.pad_left;  // from the padding's corner
-    const int oh_begin = h < g.kernel_h ? 0 : (h - g.kernel_h) / g.stride + 1;
-    const int ow_begin = w < g.kernel_w ? 0 : (w - g.kernel_w) / g.stride + 1;
-    const int oh_end = min(g.out_height, h / g.stride + 1), ow_end = min(g.out_width, w / g.stride + 1);
+    const int c = pack * Width;
+    const PixelPosition in = g.inputs(row);
+    const int h = in.row + g.pad_top, w = in.column + g.pad_left;  // from the padding's corner
+    const int oh_begin = h < g.kernel_h ? 0 : g.by_stride.quotient(h - g.kernel_h) + 1;
+    const int ow_begin = w < g.kernel_w ? 0 : g.by_stride.quotient(w - g.kernel_w) + 1;
+    const int oh_end = min(g.out_height, g.by_stride.quotient(h) + 1);
+    const int ow_end = min(g.out_width, g.by_stride.quotient(w) + 1);
     float sum[Width] = {};
     for (int oh = oh_begin; oh < oh_end; ++oh) {
       for (int ow = ow_begin; ow < ow_end; ++ow) {
-        const int pixel = (image * g.out_height + oh) * g.out_width + ow;
+        const int pixel = (in.image * g.out_height + oh) * g.out_width + ow;
         const int tap = (h - oh * g.stride) * g.kernel_w + w - ow * g.stride;
         const auto gradients = load_pack<Width>(dy.at(pixel, c));
         const auto taps = load_pack<Width>(winner.at(pixel, c));

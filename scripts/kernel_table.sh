@@ -10,6 +10,7 @@ hot_kernels=(
   batch_norm:apply_kernel batch_norm:backward_sums_kernel batch_norm:backward_apply_kernel
   batch_norm_pool:norm_pool_kernel batch_norm_pool:norm_pool_sums_kernel batch_norm_pool:norm_pool_data_kernel
   batch_norm_statistics:moments_kernel
+  mixing:normalize_mixed_kernel
   channel_shuffle:interleave_kernel channel_shuffle:deinterleave_kernel channel_shuffle:channel_shuffle_kernel
   depthwise:depthwise3x3_kernel depthwise_data:depthwise3x3_stride2_data_kernel
   depthwise_weights:depthwise3x3_weights_kernel

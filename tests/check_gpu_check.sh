@@ -25,6 +25,10 @@ for part in 1 2 3 4 5; do
 done
 expect 'part 6 skipped, with a reason' grep -q '\*\*skip\*\* .*torch' "$work/out/report.md"
 expect 'a table of operations' grep -q '^| norm_depthwise_backward, stride 1 |' "$work/out/report.md"
+for check in 'mixed losses on CPU and CUDA' 'losses after a stop, fp16' 'parity, the quickest algorithms'; do
+  expect "a passed check '$check'" grep -q "\"check\":\"$check.*\"status\":\"pass\"" "$work/out/report.json"
+done
+expect 'the logs in one archive' tar -tzf "$work/out/logs.tar.gz" part4/losses.txt part4/train_cpu.log
 if command -v python3 >/dev/null; then
   expect 'a report.json that parses' python3 -m json.tool "$work/out/report.json" /dev/null
 fi
@@ -41,4 +45,16 @@ expect 'the reason in the report' grep -q 'exit code 3: error: .*broken' "$work/
 if command -v python3 >/dev/null; then
   expect 'a report.json that parses' python3 -m json.tool "$work/out/report.json" /dev/null
 fi
+expect 'an excerpt of the log in the report' grep -q '^    error: "broken"' "$work/out/report.md"
+
+# Stopped from outside, as a machine does that ends commands after some time: the report tells of all that was done.
+# shellcheck disable=SC2016  # expanded by the program
+printf '#!/bin/sh\n[ "$1" = devices ] && exit 0\nexec sleep 60\n' >"$work/broken/riffle-emulated"
+scripts/gpu_check.sh "$work/broken" --emulated --parts 1,4 --out "$work/stopped" >"$work/output" 2>&1 &
+sleep 2
+kill -TERM $!
+wait $! && status=0 || status=$?
+expect 'exit code 143 where it is stopped' test "$status" -eq 143
+expect 'a report that says so' grep -q '\*\*fail\*\* .*stopped from outside' "$work/stopped/report.md"
+
 expect 'exit code 2 for a wrong part' test "$(status_of scripts/gpu_check.sh "$build" --parts 7)" -eq 2

@@ -16,6 +16,7 @@
 #include "core/module.h"
 #include "core/rng.h"
 #include "tests/reference/ref_backend.h"
+#include "tests/tensor_values.h"
 
 namespace riffle::gradcheck {
 
@@ -64,11 +65,7 @@ class GradientCheck {
   static double& element(const Tensor& x, int64_t i) {
     return x.data<double>()[i / x.channels() * x.ld() + i % x.channels()];
   }
-  std::vector<double> host(const Tensor& x) {
-    std::vector<double> values(static_cast<size_t>(x.elements()));
-    backend_->download(x, DType::kF64, values.data());
-    return values;
-  }
+  std::vector<double> host(const Tensor& x) { return riffle::host(*backend_, x); }
   Tensor random_like(const Tensor& x);
   Objective weighted_sum(const Function& function);
   double evaluate(const Objective& objective) { return objective(context(nullptr), inputs_); }

@@ -18,6 +18,7 @@
 #include "core/rng.h"
 #include "tests/floating_formats.h"
 #include "tests/reference/ref_backend.h"
+#include "tests/tensor_values.h"
 
 namespace riffle::parity {
 
@@ -47,11 +48,7 @@ class ParityTest : public ::testing::TestWithParam<BackendUnderTest> {
   INSTANTIATE_TEST_SUITE_P(Backends, suite, ::testing::ValuesIn(::riffle::parity::backends_under_test()), \
                            [](const auto& parameter) { return parameter.param.name; })
 
-inline std::vector<double> host(Backend& backend, const Tensor& x) {
-  std::vector<double> values(static_cast<size_t>(x.elements()));
-  backend.download(x, DType::kF64, values.data());
-  return values;
-}
+using riffle::host;
 
 // The relative error of one rounding to float, in which every backend computes.
 constexpr double kRounding = 1.0 / (1 << 24);

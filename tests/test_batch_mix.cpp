@@ -114,7 +114,8 @@ void check_batch(const BatchMix& mix) {
   const std::vector<int32_t> labels{3, 0, 6, 6, 2};
   const Normalisation normalisation;
   NetworkInput input(*backend, normalisation, shape);
-  const std::vector<double> x = parity::host(*backend, input.images(bytes.data(), kCount, &mix.image).value());
+  input.upload(bytes.data(), kCount);
+  const std::vector<double> x = parity::host(*backend, input.images(&mix.image).value());
   const BatchTargets targets = input.mixed_labels(labels.data(), kCount, mix.share, kSmoothing, kClasses);
   const std::vector<double> t = parity::host(*backend, targets.probabilities);
   std::vector<int32_t> counted(kCount);

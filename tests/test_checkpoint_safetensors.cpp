@@ -3,6 +3,7 @@
 #include <gtest/gtest.h>
 
 #include <cstdlib>
+#include <cstring>
 #include <string>
 #include <vector>
 
@@ -145,7 +146,9 @@ TEST_F(Safetensors, KeepsEveryTypeOfTheFormat) {
   file.tensors["e4m3"] = host_tensor<uint8_t>(FileDType::kF8E4M3, {1}, {0x38});
   file.tensors["e5m2"] = host_tensor<uint8_t>(FileDType::kF8E5M2, {1}, {0x3c});
   write_safetensors(path_, file);
-  for (const auto& [name, tensor] : read_safetensors(path_).tensors) expect_same(tensor, file.tensors.at(name), name);
+  const TensorMap read = read_safetensors(path_).tensors;
+  ASSERT_EQ(read.size(), file.tensors.size());
+  for (const auto& [name, tensor] : read) expect_same(tensor, file.tensors.at(name), name);
 }
 
 TEST_F(Safetensors, RefusesEveryTruncation) {
@@ -176,6 +179,24 @@ TEST_F(Safetensors, SurvivesEveryFlippedBitOfTheHeader) {
     }
   }
   EXPECT_GT(refused, 64);  // every bit of the length at least
+}
+
+// Nothing but the checksum tells that a number is another one.
+TEST_F(Safetensors, NoByteOfTensorsAndMetadataCanChange) {
+  CheckpointFile file = every_kind();
+  file.metadata["classes"] = {"cat", "dog"};
+  write_safetensors(path_, file);
+  const std::string whole = file_bytes(path_);
+  uint64_t header_bytes = 0;
+  std::memcpy(&header_bytes, whole.data(), sizeof header_bytes);
+  for (size_t at = sizeof header_bytes + header_bytes; at < whole.size(); ++at) {
+    std::string damaged = whole;
+    damaged[at] = static_cast<char>(damaged[at] ^ 1);
+    expect_message(reading(damaged), {"is damaged: the checksum"});
+  }
+  std::string renamed = whole;
+  renamed.replace(renamed.find("cat"), 3, "cow");
+  expect_message(reading(renamed), {"is damaged: the checksum"});
 }
 
 struct BadHeader {

@@ -231,11 +231,35 @@ TEST_F(CommandLine, AFullDiskIsAClearErrorAndLeavesNoHalfCheckpoint) {
 TEST_F(CommandLine, DivergenceStopsTheRun) {
   write_idx_data(path("idx"));
   const std::string file = config("idx:" + path("idx"), 1);
-  expect_failure(run_riffle({"train", file, "-o", path("run"), "schedule.lr=1e30", "optimizer.weight_decay=0.5"}), 1,
-                 {"not finite at step", "learning rate", "schedule.lr"});
+  expect_failure(run_riffle({"train", file, "-o", path("run"), "schedule.lr=1e6"}), 1,
+                 {"the gradients of step ", "learning rate 9", "loss scale 1", "training has diverged",
+                  "The first tensor that is not finite is the ", "schedule.lr", path("run/nonfinite_batch.npz")});
+  EXPECT_GT(std::filesystem::file_size(path("run/nonfinite_batch.npz")), 8u * 32 * 32);
+  EXPECT_TRUE(std::filesystem::is_empty(path("run/checkpoints")));
+  expect_success(run_riffle({"train", file, "-o", path("run"), "--overwrite", "train.duration=1it"}));
+  EXPECT_FALSE(std::filesystem::exists(path("run/nonfinite_batch.npz")));
+  EXPECT_FALSE(std::filesystem::exists(path("run/nonfinite_batch.txt")));
+  expect_failure(run_riffle({"train", file, "-o", path("skipping"), "schedule.lr=1e6", "train.nonfinite=skip",
+                             "train.max_skipped_steps=2", "train.log_every_steps=1"}),
+                 1, {"3 steps had gradients that are not finite", "train.max_skipped_steps, 2"});
   expect_failure(run_riffle({"train", file, "-o", path("clipped"), "schedule.lr=1e30", "optimizer.weight_decay=0.5",
                              "optimizer.clip_norm=1"}),
                  1, {"step", "learning rate", "schedule.lr"});
+}
+
+// What a checkpoint of a run that has ended before its time says when it is asked to go on.
+TEST_F(CommandLine, RunsThatEndedBeforeTheirTimeSayWhy) {
+  write_idx_data(path("idx"));
+  const std::string file = config("idx:" + path("idx"), 1);
+  const ProcessResult limited = run_riffle({"train", file, "-o", path("limited"), "train.limit_steps=2"});
+  expect_success(limited);
+  expect_contains(limited.out, {"stops after step 2 (train.limit_steps)", "step 2/2", "best        top-1 accuracy"});
+  const ProcessResult again = run_riffle({"train", "--resume", path("limited")});
+  expect_success(again);
+  expect_contains(again.out, {"has taken the 2 steps of train.limit_steps; for more: a larger one, or 0"});
+  const ProcessResult longer = run_riffle({"train", "--resume", path("limited"), "train.limit_steps=3"});
+  expect_success(longer);
+  expect_contains(longer.out, {"train.limit_steps: 2 -> 3", "goes on after step 2 of 3", "step 3/3"});
 }
 
 }  // namespace

@@ -74,6 +74,10 @@ TEST_F(CliAverage, OnlyCheckpointsOfOneNetwork) {
                              "data.class_names=[a, b, c, d]"}));
   expect_failure(run_riffle({"average", path("x.safetensors"), checkpoint("a"), checkpoint("names")}), 1,
                  {"class 0 is 'a', but '0' in "});
+  expect_success(run_riffle({"train", path("tiny.yaml"), "-o", path("bright"), "--threads", "1", "train.duration=1it",
+                             "normalisation.mean=[0.25]"}));
+  expect_failure(run_riffle({"average", path("x.safetensors"), checkpoint("a"), checkpoint("bright")}), 1,
+                 {checkpoint("bright"), "normalisation.mean is [0.25]"});
   expect_failure(run_riffle({"average", path("x.safetensors"), checkpoint("b"), checkpoint("b"), "--weights", "ema"}),
                  1, {checkpoint("b"), "averaged"});
 }

@@ -91,13 +91,16 @@ TEST_F(DataPath, ShardsAreShuffledTheSameWayEveryTime) {
 
 TEST_F(DataPath, UnreadableImagesAreAnErrorUnlessAllowed) {
   expect_success(train("run", {}));
-  const nlohmann::json whole = evaluate("run", {});
+  const nlohmann::json whole = evaluate("run", {"--allow-bad=0"});
   EXPECT_EQ(whole.at("bad_images"), 0);
   break_image("data/val/north-east/0.png");
   break_image("data/val/south-west/11.png");
   expect_failure(run_riffle({"eval", checkpoint("run")}), 1, {"north-east/0.png"});
   expect_failure(run_riffle({"eval", checkpoint("run"), "--allow-bad=1"}), 1,
                  {"2 unreadable images, more than the 1", "south-west/11.png"});
+  expect_failure(run_riffle({"eval", checkpoint("run"), "--allow-bad=0"}), 1, {"north-east/0.png"});
+  expect_failure(run_riffle({"eval", checkpoint("run"), "--allow-bad=few"}), 2,
+                 {"--allow-bad", "'few' is not a whole"});
   for (const char* batch : {"1", "5", "12"}) {
     const nlohmann::json result = evaluate("run", {"--allow-bad", "--batch", batch});
     EXPECT_EQ(result.at("images"), 12);

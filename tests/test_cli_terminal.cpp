@@ -39,7 +39,7 @@ TEST_F(OnATerminal, ErrorsStartALineOfTheirOwn) {
   const ProcessResult result =
       run_on_terminal({"train", config(), "-o", path("diverged"), "schedule.lr=1e30", "optimizer.weight_decay=0.5"});
   EXPECT_EQ(result.exit_code, 1);
-  expect_contains(result.out, {"\x1b[K\r\nriffle: error: the loss is not finite"});
+  expect_contains(result.out, {"\x1b[K\r\nriffle: error: the gradients of step "});
 }
 
 TEST_F(OnATerminal, EvaluationsShowHowFarTheyAre) {

@@ -160,11 +160,13 @@ optimizer: {momentum: 0.8, nesterov: true, weight_decay: 1e-4, clip_norm: 5, acc
             lr_multipliers: [{pattern: "fc.*", multiplier: 10}, {multiplier: 0.5, pattern: stage4.*}]}
 schedule: {kind: step, lr: 0.3, warmup: 100it, warmup_factor: 0.1, milestones: [10, 20.5ep, 5e4it], gamma: 0.2,
            reference_batch: 1024, batch_rule: sqrt}
-ema: {decay: 0.999}
+ema: {decay: 0.999, warmup: false, every: 32}
 init: {checkpoint: "some where/#1.safetensors", weights: ema, reset_head: true}
 finetune: {freeze: [stage2, stem], head_only: 20it}
 train: {duration: 30ep, batch: 64, label_smoothing: 0.1, seed: 18446744073709551615, log_every_steps: 5,
-        precision: bf16, deterministic: true, cuda_graphs: false}
+        precision: bf16, deterministic: true, cuda_graphs: false, nonfinite: skip, max_skipped_steps: 3,
+        overfit_batches: 2, limit_steps: 100}
+early_stopping: {patience: 5, min_delta: 0.5}
 recalibrate: {duration: 200it}
 log: {tensorboard: false, histograms: none}
 )";

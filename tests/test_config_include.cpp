@@ -77,6 +77,10 @@ TEST_F(ConfigInclude, Cycles) {
   EXPECT_EQ(error_of(a), b + ":1:10: " + a + " includes itself: " + a + " -> " + b + " -> " + a);
   const std::string self = write("self.yaml", "include: self.yaml\n");
   EXPECT_EQ(error_of(self), self + ":1:10: " + self + " includes itself: " + self + " -> " + self);
+  const std::string linked = write("linked.yaml", "include: link.yaml\n");
+  std::filesystem::remove(folder_ + "/link.yaml");
+  std::filesystem::create_symlink("linked.yaml", folder_ + "/link.yaml");
+  EXPECT_EQ(error_of(linked), linked + ":1:10: " + linked + " includes itself: " + linked + " -> " + linked);
 }
 
 TEST_F(ConfigInclude, ValuesThatAreNoFiles) {

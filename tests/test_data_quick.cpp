@@ -119,6 +119,14 @@ TEST(QuickDecode, DamageIsNamedWhereItIsRead) {
   expect_error([&] { file.decode(bottom, 8, 8, "cut.jpg"); }, {"cut.jpg: truncated or corrupt JPEG"});
 }
 
+// A crop of exactly twice the size is decoded at half the scale, one row less is not.
+TEST(QuickDecode, TheScaleIsTheSmallestThatSuffices) {
+  const std::vector<uint8_t> bytes = encode_jpeg(picture(400, 400, 50), 92);
+  PartialJpeg exact(bytes.data(), bytes.size(), 3), smaller(bytes.data(), bytes.size(), 3);
+  EXPECT_EQ(exact.decode({0, 0, 400, 400}, 200, 200, "picture").box.height, 200);
+  EXPECT_EQ(smaller.decode({0, 0, 399, 400}, 200, 200, "picture").box.height, 399);
+}
+
 // A fractional box of a scaled picture has the picture of the box: no shift by a part of a pixel.
 TEST(QuickDecode, ScaledCropsAreClose) {
   RandomStream random(5, RandomPurpose::kTest);

@@ -7,6 +7,7 @@
 #include "checkpoint_files.h"
 #include "core/cpu/cpu_backend.h"
 #include "subtracted_shifts.h"
+#include "tests/tensor_values.h"
 #include "train/checkpoint/checkpoint.h"
 #include "train/initial_weights.h"
 #include "train/lr_multipliers.h"
@@ -26,20 +27,11 @@ ShuffleNetV2Config tiny_network(int64_t classes = 5) {
   return config;
 }
 
-using Values = std::map<std::string, std::vector<float>>;
-
-std::vector<float> download(Backend& backend, const Tensor& tensor) {
-  std::vector<float> values(static_cast<size_t>(tensor.elements()));
-  backend.download(tensor, DType::kF32, values.data());
-  return values;
-}
+using Values = ValuesByName<float>;
 
 Values values_of(Backend& backend, ShuffleNetV2& network) {
-  Values all;
-  network.for_each_parameter(
-      [&](const std::string& name, Parameter& parameter) { all[name] = download(backend, parameter.value); });
-  network.for_each_buffer(
-      [&](const std::string& name, Buffer& buffer) { all[name] = download(backend, buffer.value); });
+  Values all = parameters_of<float>(backend, network);
+  all.merge(buffers_of<float>(backend, network));
   return all;
 }
 
@@ -208,15 +200,22 @@ TEST(LrMultipliers, TheFirstMatchCounts) {
 
 TEST(LrMultipliers, PatternsThatChangeNothingAreErrors) {
   const std::vector<std::string> names{"conv1.0.weight", "stage4.0.branch1.0.weight", "fc.weight", "fc.bias"};
-  check_lr_multipliers({{"fc.*", 2}, {"*", 3}}, names);
+  const auto none_frozen = [](const std::string&) { return false; };
+  const auto all_but_fc = [](const std::string& name) { return name.rfind("fc.", 0) != 0; };
+  check_lr_multipliers({{"fc.*", 2}, {"*", 3}}, names, none_frozen);
+  check_lr_multipliers({{"*", 3}}, names, all_but_fc);
   const auto message = [&](const std::vector<LrMultiplier>& rules) {
-    return message_of([&] { check_lr_multipliers(rules, names); });
+    return message_of([&] { check_lr_multipliers(rules, names, none_frozen); });
   };
   expect_message(message({{"stag4.*", 2}}), {"'stag4.*' matches no parameter", "did you mean 'stage4.*'?"});
   expect_message(message({{"fc.weigth", 2}}), {"did you mean 'fc.weight'?"});
   expect_message(message({{"fc", 2}}), {"did you mean 'fc.*'?"});
   expect_message(message({{"transformer.*", 2}}), {"expected patterns such as conv1.*, stage4.*, fc.*"});
   expect_message(message({{"*", 2}, {"fc.*", 3}}), {"'fc.*' changes nothing", "earlier pattern '*'"});
+  for (const std::vector<LrMultiplier>& rules :
+       {std::vector<LrMultiplier>{{"stage4.*", 2}}, std::vector<LrMultiplier>{{"fc.*", 2}, {"*", 3}}})
+    expect_message(message_of([&] { check_lr_multipliers(rules, names, all_but_fc); }),
+                   {"'" + rules.back().pattern + "' changes nothing", "is frozen (finetune.freeze)"});
 }
 
 // Without momentum and decay, one step moves weights in proportion to their rates.

@@ -200,12 +200,6 @@ TEST(GradientOf, RoutedStage) {
 
 using Named = std::map<std::string, std::vector<double>>;
 
-std::vector<double> host(Backend& backend, const Tensor& x) {
-  std::vector<double> values(static_cast<size_t>(x.elements()));
-  backend.download(x, DType::kF64, values.data());
-  return values;
-}
-
 void draw(Backend& backend, RandomStream& random, const Tensor& to, double mean, double deviation) {
   std::vector<double> values(static_cast<size_t>(to.elements()));
   for (double& value : values) value = mean + deviation * random.normal();

@@ -13,6 +13,7 @@
 #include "tests/golden_io.h"
 #include "tests/reference/ref_backend.h"
 #include "tests/step_scalars.h"
+#include "tests/tensor_values.h"
 
 namespace riffle {
 namespace {
@@ -75,12 +76,6 @@ ShuffleNetV2Config network_of(const Golden& golden, Dialect dialect) {
   return config;
 }
 
-std::vector<double> download(Backend& backend, const Tensor& x) {
-  std::vector<double> values(static_cast<size_t>(x.elements()));
-  backend.download(x, DType::kF64, values.data());
-  return values;
-}
-
 // A network on a backend with a golden's initial weights.
 class Problem {
  public:
@@ -110,7 +105,7 @@ class Problem {
 
   double evaluation_error(const std::string& batch) {
     const Variable logits = network_.forward(Context{*backend_}, input(batch));
-    return relative_error(download(*backend_, logits.value()), golden_.values<double>(batch + "/eval_logits"));
+    return relative_error(host(*backend_, logits.value()), golden_.values<double>(batch + "/eval_logits"));
   }
 
   // Forward and backward of the mean loss over the batch, which is returned; gradients are left in the parameters.
@@ -132,7 +127,7 @@ class Problem {
     network_.zero_grad();
     tape.backward();
     double sum = 0;
-    for (const double loss : download(*backend_, losses)) sum += loss;
+    for (const double loss : host(*backend_, losses)) sum += loss;
     return sum * mean;
   }
 
@@ -238,7 +233,7 @@ TEST_P(ModelGolden, LossesGradientsAndThreeSteps) {
   Backend& backend = problem.backend();
   std::vector<std::vector<double>> before;
   problem.network().for_each_parameter(
-      [&](const std::string&, Parameter& parameter) { before.push_back(download(backend, parameter.value)); });
+      [&](const std::string&, Parameter& parameter) { before.push_back(host(backend, parameter.value)); });
 
   Sgd sgd(problem);
   for (uint64_t step = 0; step < 3; ++step) {
@@ -260,7 +255,7 @@ TEST_P(ModelGolden, LossesGradientsAndThreeSteps) {
   GroupCheck updates(problem.golden(), "update");  // what the steps changed, which is small beside the weights
   size_t index = 0;
   problem.network().for_each_parameter([&](const std::string& name, Parameter& parameter) {
-    std::vector<double> change = download(backend, parameter.value);
+    std::vector<double> change = host(backend, parameter.value);
     for (size_t i = 0; i < change.size(); ++i) change[i] -= before[index][i];
     ++index;
     const Tensor difference = backend.empty(parameter.value.shape());

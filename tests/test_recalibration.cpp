@@ -13,34 +13,16 @@
 #include "core/rng.h"
 #include "tests/reference/ref_backend.h"
 #include "tests/small_network.h"
+#include "tests/tensor_values.h"
 #include "tests/tiny_data.h"
 
 namespace riffle {
 namespace {
 
-using Named = std::map<std::string, std::vector<double>>;
+using Named = ValuesByName<double>;
 
 constexpr int64_t kBatches = 2;
 const Shape kImages{4, 12, 10, 3};
-
-std::vector<double> host(Backend& backend, const Tensor& x) {
-  std::vector<double> values(static_cast<size_t>(x.elements()));
-  backend.download(x, DType::kF64, values.data());
-  return values;
-}
-
-Named buffers_of(Backend& backend, ShuffleNetV2& network) {
-  Named named;
-  network.for_each_buffer([&](const std::string& name, Buffer& buffer) { named[name] = host(backend, buffer.value); });
-  return named;
-}
-
-Named parameters_of(Backend& backend, ShuffleNetV2& network) {
-  Named named;
-  network.for_each_parameter(
-      [&](const std::string& name, Parameter& parameter) { named[name] = host(backend, parameter.value); });
-  return named;
-}
 
 // Other scales and shifts than the initial ones, where every mean after a norm is 0.
 void draw_norms(Backend& backend, ShuffleNetV2& network) {

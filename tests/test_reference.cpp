@@ -9,6 +9,7 @@
 #include "tests/reference/ref_backend.h"
 #include "tests/reference/views.h"
 #include "tests/step_scalars.h"
+#include "tests/tensor_values.h"
 
 namespace riffle {
 namespace {
@@ -31,11 +32,7 @@ class Reference : public ::testing::Test {
     backend->upload(values.data(), DType::kI32, result);
     return result;
   }
-  std::vector<double> host(const Tensor& x) {
-    std::vector<double> values(static_cast<size_t>(x.elements()));
-    backend->download(x, DType::kF64, values.data());
-    return values;
-  }
+  std::vector<double> host(const Tensor& x) { return riffle::host(*backend, x); }
   void expect(const Tensor& x, const std::vector<double>& wanted) {
     const std::vector<double> got = host(x);
     ASSERT_EQ(got.size(), wanted.size());

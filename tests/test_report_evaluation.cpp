@@ -243,7 +243,11 @@ TEST_F(EvalReport, FilesAgree) {
   EXPECT_EQ(correct, result["top1_correct"].get<int64_t>());
   EXPECT_NEAR(evaluation["calibration"]["nll"].get<double>(), result["loss"].get<double>(), 1e-5);
   EXPECT_EQ(static_cast<int64_t>(evaluation["mistakes"].size()), images - correct);
+  ASSERT_GT(evaluation["mistakes"].size(), 1u);
+  double worse = INFINITY;
   for (const auto& mistake : evaluation["mistakes"]) {
+    EXPECT_LE(mistake["loss"].get<double>(), worse) << "the worst comes first";
+    worse = mistake["loss"].get<double>();
     EXPECT_GT(fs::file_size(path("files/" + mistake["file"].get<std::string>())), 0u);
   }
   const std::string predictions = text_of(path("files/predictions.csv"));

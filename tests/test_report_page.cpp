@@ -153,6 +153,8 @@ TEST(Html, Escapes) {
 
 TEST(Html, DataUrls) {
   EXPECT_EQ(image_data_url({0xFF, 0xD8, 0xFF, 0xE0}, "a.jpg"), "data:image/jpeg;base64,/9j/4A==");
+  EXPECT_EQ(image_data_url({0xFF, 0xD8, 0xFF, 0xE0, 0}, "a.jpg"), "data:image/jpeg;base64,/9j/4AA=");
+  EXPECT_EQ(image_data_url({0xFF, 0xD8, 0xFF, 0xE0, 0, 16}, "a.jpg"), "data:image/jpeg;base64,/9j/4AAQ");
   EXPECT_THROW(image_data_url({'G', 'I', 'F'}, "a.gif"), Error);
 }
 

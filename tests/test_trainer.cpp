@@ -8,6 +8,7 @@
 #include "core/cpu/cpu_backend.h"
 #include "image_fixtures.h"
 #include "tests/step_scalars.h"
+#include "tests/tensor_values.h"
 #include "train/label_map.h"
 #include "train/metrics.h"
 #include "train/optimizer.h"
@@ -24,12 +25,6 @@ Tensor upload(Backend& backend, const std::vector<float>& values, const Shape& s
   const Tensor tensor = backend.empty(shape);
   backend.upload(values.data(), DType::kF32, tensor);
   return tensor;
-}
-
-std::vector<float> download(Backend& backend, const Tensor& tensor) {
-  std::vector<float> values(static_cast<size_t>(tensor.elements()));
-  backend.download(tensor, DType::kF32, values.data());
-  return values;
 }
 
 TEST(Metrics, RankBelowKIsCorrectAtK) {
@@ -147,13 +142,13 @@ TEST(Optimizer, UnscalesGradientsAndSkipsThoseThatOverflowed) {
   optimizer.begin(/*step=*/0, 0.5, 0, /*loss_scale=*/4);
   optimizer.step();
   EXPECT_TRUE(optimizer.read_applied());
-  EXPECT_EQ(download(*backend, module.bias.value), (std::vector<float>{3 - 0.5f * 0.5f}));
-  const std::vector<float> weight = download(*backend, module.weight.value);
+  EXPECT_EQ(host<float>(*backend, module.bias.value), (std::vector<float>{3 - 0.5f * 0.5f}));
+  const std::vector<float> weight = host<float>(*backend, module.weight.value);
   module.set_gradients(*backend, {kInfinity, 0}, {2});
   optimizer.begin(/*step=*/0, 0.5, 0, /*loss_scale=*/4);
   optimizer.step();
   EXPECT_FALSE(optimizer.read_applied());
-  EXPECT_EQ(download(*backend, module.weight.value), weight);
+  EXPECT_EQ(host<float>(*backend, module.weight.value), weight);
 }
 
 // Numbers that float holds exactly, so that the formula's result is exact.
@@ -167,13 +162,13 @@ TEST(Optimizer, FollowsTheFormulaAndDecaysWeightsOnly) {
   module.set_gradients(*backend, {1, 0}, {2});
   take_step(optimizer, 0.5);  // v = {1.25, -0.5}, {2}
   EXPECT_DOUBLE_EQ(optimizer.read_grad_norm(), std::sqrt(5));
-  EXPECT_EQ(download(*backend, module.weight.value), (std::vector<float>{0.375f, -1.75f}));
-  EXPECT_EQ(download(*backend, module.bias.value), (std::vector<float>{2}));
+  EXPECT_EQ(host<float>(*backend, module.weight.value), (std::vector<float>{0.375f, -1.75f}));
+  EXPECT_EQ(host<float>(*backend, module.bias.value), (std::vector<float>{2}));
   module.set_gradients(*backend, {0, 0}, {0});
   take_step(optimizer, 0.5);  // v = 0.5*v + 0.25*w
-  EXPECT_EQ(download(*backend, module.weight.value),
+  EXPECT_EQ(host<float>(*backend, module.weight.value),
             (std::vector<float>{0.375f - 0.5f * (0.625f + 0.09375f), -1.75f - 0.5f * (-0.25f - 0.4375f)}));
-  EXPECT_EQ(download(*backend, module.bias.value), (std::vector<float>{1.5}));
+  EXPECT_EQ(host<float>(*backend, module.bias.value), (std::vector<float>{1.5}));
 }
 
 TEST(Optimizer, ClipsTheGlobalNormBeforeWeightDecay) {
@@ -187,12 +182,12 @@ TEST(Optimizer, ClipsTheGlobalNormBeforeWeightDecay) {
   module.set_gradients(*backend, {0, 4}, {3});
   take_step(optimizer, 1);
   EXPECT_EQ(optimizer.read_grad_norm(), 5);
-  EXPECT_EQ(download(*backend, module.weight.value), (std::vector<float>{1 - 0.5f, -2 - (2 - 1)}));
-  EXPECT_EQ(download(*backend, module.bias.value), (std::vector<float>{3 - 1.5f}));
+  EXPECT_EQ(host<float>(*backend, module.weight.value), (std::vector<float>{1 - 0.5f, -2 - (2 - 1)}));
+  EXPECT_EQ(host<float>(*backend, module.bias.value), (std::vector<float>{3 - 1.5f}));
   module.set_gradients(*backend, {0, 0}, {1});
   take_step(optimizer, 1);
   EXPECT_EQ(optimizer.read_grad_norm(), 1);
-  EXPECT_EQ(download(*backend, module.bias.value), (std::vector<float>{0.5f}));
+  EXPECT_EQ(host<float>(*backend, module.bias.value), (std::vector<float>{0.5f}));
 }
 
 TEST(Optimizer, ReportsGroupsAndMissingGradients) {
@@ -238,7 +233,7 @@ struct SmallBatch {
 std::vector<float> all_parameters(Backend& backend, ShuffleNetV2& network) {
   std::vector<float> all;
   network.for_each_parameter([&](const std::string&, Parameter& parameter) {
-    const std::vector<float> values = download(backend, parameter.value);
+    const std::vector<float> values = host<float>(backend, parameter.value);
     all.insert(all.end(), values.begin(), values.end());
   });
   return all;
@@ -315,11 +310,62 @@ TEST(WeightAverage, WarmsUpAndAveragesStatisticsToo) {
   }
   average.copy_to(target);
   target.for_each_parameter([&](const std::string& name, Parameter& p) {
-    for (const float value : download(*backend, p.value)) ASSERT_NEAR(value, expected, 12 * 3 * 6e-8) << name;
+    for (const float value : host<float>(*backend, p.value)) ASSERT_NEAR(value, expected, 12 * 3 * 6e-8) << name;
   });
   target.for_each_buffer([&](const std::string& name, Buffer& b) {
-    for (const float value : download(*backend, b.value)) ASSERT_NEAR(value, expected, 12 * 3 * 6e-8) << name;
+    for (const float value : host<float>(*backend, b.value)) ASSERT_NEAR(value, expected, 12 * 3 * 6e-8) << name;
   });
+}
+
+TEST(WeightAverage, CountsUpdatesNotSteps) {
+  const auto backend = make_cpu_backend(1);
+  ShuffleNetV2 network(*backend, tiny_network(), 1);
+  const WeightAverage average(*backend, network, 0.26, /*warmup=*/true, /*every=*/3);
+  EXPECT_FALSE(average.due_after(1));
+  EXPECT_FALSE(average.due_after(2));
+  EXPECT_TRUE(average.due_after(3));
+  EXPECT_TRUE(average.due_after(6));
+  EXPECT_DOUBLE_EQ(average.decay_at(3), 2.0 / 11);
+  EXPECT_DOUBLE_EQ(average.decay_at(6), 3.0 / 12);
+  EXPECT_DOUBLE_EQ(average.decay_at(9), 0.26);  // 4/13 is more
+  const WeightAverage cold(*backend, network, 0.26, /*warmup=*/false, /*every=*/1);
+  EXPECT_DOUBLE_EQ(cold.decay_at(1), 0.26);
+}
+
+// Against averages computed here of the weights after steps 2 and 4; the fifth step changes nothing.
+TEST(TrainStep, AveragesEverySoManySteps) {
+  const auto backend = make_cpu_backend(1);
+  ShuffleNetV2 network(*backend, tiny_network(), 1), averages(*backend, tiny_network(), 2);
+  const SmallBatch batch(*backend, 8);
+  for (const bool warmup : {true, false}) {
+    TrainStepOptions options;
+    options.batch = 8;
+    options.ema_decay = 0.3;
+    options.ema_warmup = warmup;
+    options.ema_every = 2;
+    TrainStep step(*backend, network, options);
+    std::vector<float> expected = all_parameters(*backend, network);
+    const std::vector<float> first = expected;
+    for (int i = 1; i <= 5; ++i) {
+      step.begin(0.5);
+      step.forward_backward(batch.x, batch.labels);
+      step.finish();
+      step.read_metrics();
+      if (i % 2 != 0) continue;
+      const double decay = !warmup ? 0.3 : i == 2 ? 2.0 / 11 : 3.0 / 12;
+      const std::vector<float> weights = all_parameters(*backend, network);
+      for (size_t k = 0; k < weights.size(); ++k)
+        expected[k] = static_cast<float>(decay * expected[k] + (1 - decay) * weights[k]);
+    }
+    step.average()->copy_to(averages);
+    const std::vector<float> actual = all_parameters(*backend, averages);
+    float largest_move = 0;
+    for (size_t k = 0; k < actual.size(); ++k) {
+      largest_move = std::max(largest_move, std::abs(expected[k] - first[k]));
+      ASSERT_NEAR(actual[k], expected[k], 1e-6) << k;
+    }
+    EXPECT_GT(largest_move, 0.05);
+  }
 }
 
 }  // namespace

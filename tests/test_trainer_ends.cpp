@@ -129,6 +129,25 @@ TEST_F(TrainerEnds, OlderStatesAreRead) {
   EXPECT_EQ(read.skipped_steps, 0);
 }
 
+TEST_F(TrainerEnds, NeitherEndsNorLogsChangeTraining) {
+  Config before, now;
+  now.train.nonfinite = "skip";
+  now.train.max_skipped_steps = 3;
+  now.train.limit_steps = 7;
+  now.early_stopping = {2, 0.5};
+  now.log.tensorboard = false;
+  now.log.histograms = "none";
+  std::vector<ConfigChange> changes = config_changes(before, now);
+  EXPECT_EQ(changes.size(), 7u);
+  for (const ConfigChange& change : changes) EXPECT_FALSE(change.changes_training) << change.path;
+  now = before;
+  now.train.overfit_batches = 1;
+  now.ema = {0.9, false, 2};
+  changes = config_changes(before, now);
+  EXPECT_EQ(changes.size(), 4u);
+  for (const ConfigChange& change : changes) EXPECT_TRUE(change.changes_training) << change.path;
+}
+
 // With the schedule of the whole run, and evaluated, recalibrated and saved at its end; it can go on from there.
 TEST_F(TrainerEnds, AfterLimitSteps) {
   const auto cpu = [] { return make_cpu_backend(1); };
@@ -199,8 +218,9 @@ TEST_F(TrainerEnds, OneBatchIsLearntByHeart) {
 // The batches come in turn, each as it was augmented and mixed the first time: at a learning rate of next to 0 and without
 // dropout the losses repeat, with the period of the batches.
 TEST_F(TrainerEnds, OverfitBatchesComeInTurn) {
-  const std::vector<std::string> still{"schedule.lr=1e-30", "optimizer.weight_decay=0",          "train.log_every_steps=1", "augment.mixup=0.5",
-                                       "optimizer.accumulate=2", "train.duration=9it",      "train.overfit_batches=3"};
+  const std::vector<std::string> still{"schedule.lr=1e-30",      "optimizer.weight_decay=0", "train.log_every_steps=1",
+                                       "augment.mixup=0.5",      "optimizer.accumulate=2",   "train.duration=9it",
+                                       "train.overfit_batches=3"};
   EXPECT_TRUE(run("run", still).finished);
   const std::vector<nlohmann::json> log = records("run", "train");
   ASSERT_EQ(log.size(), 9u);

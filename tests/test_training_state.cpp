@@ -32,6 +32,8 @@ TrainingState every_member() {
   state.training_seconds = 1e5 / 7;
   state.evaluation_seconds = 1e3 / 7;
   state.evaluations = 9;
+  state.skipped_steps = 3;
+  state.early_stopping = {0.7 + 0.1, 4};
   return state;
 }
 
@@ -49,6 +51,17 @@ TEST(TrainingState, ComesBackWhole) {
   EXPECT_EQ(state.training_seconds, 1e5 / 7);
   EXPECT_EQ(state.evaluation_seconds, 1e3 / 7);
   EXPECT_EQ(state.best.top1, 0.1 + 0.2);
+}
+
+TEST(TrainingState, OfTheFirstVersionsIsRead) {
+  nlohmann::json written = to_json(every_member());
+  written.erase("early_stopping");
+  written.erase("skipped_steps");
+  const TrainingState state = read(written);
+  EXPECT_EQ(state.early_stopping.best_top1, -1);
+  EXPECT_EQ(state.early_stopping.waited, 0);
+  EXPECT_EQ(state.skipped_steps, 0);
+  EXPECT_EQ(state.evaluations, 9);
 }
 
 TEST(TrainingState, ThatContradictsItselfIsRefused) {
@@ -77,14 +90,17 @@ TEST(ResumedConfiguration, OnlyKeysThatLeaveEveryWeightAreFree) {
     EXPECT_EQ(all.size(), 1u) << override;
     return !all.empty() && all.front().changes_training;
   };
-  for (const char* free : {"data.loader_threads=9", "data.prefetch=9", "data.index_cache=none", "data.cache_bytes=9",
-                           "data.max_bad_images=9", "eval.batch=9", "eval.every_epochs=9", "train.log_every_steps=9",
-                           "train.cuda_graphs=false", "checkpoint.every=9it", "checkpoint.keep=9"})
+  for (const char* free :
+       {"data.loader_threads=9", "data.prefetch=9", "data.index_cache=none", "data.cache_bytes=9",
+        "data.max_bad_images=9", "eval.batch=9", "eval.every_epochs=9", "train.log_every_steps=9",
+        "train.cuda_graphs=false", "checkpoint.every=9it", "checkpoint.keep=9", "train.limit_steps=9",
+        "early_stopping.patience=9", "log.histograms=none", "log.tensorboard=false"})
     EXPECT_FALSE(changes(free)) << free;
   for (const char* bound :
        {"train.seed=9", "train.batch=9", "train.duration=9it", "train.precision=bf16", "train.label_smoothing=0.2",
         "train.deterministic=true", "data.shuffle=shards", "optimizer.weight_decay=0.2", "optimizer.accumulate=2",
-        "ema.decay=0.9", "augment.mixup=0.3", "schedule.lr=0.2", "model.dialect=megvii"})
+        "ema.decay=0.9", "augment.mixup=0.3", "train.overfit_batches=1", "recalibrate.duration=1ep", "schedule.lr=0.2",
+        "model.dialect=megvii"})
     EXPECT_TRUE(changes(bound)) << bound;
 }
 

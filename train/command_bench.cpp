@@ -34,6 +34,7 @@ struct BenchOptions {
 
 struct Measurement {
   double median = 0, slowest = 0, fastest = 0;  // images/s
+  std::string execution{};                      // TrainStep::execution()
 };
 
 Measurement measure(Backend& backend, const BenchOptions& options, const std::function<void()>& step) {
@@ -83,12 +84,15 @@ Measurement bench(Backend& backend, const BenchOptions& options) {
   step_options.scale_loss = options.device.request.precision == "fp16";
   step_options.cuda_graphs = options.graphs;
   TrainStep step(backend, network, step_options);
-  return measure(backend, options, [&] {
+  Measurement result = measure(backend, options, [&] {
     step.begin(/*lr=*/1e-3);
     step.forward_backward(x, labels);
     step.finish();
     step.read_metrics();
   });
+  result.execution = step.execution();
+  if (step.gave_up_graph()) std::cerr << "warning: " << step.execution() << '\n';
+  return result;
 }
 
 void run_bench(const BenchOptions& options) {
@@ -103,6 +107,7 @@ void run_bench(const BenchOptions& options) {
                               {"size", options.size},
                               {"precision", options.device.request.precision},
                               {"graphs", options.graphs},
+                              {"execution", result.execution},
                               {"cudnn_depthwise", options.device.request.cudnn_depthwise},
                               {"threads", device.threads},
                               {"device", device.backend->description()},
@@ -115,6 +120,7 @@ void run_bench(const BenchOptions& options) {
     std::cout << line.dump() << '\n';
     return;
   }
+  if (!result.execution.empty()) std::cout << "execution   " << result.execution << '\n';
   std::cout << "bench       ShuffleNetV2 " << options.width << " (" << options.dialect << ") " << options.mode
             << ", batch " << options.batch << ", " << options.size << 'x' << options.size << '\n'
             << "result      " << format_fixed(result.median, 1) << " images/s, median of " << options.repeats

@@ -36,12 +36,19 @@ const char* const kFooter =
     "  riffle eval runs/a/checkpoints/best.safetensors --report runs/a/evaluation\n"
     "  riffle report runs/a --out a.html                                  curves, and the evaluation above";
 
+const char* const kAllBad = "all";
+
+// A number, or all; as CLI11 reads numbers of flags, 0 would be -1.
+std::string check_allow_bad(std::string& text) {
+  return text == kAllBad ? "" : whole_number(0, INT64_MAX)(text);
+}
+
 struct EvalOptions {
   std::string checkpoint, weights, json, report;
   bool force = false;  // --report may replace an earlier one
   EvaluationSource data;
   int64_t batch = 64;
-  int64_t max_bad_images = 0;
+  std::string allow_bad = "0";  // or kAllBad
   PreprocessingOptions preprocessing;
   DeviceOptions device;
 };
@@ -76,7 +83,8 @@ void run_eval(const EvalOptions& options) {
   std::ostream& log = json_to_output ? std::cerr : std::cout;
   if (!options.json.empty() && !json_to_output) check_text_file(options.json);
   if (options.force && options.report.empty()) fail_usage("--force belongs to --report DIR, which is missing");
-  if (!options.report.empty() && options.max_bad_images > 0)
+  const int64_t max_bad_images = options.allow_bad == kAllBad ? INT64_MAX : std::stoll(options.allow_bad);
+  if (!options.report.empty() && max_bad_images > 0)
     fail_usage("--report shows every image, so it does not go with --allow-bad; leave out one of them");
   const DeviceChoice device = options.device.open(log);
   LoadedModel model = load_for_inference(*device.backend, options.checkpoint, options.weights);
@@ -94,7 +102,7 @@ void run_eval(const EvalOptions& options) {
   evaluation.normalisation = model.metadata.normalisation;
   evaluation.batch = options.batch;
   evaluation.loader_threads = device.threads;
-  evaluation.max_bad_images = options.max_bad_images;
+  evaluation.max_bad_images = max_bad_images;
   Evaluator evaluator(*device.backend, *data, labels.to_network, evaluation);
   Progress progress = json_to_output ? Progress::for_standard_error() : Progress::for_standard_output();
   ImageRecorder recorder(reported ? data->size() : 0);
@@ -143,9 +151,11 @@ void add_eval_command(CLI::App& app) {
   command->add_option("--batch", options->batch, "Images a forward pass; the result does not depend on it")
       ->check(whole_number(1, 1 << 20))
       ->capture_default_str();
-  command->add_flag("--allow-bad{9223372036854775807}", options->max_bad_images,
-                    "Count unreadable images as wrong, and name them, instead of giving up at the first; "
-                    "--allow-bad=N gives up above N");
+  command
+      ->add_flag(join("--allow-bad{", kAllBad, "}"), options->allow_bad,
+                 "Count unreadable images as wrong, and name them, instead of giving up at the first; "
+                 "--allow-bad=N gives up above N")
+      ->transform(CLI::Validator(check_allow_bad, ""));
   command
       ->add_option("--truncated", options->data.truncated,
                    "Image files that end too early: error, or accept, as far as they go; by default as in training, "

@@ -85,7 +85,8 @@ std::vector<std::string> describe_cuda() {
                          format_bytes(static_cast<double>(gpu.free_bytes)),
                          gpu.why_not_used.empty() ? "" : "; not used: " + gpu.why_not_used));
   }
-  if (!info.gpus.empty()) lines.push_back(join("cuBLASLt ", info.cublaslt, ", cuDNN ", info.cudnn));
+  if (!info.gpus.empty())
+    lines.push_back(join("cuBLASLt ", info.cublaslt, ", cuDNN ", info.cudnn, ", NVRTC ", info.nvrtc));
   return lines;
 }
 #else

@@ -23,18 +23,24 @@ void NetworkInput::resize(int64_t height, int64_t width) {
   pixels_ = {};
   for (Tensor& y : normalised_) y = {};
   pixels_ = backend_.empty(images, DType::kU8);
+  uploaded_ = 0;
   for (Tensor& y : normalised_) y = backend_.empty(images);
 }
 
-Variable NetworkInput::images(const uint8_t* pixels, int64_t count, const ImageMix* mix) {
+void NetworkInput::upload(const uint8_t* pixels, int64_t count) {
   RIFFLE_CHECK(count >= 1 && count <= capacity().n, count, " images for a buffer of ", capacity());
-  const Tensor target = pixels_.sample_slice(0, count);
-  const Tensor y = normalised_[next_images_++ % normalised_.size()].sample_slice(0, count);
-  backend_.upload(pixels, DType::kU8, target);
+  backend_.upload(pixels, DType::kU8, pixels_.sample_slice(0, count));
+  uploaded_ = count;
+}
+
+Variable NetworkInput::images(const ImageMix* mix) {
+  RIFFLE_CHECK(uploaded_ > 0, "images are uploaded before they are normalised");
+  const Tensor pixels = pixels_.sample_slice(0, uploaded_);
+  const Tensor y = normalised_[next_images_++ % normalised_.size()].sample_slice(0, uploaded_);
   if (mix == nullptr) {
-    backend_.normalize(target, Tensor{}, normalisation_, y);
+    backend_.normalize(pixels, Tensor{}, normalisation_, y);
   } else {
-    backend_.normalize_mixed(target, normalisation_, *mix, y);
+    backend_.normalize_mixed(pixels, normalisation_, *mix, y);
   }
   return Variable(y, /*requires_grad=*/false);
 }

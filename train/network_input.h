@@ -27,8 +27,14 @@ class NetworkInput {
   // Images of another size from here on. What images() returned before is no longer valid.
   void resize(int64_t height, int64_t width);
 
-  // pixels: u8 (count,H,W,C), packed. The result is valid for the next `batches` - 1 calls. mix: null for none.
-  Variable images(const uint8_t* pixels, int64_t count, const ImageMix* mix = nullptr);
+  // pixels: u8 (count,H,W,C), packed. They cross the bus while the device computes; what images() returned stays.
+  void upload(const uint8_t* pixels, int64_t count);
+  // Of the last upload. The result is valid for the next `batches` - 1 calls. mix: null for none.
+  Variable images(const ImageMix* mix = nullptr);
+  Variable images(const uint8_t* pixels, int64_t count) {
+    upload(pixels, count);
+    return images();
+  }
   // labels: (count). The result is valid for the next `batches` - 1 calls.
   Tensor labels(const int32_t* values, int64_t count);
   // The same of a mixed batch: `share` of each image is its own label, the rest that of the image before it. The label
@@ -41,6 +47,7 @@ class NetworkInput {
   Backend& backend_;
   Normalisation normalisation_;
   Tensor pixels_;                   // u8 (N,H,W,C)
+  int64_t uploaded_ = 0;            // images in them
   std::vector<Tensor> normalised_;  // (N,H,W,C) each, taken in turn
   std::vector<Tensor> labels_;      // i32 (N,1,1,1) each, likewise
   std::vector<Tensor> targets_;     // (N,1,1,K) each; empty before mixed_labels()

@@ -56,7 +56,7 @@ void RunCheckpoints::stage_best(ShuffleNetV2& network, bool averaged, const Trai
   staged_.best = std::move(file);
 }
 
-void RunCheckpoints::stage_state(ShuffleNetV2& network, ShuffleNetV2* averages, const TrainStep& step,
+void RunCheckpoints::stage_state(ShuffleNetV2& network, ShuffleNetV2* averages, TrainStep& step,
                                  const TrainingState& state, const MetricSums* sums) {
   CheckpointFile file;
   file.metadata = metadata(/*averaged=*/false, state, sums);

@@ -35,7 +35,7 @@ class RunCheckpoints {
   // Copies the weights. They are written with the next submit(). averaged: whether they are moving averages.
   void stage_best(ShuffleNetV2& network, bool averaged, const TrainingState& state, const MetricSums& sums);
   // Likewise; averages: of the network's weights, or null. sums: what was measured of the network, or null before that.
-  void stage_state(ShuffleNetV2& network, ShuffleNetV2* averages, const TrainStep& step, const TrainingState& state,
+  void stage_state(ShuffleNetV2& network, ShuffleNetV2* averages, TrainStep& step, const TrainingState& state,
                    const MetricSums* sums);
   // Hands what is staged to the writing thread, best first: a state that speaks of a best one never outlives it. Waits
   // while the thread still writes what it got before.

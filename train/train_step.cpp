@@ -2,6 +2,7 @@
 #include "train/train_step.h"
 
 #include <algorithm>
+#include <cmath>
 
 #include "core/out_of_memory.h"
 #include "layers/softmax_cross_entropy.h"
@@ -51,17 +52,17 @@ TrainStep::TrainStep(Backend& backend, ShuffleNetV2& network, const TrainStepOpt
 
 void TrainStep::begin(double lr) {
   RIFFLE_CHECK(!begun_, "the step before was not finished");
+  settle();
   if (finished_steps_ == options_.head_only_steps) end_head_only();
   lr_ = lr;
   if ((options_.scale_loss || options_.nonfinite != NonFinite::kApply) && statistics_.empty()) keep_statistics();
   loss_scale_before_step_ = loss_scale_.value;
-  write_scalars(/*keep_halted=*/options_.nonfinite == NonFinite::kStop);
+  write_scalars(finished_steps_, /*keep_halted=*/options_.nonfinite == NonFinite::kStop);
   begun_ = true;
 }
 
-void TrainStep::write_scalars(bool keep_halted) {
-  optimizer_.begin(finished_steps_, lr_, average_ ? average_->decay_at(finished_steps_ + 1) : 0, loss_scale_.value,
-                   keep_halted);
+void TrainStep::write_scalars(int64_t step, bool keep_halted) {
+  optimizer_.begin(step, lr_, average_ ? average_->decay_at(step + 1) : 0, loss_scale_.value, keep_halted);
 }
 
 void TrainStep::keep_statistics() {
@@ -111,9 +112,36 @@ TrainStep::BatchResult TrainStep::run_batch(size_t index) {
   try {
     return forward_and_backward(batches_[index], index);
   } catch (const OutOfMemory& error) {
-    const int64_t batch = batches_[index].x.shape().n, fitting = error.largest_batch(batch, fixed_bytes_);
+    const int64_t batch = batches_[index].x.shape().n, fitting = fitting_batch(error, index);
     fail(error.what(), "\n  this was a training step on a batch of ", batch, " images; ",
-         fitting > 0 ? join("no batch above ", fitting, " can fit") : "not even a single one fits");
+         fitting > 0 ? join("about ", fitting, " would fit") : "not even a single one fits");
+  }
+}
+
+// Steps of two small batches tell what an image takes. If even those fail, only the bound that the error gives is known.
+int64_t TrainStep::fitting_batch(const OutOfMemory& error, size_t index) {
+  const Batch whole = batches_[index];
+  const int64_t batch = whole.x.shape().n, bound = error.largest_batch(batch, fixed_bytes_);
+  const int64_t small = std::max<int64_t>(1, batch / 16), large = std::max<int64_t>(2, batch / 4);
+  if (large >= batch) return bound;
+  const auto bytes_of = [&](int64_t images) {
+    const auto first = [&](const Tensor& t) { return t.defined() ? t.sample_slice(0, images) : t; };
+    batches_[index] = {Variable(first(whole.x.value()), /*requires_grad=*/false),
+                       {first(whole.targets.labels), first(whole.targets.probabilities)}};
+    tape_.clear();
+    network_.zero_grad();
+    most_bytes_ = 0;
+    forward_and_backward(batches_[index], index);
+    return static_cast<double>(most_bytes_);
+  };
+  try {
+    const double few = bytes_of(small), more = bytes_of(large);
+    const double image = (more - few) / static_cast<double>(large - small);
+    const double left = static_cast<double>(error.bytes().obtainable) - few;
+    const auto fitting = small + static_cast<int64_t>(std::floor(left / std::max(1.0, image)));
+    return std::clamp<int64_t>(fitting, 0, bound);
+  } catch (const OutOfMemory&) {
+    return std::min(bound, large - 1);
   }
 }
 
@@ -130,6 +158,7 @@ TrainStep::BatchResult TrainStep::forward_and_backward(const Batch& batch, size_
   std::unique_ptr<ProfileRange> range;  // of the node that runs
   tape_.backward([&](const std::string& name, const Tensor& dy) {
     if (search) search->look("the gradient of the output of " + name, dy);
+    most_bytes_ = std::max(most_bytes_, backend_.memory().bytes_in_use);
     range.reset();
     range = std::make_unique<ProfileRange>(backend_, name + " backward");
   });
@@ -143,6 +172,7 @@ void TrainStep::run_update() {
 }
 
 MetricSums TrainStep::read_metrics(const MetricSums& before) {
+  settle();
   std::vector<bool> skipped;
   unapplied_steps_.clear();
   if (applied_.defined() && unread_steps_ > 0) {
@@ -173,38 +203,52 @@ std::string TrainStep::first_non_finite(int64_t step, double lr, size_t index, c
 void TrainStep::finish() {
   RIFFLE_CHECK(batches_.size() == static_cast<size_t>(options_.optimizer.accumulate), "a step of ",
                options_.optimizer.accumulate, " batches has only seen ", batches_.size());
-  for (;;) {
-    if (replaying_) {
-      graph_->replay();
-    } else {
-      run_update();
-    }
-    if (gradients_were_finite()) break;
-    write_scalars(/*keep_halted=*/false);
-    for (size_t i = 0; !replaying_ && i < batches_.size(); ++i) run_batch(i);
-  }
   if (replaying_) {
-    metrics_.record(graph_result_.losses, graph_result_.logits, graph_batch_->targets.labels);
+    graph_->replay();
+    metrics_.record(graph_result_.losses, graph_result_.logits, graph_batch_->targets.labels);  // scaling leaves these
   } else {
+    run_update();
     ++ordinary_steps_;
   }
-  if (average_ && options_.ema_every > 1 && average_->due_after(finished_steps_ + 1))
-    average_->update(optimizer_.scalars());
-  if (applied_.defined()) {
-    RIFFLE_CHECK(unread_steps_ < options_.steps_between_reads, "metrics must be read after ",
-                 options_.steps_between_reads, " steps");
-    backend_.copy(optimizer_.scalars().channel_slice(kApply, 1), Write::kOverwrite,
-                  applied_.channel_slice(unread_steps_, 1));
-  }
-  ++unread_steps_;
-  batches_.clear();
-  ++finished_steps_;
   begun_ = false;
+  ++finished_steps_;
+  ++unread_steps_;
+  if (options_.scale_loss) {
+    undecided_ = true;  // settle() may need the batches
+  } else {
+    end_step();
+  }
+}
+
+void TrainStep::settle() {
+  if (!undecided_) return;
+  while (!gradients_were_finite()) {
+    write_scalars(finished_steps_ - 1, /*keep_halted=*/false);
+    if (replaying_) {
+      graph_->replay();
+      continue;
+    }
+    for (size_t i = 0; i < batches_.size(); ++i) run_batch(i);
+    run_update();
+  }
+  undecided_ = false;
+  end_step();
+}
+
+// What follows the last update of a step.
+void TrainStep::end_step() {
+  batches_.clear();
+  if (average_ && options_.ema_every > 1 && average_->due_after(finished_steps_))
+    average_->update(optimizer_.scalars());
+  if (!applied_.defined()) return;
+  RIFFLE_CHECK(unread_steps_ <= options_.steps_between_reads, "metrics must be read after ",
+               options_.steps_between_reads, " steps");
+  backend_.copy(optimizer_.scalars().channel_slice(kApply, 1), Write::kOverwrite,
+                applied_.channel_slice(unread_steps_ - 1, 1));
 }
 
 // Or nothing is left to try.
 bool TrainStep::gradients_were_finite() {
-  if (!options_.scale_loss) return true;
   if (known_unapplied_ && options_.nonfinite == NonFinite::kStop) return true;  // and the rest is not applied either
   if (optimizer_.read_applied()) {
     known_unapplied_ = false;
@@ -218,7 +262,7 @@ bool TrainStep::gradients_were_finite() {
     return known_unapplied_ = true;
   }
   if (loss_scale_.value <= kSmallestLossScale)
-    fail("the gradients of step ", finished_steps_ + 1, " are not finite even with the loss scale ", loss_scale_.value,
+    fail("the gradients of step ", finished_steps_, " are not finite even with the loss scale ", loss_scale_.value,
          "; lower schedule.lr, or use train.precision bf16");
   loss_scale_ = {loss_scale_.value / 2, 0};
   return false;
@@ -242,6 +286,7 @@ bool TrainStep::replays(const Batch& batch) {
 
 void TrainStep::release_graph() {
   RIFFLE_CHECK(!begun_, "a graph is released between steps");
+  settle();
   graph_.reset();
   graph_batch_.reset();
   graph_result_ = {};
@@ -266,7 +311,7 @@ void TrainStep::capture(const Batch& batch) {
     network_.zero_grad();
     if (++failed_captures_ == kCaptureAttempts) {
       gave_up_ = true;
-      execution_ = join("no CUDA graph: ", error.what());
+      execution_ = join("no CUDA graph, each step is launched kernel by kernel, which is slower: ", error.what());
     }
   }
   batches_.clear();

@@ -6,6 +6,7 @@
 #include <string>
 #include <vector>
 
+#include "core/out_of_memory.h"
 #include "train/config.h"
 #include "train/metrics.h"
 #include "train/network_input.h"
@@ -44,18 +45,24 @@ class TrainStep {
  public:
   TrainStep(Backend& backend, ShuffleNetV2& network, const TrainStepOptions& options);
 
-  // begin(), optimizer.accumulate times forward_backward(), finish(). With scale_loss the inputs stay as they are
-  // until finish() returns, since it may compute all batches of a step again.
+  // begin(), optimizer.accumulate times forward_backward(), finish(). With scale_loss the inputs stay as they are until
+  // settle() returns, since it may compute all batches of a step again.
   void begin(double lr);
   // One of the optimizer.accumulate batches of a step. x (N,H,W,C). The gradient of a step is that of the mean over all
   // its images. Label smoothing is the targets' own affair where they are probabilities.
   void forward_backward(const Variable& x, const BatchTargets& targets);
-  // The update. With scale_loss a step whose gradients were not finite is computed again with a smaller scale, so that
-  // none is lost and nothing else sees anything of it. Waits for the device then. Where no scale is left to try, it is
-  // options.nonfinite that says what becomes of the step; with kApply that is an error.
+  // The update. Does not wait for the device.
   void finish();
+  // With scale_loss a step whose gradients were not finite is computed again with a smaller scale, so that none is lost
+  // and nothing else sees anything of it. Where no scale is left to try, it is options.nonfinite that says what becomes
+  // of the step; with kApply that is an error. This does so for the last step, and waits for the device; begin() and
+  // whatever reads what a step leaves call it. Only who reads the network's tensors between steps must do so first.
+  void settle();
   // Of the last step, before clipping. Waits for the device.
-  double read_grad_norm() const { return optimizer_.read_grad_norm(); }
+  double read_grad_norm() {
+    settle();
+    return optimizer_.read_grad_norm();
+  }
 
   // Loss and counts of the steps since the last read, added to `before`; at most steps_between_reads of them. Waits for
   // the device. Steps that were not applied do not count.
@@ -63,7 +70,7 @@ class TrainStep {
   int64_t unread_steps() const { return unread_steps_; }
   // Those of the last read that were not applied, by their numbers from 0, in order. Never with kApply.
   const std::vector<int64_t>& unapplied_steps() const { return unapplied_steps_; }
-  // Whether it is known already, without a read, that the last step was not applied.
+  // Whether it is known already, without a read, that a step was not applied: the last one that is settled.
   bool known_unapplied() const { return known_unapplied_; }
   // Computes batch `index` of step `step` without an update, looking at every tensor: the first that is not finite, in
   // words, or "". Overwrites gradients, so nothing can be trained afterwards.
@@ -76,7 +83,10 @@ class TrainStep {
   void release_graph();
 
   // What the next step depends on besides the network: momentum, and in numbers the rest.
-  void export_state(TensorMap& tensors) const { optimizer_.export_momentum(tensors); }
+  void export_state(TensorMap& tensors) {
+    settle();
+    optimizer_.export_momentum(tensors);
+  }
   // Goes on as the step that was exported after `finished_steps`; the network must hold its weights already. averages:
   // of the weights; null where there are none.
   void import_state(const TensorMap& tensors, const std::string& path, int64_t finished_steps,
@@ -84,10 +94,20 @@ class TrainStep {
 
   int64_t finished_steps() const { return finished_steps_; }
   const Optimizer& optimizer() const { return optimizer_; }
-  WeightAverage* average() { return average_.get(); }  // null without ema_decay
-  const LossScale& loss_scale() const { return loss_scale_; }
+  // Null without ema_decay.
+  WeightAverage* average() {
+    settle();
+    return average_.get();
+  }
+  // Once the last step is settled.
+  const LossScale& loss_scale() const {
+    RIFFLE_CHECK(!undecided_, "the loss scale is known when the step is settled");
+    return loss_scale_;
+  }
   // How steps run, once that is known (after the third): "one CUDA graph a step", or why not; else empty.
   const std::string& execution() const { return execution_; }
+  // Whether that is for want of a graph that was asked for and could not be had.
+  bool gave_up_graph() const { return gave_up_; }
 
  private:
   struct BatchResult {
@@ -98,10 +118,13 @@ class TrainStep {
     BatchTargets targets;
   };
 
-  void write_scalars(bool keep_halted);
+  void write_scalars(int64_t step, bool keep_halted);
   BatchResult run_batch(size_t index);
   BatchResult forward_and_backward(const Batch& batch, size_t index, NonFiniteSearch* search = nullptr);
+  // How many images a step could have where `error` says that a batch's were too many; 0: not even one.
+  int64_t fitting_batch(const OutOfMemory& error, size_t index);
   void run_update();
+  void end_step();
   void keep_statistics();
   bool replays(const Batch& batch);
   void capture(const Batch& batch);
@@ -115,6 +138,7 @@ class TrainStep {
   MetricBuffer metrics_;
   Tape tape_;
   int64_t fixed_bytes_ = 0;  // of memory: what does not depend on the batch
+  int64_t most_bytes_ = 0;   // in use during a backward pass
   int64_t finished_steps_ = 0;
   bool begun_ = false;
   double lr_ = 0;
@@ -131,6 +155,7 @@ class TrainStep {
   std::unique_ptr<Batch> graph_batch_;
   BatchResult graph_result_;
   bool replaying_ = false;  // this step
+  bool undecided_ = false;  // whether the last step's gradients were finite: settle()
   int failed_captures_ = 0;
   bool gave_up_ = false;        // capturing
   int64_t ordinary_steps_ = 0;  // since the beginning or release_graph()

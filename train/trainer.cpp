@@ -219,10 +219,6 @@ void Trainer::take_step() {
   evaluated_ = false;
   follow_image_size();
   const std::string execution = train_step_.execution();
-  const int64_t frozen = network_.frozen_parts();
-  train_step_.begin(learning_rate_.at(step()));
-  if (network_.frozen_parts() != frozen)
-    progress_.line(join("thawed      from step ", step() + 1, " on all but the frozen parts trains"));
   for (int i = 0; i < config_.optimizer.accumulate; ++i) {
     if (i > 0) go_to_batch(first_batch + i);
     Batch batch;
@@ -232,14 +228,24 @@ void Trainer::take_step() {
     state_.window.ready_batches += batch.ready;
     if (log_ && step() == 0 && i == 0) log_->first_batch(batch, data_.classes);
     const std::optional<BatchMix> mix = mix_of(first_batch + i, batch.height);
-    const Variable x = input_.images(batch.images, batch.count, mix ? &mix->image : nullptr);
+    input_.upload(batch.images, batch.count);
+    if (i == 0) begin_step();  // may wait for the step before, so after an upload that need not
+    const Variable x = input_.images(mix ? &mix->image : nullptr);
     train_step_.forward_backward(x, targets_of(batch, mix));
   }
   train_step_.finish();
   if (!chosen_shown_)
     for (const std::string& choice : backend_.choices()) progress_.line("chosen      " + choice);
   chosen_shown_ = true;
-  if (train_step_.execution() != execution) progress_.line("execution   " + train_step_.execution());
+  if (train_step_.execution() != execution)
+    progress_.line((train_step_.gave_up_graph() ? "warning: " : "execution   ") + train_step_.execution());
+}
+
+void Trainer::begin_step() {
+  const int64_t frozen = network_.frozen_parts();
+  train_step_.begin(learning_rate_.at(step()));
+  if (network_.frozen_parts() != frozen)
+    progress_.line(join("thawed      from step ", step() + 1, " on all but the frozen parts trains"));
 }
 
 BatchTargets Trainer::targets_of(const Batch& batch, const std::optional<BatchMix>& mix) {

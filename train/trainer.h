@@ -72,6 +72,7 @@ class Trainer {
   std::optional<BatchMix> mix_of(int64_t batch, int64_t image_size) const;
   void go_to_batch(int64_t batch);
   void take_step();
+  void begin_step();
   BatchTargets targets_of(const Batch& batch, const std::optional<BatchMix>& mix);
   void report();
   void describe_end();

@@ -56,7 +56,8 @@ std::string Trainer::find_non_finite(int64_t bad_step) {
     const bool delivered = loader_.next(batch);
     RIFFLE_CHECK(delivered, "batch ", number, " of the run cannot be loaded again");
     const std::optional<BatchMix> mix = mix_of(number, batch.height);
-    const Variable x = input_.images(batch.images, batch.count, mix ? &mix->image : nullptr);
+    input_.upload(batch.images, batch.count);
+    const Variable x = input_.images(mix ? &mix->image : nullptr);
     const std::string found = train_step_.first_non_finite(bad_step, learning_rate_.at(bad_step),
                                                            static_cast<size_t>(i), x, targets_of(batch, mix));
     if (found.empty()) continue;

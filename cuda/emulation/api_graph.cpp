@@ -59,6 +59,7 @@ cudaError_t cudaStreamEndCapture(cudaStream_t handle, cudaGraph_t* graph) {
   if (stream == nullptr) return refuse(cudaErrorInvalidResourceHandle);
   std::vector<NodePtr> nodes;
   const cudaError_t status = end_capture(stream, &nodes);
+  if (status == cudaSuccess && !options().captures) return refuse(cudaErrorStreamCaptureUnsupported);
   if (status == cudaSuccess) *graph = new CUgraph_st{std::move(nodes)};
   return status;
 }

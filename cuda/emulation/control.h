@@ -20,12 +20,13 @@ enum class WorkOrder {
 };
 
 // First values come from the environment: RIFFLE_EMULATION_THREADS (forward, reverse, random), RIFFLE_EMULATION_WORK
-// (eager, late, reversed, random), RIFFLE_EMULATION_SEED.
+// (eager, late, reversed, random), RIFFLE_EMULATION_SEED, RIFFLE_EMULATION_CAPTURE (yes, no).
 struct Options {
   ThreadOrder threads = ThreadOrder::kForward;
   WorkOrder work = WorkOrder::kReversed;
   unsigned seed = 1;
-  bool print = true;  // the first few reports go to stderr
+  bool captures = true;  // false: every capture ends in an error, as of a driver that refuses something in it
+  bool print = true;     // the first few reports go to stderr
 };
 Options& options();
 

@@ -107,11 +107,23 @@ cublasStatus_t read_problem(cublasLtHandle_t handle, cublasLtMatmulDesc_t operat
 
 enum AlgorithmId : uint64_t { kInPlaceSplit = 3, kAligned = 5, kSplit = 8, kPlain = 13 };
 constexpr uint64_t kSplits = 4, kMagic = 0x7b1f, kAlignedBytes = 16;
+constexpr float kTile = 128.0f * 128.0f, kMultiprocessors = 132;
 
 // What it puts into the library's opaque cublasLtMatmulAlgo_t.
 struct Algorithm {
-  uint64_t magic, id, workspace, signature, is_first;
+  uint64_t magic, id, signature, is_first;
+  uint64_t splits, scheme;  // of k, and how the parts are added up
 };
+
+bool can_split(const Algorithm& algorithm) {
+  return algorithm.id != kAligned;
+}
+
+uint64_t workspace_of(const Algorithm& algorithm, const Problem& p) {
+  if (algorithm.splits < 2) return 0;
+  if (algorithm.scheme == CUBLASLT_REDUCTION_SCHEME_INPLACE) return sizeof(int32_t);  // a counter
+  return algorithm.splits * p.rows * p.columns * sizeof(float);
+}
 
 // Ordered by what it says it expects; unaligned problems lose kAligned, as they lose the best kernels there.
 cublasStatus_t heuristic(cublasLtHandle_t handle, cublasLtMatmulDesc_t operation, cublasLtMatrixLayout_t a,
@@ -125,27 +137,82 @@ cublasStatus_t heuristic(cublasLtHandle_t handle, cublasLtMatmulDesc_t operation
   if (status != CUBLAS_STATUS_SUCCESS) return status;
   bool aligned = true;
   for (uint32_t bytes : preference->alignment) aligned = aligned && bytes % kAlignedBytes == 0;
-  const uint64_t split_bytes = kSplits * p.rows * p.columns * sizeof(float);
   std::vector<Algorithm> algorithms;
-  if (p.inner >= 64 && (preference->reduction_mask & CUBLASLT_REDUCTION_SCHEME_INPLACE) != 0)
-    algorithms.push_back({kMagic, kInPlaceSplit, 0, 0, 0});
-  if (aligned) algorithms.push_back({kMagic, kAligned, 0, 0, 0});
-  if (p.inner >= 64 && (preference->reduction_mask & CUBLASLT_REDUCTION_SCHEME_COMPUTE_TYPE) != 0 &&
-      split_bytes <= preference->workspace)
-    algorithms.push_back({kMagic, kSplit, split_bytes, 0, 0});
-  algorithms.push_back({kMagic, kPlain, 0, 0, 0});
+  const auto offer = [&](AlgorithmId id, uint64_t splits, uint64_t scheme) {
+    const Algorithm algorithm{kMagic, id, p.signature(), algorithms.empty(), splits, scheme};
+    if (splits > 1 && (p.inner < 64 || (preference->reduction_mask & scheme) == 0)) return;
+    if (workspace_of(algorithm, p) <= preference->workspace) algorithms.push_back(algorithm);
+  };
+  offer(kInPlaceSplit, kSplits, CUBLASLT_REDUCTION_SCHEME_INPLACE);
+  if (aligned) offer(kAligned, 1, CUBLASLT_REDUCTION_SCHEME_NONE);
+  offer(kSplit, kSplits, CUBLASLT_REDUCTION_SCHEME_COMPUTE_TYPE);
+  offer(kPlain, 1, CUBLASLT_REDUCTION_SCHEME_NONE);
   *found = 0;
-  for (Algorithm& algorithm : algorithms) {
+  for (const Algorithm& algorithm : algorithms) {
     if (*found == requested) break;
-    algorithm.signature = p.signature();
-    algorithm.is_first = *found == 0;
     cublasLtMatmulHeuristicResult_t result{};
     static_assert(sizeof(Algorithm) <= sizeof result.algo);
     std::memcpy(&result.algo, &algorithm, sizeof algorithm);
-    result.workspaceSize = algorithm.workspace;
+    result.workspaceSize = workspace_of(algorithm, p);
     result.state = CUBLAS_STATUS_SUCCESS;
+    result.wavesCount = static_cast<float>(p.rows * p.columns * algorithm.splits) / (kTile * kMultiprocessors);
     results[(*found)++] = result;
   }
+  return CUBLAS_STATUS_SUCCESS;
+}
+
+cublasStatus_t algorithm_can(const cublasLtMatmulAlgo_t* opaque, cublasLtMatmulAlgoCapAttributes_t attribute,
+                             void* value, size_t bytes, size_t* written) {
+  Algorithm algorithm;
+  std::memcpy(&algorithm, opaque, sizeof algorithm);
+  if (algorithm.magic != kMagic || !value || bytes != sizeof(int32_t)) return refuse("not an algorithm, or its value");
+  if (attribute != CUBLASLT_ALGO_CAP_SPLITK_SUPPORT) return refuse("the twin does not know this capability");
+  const int32_t result = can_split(algorithm) ? 1 : 0;
+  std::memcpy(value, &result, bytes);
+  if (written) *written = bytes;
+  return CUBLAS_STATUS_SUCCESS;
+}
+
+cublasStatus_t algorithm_set(cublasLtMatmulAlgo_t* opaque, cublasLtMatmulAlgoConfigAttributes_t attribute,
+                             const void* value, size_t bytes) {
+  Algorithm algorithm;
+  std::memcpy(&algorithm, opaque, sizeof algorithm);
+  uint32_t number = 0;
+  if (algorithm.magic != kMagic || !value || bytes != sizeof number) return refuse("not an algorithm, or its value");
+  std::memcpy(&number, value, bytes);
+  if (attribute == CUBLASLT_ALGO_CONFIG_SPLITK_NUM) {
+    algorithm.splits = number;
+  } else if (attribute == CUBLASLT_ALGO_CONFIG_REDUCTION_SCHEME) {
+    algorithm.scheme = number;
+  } else {
+    return refuse("the twin cannot set this attribute of algorithms");
+  }
+  std::memcpy(opaque, &algorithm, sizeof algorithm);
+  return CUBLAS_STATUS_SUCCESS;
+}
+
+// That of another problem is misuse, a configuration that does not exist is not: one cannot know before asking.
+cublasStatus_t check_configuration(const Algorithm& algorithm, const Problem& p) {
+  if (algorithm.magic != kMagic || algorithm.signature != p.signature())
+    return refuse("the algorithm is of another problem");
+  if (algorithm.splits < 2) return CUBLAS_STATUS_SUCCESS;
+  if (!can_split(algorithm) || algorithm.splits > p.inner || algorithm.scheme == CUBLASLT_REDUCTION_SCHEME_NONE)
+    return refuse("k cannot be split so", CUBLAS_STATUS_NOT_SUPPORTED);
+  return CUBLAS_STATUS_SUCCESS;
+}
+
+cublasStatus_t algorithm_check(cublasLtHandle_t handle, cublasLtMatmulDesc_t operation, cublasLtMatrixLayout_t a,
+                               cublasLtMatrixLayout_t b, cublasLtMatrixLayout_t c, cublasLtMatrixLayout_t d,
+                               const cublasLtMatmulAlgo_t* opaque, cublasLtMatmulHeuristicResult_t* result) {
+  Problem p;
+  const cublasStatus_t status = read_problem(handle, operation, a, b, c, d, &p);
+  if (status != CUBLAS_STATUS_SUCCESS) return status;
+  Algorithm algorithm;
+  std::memcpy(&algorithm, opaque, sizeof algorithm);
+  const cublasStatus_t checked = check_configuration(algorithm, p);
+  if (checked != CUBLAS_STATUS_SUCCESS) return checked;
+  result->workspaceSize = workspace_of(algorithm, p);
+  result->state = CUBLAS_STATUS_SUCCESS;
   return CUBLAS_STATUS_SUCCESS;
 }
 
@@ -158,7 +225,7 @@ cublasStatus_t algorithm_get(const cublasLtMatmulAlgo_t* opaque, cublasLtMatmulA
   if (attribute == CUBLASLT_ALGO_CONFIG_ID) {
     result = static_cast<int32_t>(algorithm.id);
   } else if (attribute == CUBLASLT_ALGO_CONFIG_SPLITK_NUM) {
-    result = algorithm.id == kSplit || algorithm.id == kInPlaceSplit ? static_cast<int32_t>(kSplits) : 1;
+    result = static_cast<int32_t>(algorithm.splits);
   } else {
     return refuse("the twin does not know this attribute of algorithms");
   }
@@ -194,8 +261,8 @@ cublasStatus_t check_matrix(const char* name, const void* data, const Layout& la
 
 cublasStatus_t check_call(const Call& call, size_t workspace_bytes) {
   const Problem& p = call.problem;
-  if (call.algorithm.magic != kMagic || call.algorithm.signature != p.signature())
-    return refuse("the algorithm is of another problem");
+  const cublasStatus_t configured = check_configuration(call.algorithm, p);
+  if (configured != CUBLAS_STATUS_SUCCESS) return configured;
   if (call.algorithm.is_first && !twin_options().first_choice_runs)
     return refuse("the first choice does not run", CUBLAS_STATUS_NOT_SUPPORTED);
   const uint64_t alignment = call.algorithm.id == kAligned ? kAlignedBytes : 1;
@@ -208,7 +275,7 @@ cublasStatus_t check_call(const Call& call, size_t workspace_bytes) {
     const cublasStatus_t status = check_matrix(matrix.name, matrix.data, matrix.layout, alignment);
     if (status != CUBLAS_STATUS_SUCCESS) return status;
   }
-  if (workspace_bytes < call.algorithm.workspace) return refuse("the workspace is too small");
+  if (workspace_bytes < workspace_of(call.algorithm, p)) return refuse("the workspace is too small");
   if (workspace_bytes > 0 &&
       (reinterpret_cast<uintptr_t>(call.workspace) % 256 != 0 || !in_device_memory(call.workspace, workspace_bytes)))
     return refuse("the workspace is not in device memory, or not aligned to 256 bytes");
@@ -239,7 +306,7 @@ void compute(const Call& call) {
   // Transposed, so that the innermost loop runs along D's columns in memory: d^T = b^T * a^T.
   const std::vector<float> b = widened(call.b, p.b, p.operation.transpose_b == CUBLAS_OP_N, tf32);  // (columns, inner)
   const std::vector<float> a = widened(call.a, p.a, p.operation.transpose_a == CUBLAS_OP_N, tf32);  // (inner, rows)
-  if (call.algorithm.workspace > 0) spoil(call.workspace, call.algorithm.workspace);
+  if (const uint64_t bytes = workspace_of(call.algorithm, p); bytes > 0) spoil(call.workspace, bytes);
   const Element type = element_of(p.c.type);
   const bool has_bias = p.operation.epilogue != CUBLASLT_EPILOGUE_DEFAULT;
   const bool relu = p.operation.epilogue == CUBLASLT_EPILOGUE_RELU_BIAS;
@@ -294,7 +361,8 @@ CublasLt cublas_lt_twin() {
   using namespace cublaslt;
   return {create,         destroy,    version,       status_name,    status_string,     matmul_create,
           matmul_destroy, matmul_set, layout_create, layout_destroy, preference_create, preference_destroy,
-          preference_set, heuristic,  algorithm_get, matmul};
+          preference_set, heuristic,  algorithm_can, algorithm_get,  algorithm_set,     algorithm_check,
+          matmul};
 }
 
 }  // namespace riffle::emulation

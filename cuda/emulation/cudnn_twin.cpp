@@ -21,6 +21,9 @@ cudnnStatus_t refuse(const std::string& reason, cudnnStatus_t status = CUDNN_STA
 size_t version() {
   return CUDNN_VERSION;
 }
+size_t cudart_version() {
+  return CUDART_VERSION;
+}
 const char* error_string(cudnnStatus_t status) {
   return status == CUDNN_STATUS_SUCCESS         ? "CUDNN_STATUS_SUCCESS"
          : status == CUDNN_STATUS_NOT_SUPPORTED ? "CUDNN_STATUS_NOT_SUPPORTED"
@@ -192,8 +195,19 @@ cudnnStatus_t execute(cudnnHandle_t handle, cudnnBackendDescriptor_t plan, cudnn
 }  // namespace
 
 Cudnn cudnn_twin() {
-  return {version, error_string, last_error_string, create, destroy, set_stream, descriptor_create, descriptor_destroy,
-          set,     get,          finalize,          execute};
+  return {version,
+          cudart_version,
+          error_string,
+          last_error_string,
+          create,
+          destroy,
+          set_stream,
+          descriptor_create,
+          descriptor_destroy,
+          set,
+          get,
+          finalize,
+          execute};
 }
 
 }  // namespace riffle::emulation

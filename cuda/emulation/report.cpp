@@ -66,6 +66,11 @@ Options read_environment() {
     else
       reject_variable("RIFFLE_EMULATION_WORK", work, "eager, late, reversed and random");
   }
+  if (const char* capture = std::getenv("RIFFLE_EMULATION_CAPTURE")) {
+    const std::string value = capture;
+    if (value != "yes" && value != "no") reject_variable("RIFFLE_EMULATION_CAPTURE", capture, "yes and no");
+    read.captures = value == "yes";
+  }
   if (const char* seed = std::getenv("RIFFLE_EMULATION_SEED")) {
     char* end = nullptr;
     read.seed = static_cast<unsigned>(std::strtoul(seed, &end, 10));

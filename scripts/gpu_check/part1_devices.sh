@@ -9,6 +9,7 @@ run_part_1() {
   else
     record nvidia-smi skip 'there is no nvidia-smi here'
   fi
+  [ -z "$libraries_note" ] || record 'libraries are found' fail "$libraries_note"
   check 'riffle devices' "$riffle" devices || return
   say '```' "$(tail -n +2 "$log")" '```'
   if grep -q '^cuda *usable' "$log"; then

@@ -1,4 +1,5 @@
-# Part 4: training. CPU and CUDA side by side, CUDA graphs on and off, and Fashion-MNIST to a known accuracy.
+# Part 4: training. CPU and CUDA side by side, also with mixed images; CUDA graphs on and off; stopping and going on;
+# training from JPEGs; and Fashion-MNIST to a known accuracy.
 # shellcheck shell=bash disable=SC2154
 
 # Bounds. The first steps differ by rounding only; later ones drift apart, as the least difference grows in training.
@@ -32,9 +33,11 @@ run_part_4() {
   fi
   local short=("train.duration=${steps}it" "schedule.warmup=${warmup}it" schedule.lr=0.05 train.log_every_steps=1
     "${small[@]}")
-  compare_devices "${short[@]}"
+  compare_devices '' "${short[@]}"
+  compare_devices mixed_ augment.mixup=0.2 augment.cutmix=1 "${short[@]}"
   compare_graphs "${short[@]}"
   local precision
+  for precision in bf16 fp16; do compare_resumed "$precision" $((steps / 2)) "${short[@]}"; done
   for precision in bf16 fp16; do
     # On the emulated device the same short run again: the accuracy after four steps is no result.
     if [ -n "$emulated" ]; then
@@ -43,18 +46,22 @@ run_part_4() {
       train "$precision" "$precision" cuda && check_accuracy "$precision" "$least_top1"
     fi
   done
+  train_from_jpegs
 }
 
+# compare_devices PREFIX [OVERRIDE...]: the losses of runs PREFIXcpu and PREFIXcuda.
 compare_devices() {
-  train cpu fp32 cpu "$@" || return
-  train cuda fp32 cuda "$@" || return
-  join <(losses cpu | sort) <(losses cuda | sort) | sort -n >"$folder/losses.txt"
-  say 'Losses on the CPU and on CUDA, fp32:' '' '| step | CPU | CUDA | relative difference |' '|---|---|---|---|'
-  awk 'NR <= 5 || NR % 20 == 0 { printf "| %d | %.6f | %.6f | %.1e |\n", $1, $2, $3, ($3 - $2) / $2 }' \
-    "$folder/losses.txt" | say
+  local prefix=$1
+  shift
+  train "${prefix}cpu" fp32 cpu "$@" || return
+  train "${prefix}cuda" fp32 cuda "$@" || return
+  local pairs=$folder/${prefix}losses.txt name="${prefix//_/ }losses on CPU and CUDA"
+  join <(losses "${prefix}cpu" | sort) <(losses "${prefix}cuda" | sort) | sort -n >"$pairs"
+  say "${name^}, fp32:" '' '| step | CPU | CUDA | relative difference |' '|---|---|---|---|'
+  awk 'NR <= 5 || NR % 20 == 0 { printf "| %d | %.6f | %.6f | %.1e |\n", $1, $2, $3, ($3 - $2) / $2 }' "$pairs" | say
   say ''
-  [ -s "$folder/losses.txt" ] || {
-    record 'losses on CPU and CUDA' fail 'no losses in metrics.jsonl'
+  [ -s "$pairs" ] || {
+    record "$name" fail 'no losses in metrics.jsonl'
     return
   }
   local verdict
@@ -69,8 +76,52 @@ compare_devices() {
         printf "%s first %d steps differ by at most %.1e (%g allowed), the means of the last %d by %.1e (%g allowed)",
           (worst <= tolerance && drift <= late_tolerance ? "pass" : "fail"), early, worst, tolerance, late, drift,
           late_tolerance
-      }' "$folder/losses.txt")
-  record 'losses on CPU and CUDA' "${verdict%% *}" "${verdict#* }"
+      }' "$pairs")
+  record "$name" "${verdict%% *}" "${verdict#* }"
+}
+
+# compare_resumed PRECISION STEP [OVERRIDE...]: a run, and another that goes on from the first one's checkpoint of STEP.
+compare_resumed() {
+  local precision=$1 step=$2 checkpoint whole rest name="losses after a stop, $1"
+  shift 2
+  train "whole_$precision" "$precision" cuda train.deterministic=true "checkpoint.every=${step}it" \
+    "checkpoint.keep_every=${step}it" "$@" || return
+  checkpoint=$folder/whole_$precision/checkpoints/step-$(printf %08d "$step").safetensors
+  check "resume $precision" "$riffle" train --resume "$checkpoint" -o "$folder/rest_$precision" --device cuda || return
+  whole=$(losses "whole_$precision" | awk -v step="$step" '$1 > step') rest=$(losses "rest_$precision")
+  if [ -n "$rest" ] && [ "$whole" = "$rest" ]; then
+    record "$name" pass "equal at all $(wc -l <<<"$rest") steps after step $step"
+  else
+    record "$name" fail "first difference (step, whole, resumed): $(join <(sort <<<"$whole") <(sort <<<"$rest") |
+      sort -n | awk '$2 != $3' | head -n 1)"
+  fi
+}
+
+# Images/s of whole training from JPEGs, decoded whole and only as far as a crop needs, and how much of it is waiting.
+train_from_jpegs() {
+  local photos=$folder/photos count=2048 steps=60 batch=256 decode line network=()
+  [ -z "$emulated" ] || count=16 steps=3 batch=4 network=(model.width=0.5x augment.size=32 eval.resize=40 eval.crop=32)
+  if ! python3 "$here/gpu_check/make_photos.py" "$photos" "$count" 2>"$folder/photos.log"; then
+    record 'training from JPEGs' skip "python3 cannot make any: $(tail -n 1 "$folder/photos.log")"
+    return
+  fi
+  say 'Training of 1.0x in bf16 from JPEGs of 500x375, and how long a step waits for its images:' '' \
+    '| decoding | loader alone, images/s | training, images/s | waiting, ms a step |' '|---|---|---|---|'
+  for decode in exact quick; do
+    local data=("data.source=folder:$photos" "data.decode=$decode" "train.batch=$batch" schedule.warmup=0it)
+    check "load $decode" "$riffle" bench data "$resources/configs/imagenet.yaml" --json --images "$count" \
+      "${data[@]}" "${network[@]}" || continue
+    line=$(grep '^{' "$log")
+    check "train from JPEGs, $decode" "$riffle" train "$resources/configs/imagenet.yaml" -o "$folder/jpegs_$decode" \
+      --device cuda train.precision=bf16 "train.duration=${steps}it" "train.log_every_steps=$((steps / 3))" \
+      "${data[@]}" "${network[@]}" || continue
+    local metrics
+    metrics=$(grep '"type":"train"' "$folder/jpegs_$decode/metrics.jsonl" | tail -n 1)
+    printf '| %s | %.0f | %.0f | %.1f |\n' "$decode" "$(json_field images_per_s "$line")" \
+      "$(json_field images_per_s "$metrics")" "$(json_field data_wait_ms "$metrics")" | say
+  done
+  say ''
+  rm -rf "$photos"
 }
 
 compare_graphs() {

@@ -25,6 +25,24 @@ open_bundle() {
   fi
 }
 
+# Where the program itself finds no cuDNN or cuBLASLt, python3 is asked for the folders of its packages, so that the
+# other checks run; part 1 records it as a failure.
+find_libraries() {
+  libraries_note=''
+  [ -z "$emulated${RIFFLE_CUDA_LIBRARIES:-}" ] && command -v python3 >/dev/null || return 0
+  "$riffle" devices 2>/dev/null | grep -q '^auto *CUDA' && return
+  local folders
+  folders=$(python3 -c 'import glob, sys
+print(":".join(f for p in sys.path for f in sorted(glob.glob(p + "/nvidia/*/lib"))))' 2>/dev/null)
+  [ -n "$folders" ] || return 0
+  export RIFFLE_CUDA_LIBRARIES=$folders
+  if "$riffle" devices 2>/dev/null | grep -q '^auto *CUDA'; then
+    libraries_note="not found by the program, which needs RIFFLE_CUDA_LIBRARIES=$folders"
+  else
+    unset RIFFLE_CUDA_LIBRARIES
+  fi
+}
+
 # program NAME: its path; fails if there is none.
 program() {
   local folder

@@ -18,15 +18,22 @@ driver_version() {
   echo "${version:-unknown}"
 }
 
+# After every part, so that whatever ends the run leaves a report of what was done. All of it is in three files.
 write_reports() {
-  local gpu driver number failed=0
+  local gpu driver
   gpu=$(gpu_name) driver=$(driver_version)
   write_json >"$out/report.json"
   write_markdown >"$out/report.md"
+  (cd "$out" && find part? -type f \( -name '*.log' -o -name '*.md' -o -name '*.json*' -o -name '*.txt' \) -print0 |
+    tar --null -czf logs.tar.gz --files-from=-)
+}
+
+report_result() {
+  local number failed=0
   for number in 1 2 3 4 5 6; do
     [ -f "$out/part$number/checks.jsonl" ] && failed=$((failed + $(count fail "$out/part$number")))
   done
-  echo "wrote $out/report.md and $out/report.json"
+  echo "wrote report.md, report.json and logs.tar.gz in $out"
   [ "$failed" -eq 0 ] || {
     echo "$failed checks failed" >&2
     return 1
@@ -43,15 +50,17 @@ write_markdown() {
 - Date: $started
 - Host: $(uname -sr), $(nproc) CPUs
 END
+  [ -z "${libraries_note:-}" ] || echo "- Libraries: $libraries_note"
   [ -z "$emulated" ] || printf '\n%s\n' '**Emulated device, tiny runs: says that the script works, and nothing of any GPU.**'
-  printf '\n| part | passed | failed | skipped |\n|---|---|---|---|\n'
+  printf '\n| part | passed | failed | skipped | seconds |\n|---|---|---|---|---|\n'
   local number folder
   for number in 1 2 3 4 5 6; do
     folder=$out/part$number
     if [ -f "$folder/checks.jsonl" ]; then
-      echo "| $number ${part_titles[number]} | $(count pass "$folder") | $(count fail "$folder") | $(count skip "$folder") |"
+      echo "| $number ${part_titles[number]} | $(count pass "$folder") | $(count fail "$folder") |" \
+        "$(count skip "$folder") | $(cat "$folder/seconds" 2>/dev/null) |"
     else
-      echo "| $number ${part_titles[number]} | not run | | |"
+      echo "| $number ${part_titles[number]} | not run | | | |"
     fi
   done
   for number in 1 2 3 4 5 6; do
@@ -61,7 +70,7 @@ END
       sed 's/.*"check":"\(.*\)","status":"\([a-z]*\)".*"detail":"\(.*\)"}/- **\2** \1: \3/' | grep .; then
       echo
     fi
-    cat "$out/part$number/section.md"
+    cat "$out/part$number/section.md" "$out/part$number/failures.md"
   done
 }
 

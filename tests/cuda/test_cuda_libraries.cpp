@@ -2,9 +2,11 @@
 // plain loops, what is chosen, and that the twin refuses what cuBLASLt refuses.
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cmath>
 #include <cstdlib>
 #include <filesystem>
+#include <fstream>
 #include <limits>
 #include <random>
 #include <vector>
@@ -237,6 +239,22 @@ TEST_F(CudaLibraries, AnotherAlgorithmIsTakenWhereTheFirstDoesNotRun) {
   }
 }
 
+// A gradient of few weights over many pixels: one block of an algorithm would sum all of them. Of the twin's algorithms
+// for it two split k by themselves; the third is also tried with 16 and with 8 parts, which must not be fewer than 256.
+TEST_F(CudaLibraries, LongSumsAreTriedInMoreParts) {
+  const ProductCase c{7, 5, 4096, DType::kBF16, DType::kF32, true, false, 1, 0};
+  for (bool deterministic : {false, true}) {
+    MatrixProducts products(cublas_lt(), stream_, device_scratch(), {false, deterministic});
+    ProductRun run(c);
+    products.multiply(run.product());
+    stream_.synchronize();
+    run.expect_right();
+    ASSERT_EQ(products.choices().size(), 1u);
+    const std::string expected = deterministic ? "the library's first choice" : "of 5";
+    EXPECT_NE(products.choices()[0].find(expected), std::string::npos) << products.choices()[0];
+  }
+}
+
 TEST_F(CudaLibraries, CapturedProductsReplay) {
   const ProductCase c{16, 24, 80, DType::kF32, DType::kF32, true, false, 0, 0};
   MatrixProducts products(cublas_lt(), stream_, device_scratch(), {});
@@ -274,6 +292,41 @@ TEST(LibraryFolders, PythonsPackagesAreFoundWithoutPython) {
   std::filesystem::remove_all(prefix);
 }
 
+// The python3 in PATH may be a link into a virtual environment, by way of another.
+TEST(LibraryFolders, LinksToPythonAreFollowed) {
+  namespace fs = std::filesystem;
+  const fs::path root = fs::path(testing::TempDir()) / "riffle_links";
+  fs::remove_all(root);
+  const fs::path expected = root / "venv/lib/python3.12/site-packages/nvidia/cu13/lib";
+  for (const fs::path& folder : {root / "bin", root / "opt", root / "venv/bin", root / "system/bin", expected})
+    fs::create_directories(folder);
+  std::ofstream(root / "system/bin/python3") << "";
+  fs::create_symlink("../../system/bin/python3", root / "venv/bin/python3");
+  fs::create_symlink(root / "venv/bin/python3", root / "opt/python");
+  fs::create_symlink("../opt/python", root / "bin/python3");
+  const std::string path = std::getenv("PATH");
+  setenv("PATH", (root / "bin").c_str(), 1);
+  const std::vector<std::string> folders = library_folders().others;
+  setenv("PATH", path.c_str(), 1);
+  EXPECT_NE(std::find(folders.begin(), folders.end(), expected.string()), folders.end());
+  fs::remove_all(root);
+}
+
+// cuDNN's files for CUDA 12 and 13 have one name.
+TEST(Libraries, CudnnOfAnotherCudaIsRefused) {
+  Cudnn library = cudnn();
+  EXPECT_NO_THROW(check_cuda_of(library));
+  library.cudart_version = [] { return size_t{11080}; };
+  try {
+    check_cuda_of(library);
+    FAIL() << "a cuDNN for CUDA 11";
+  } catch (const Error& error) {
+    const std::string text = error.what();
+    for (const char* part : {"the one for CUDA 11.8", "built for CUDA ", "RIFFLE_CUDA_LIBRARIES", "nvidia-cudnn-cu"})
+      EXPECT_NE(text.find(part), std::string::npos) << part << " in: " << text;
+  }
+}
+
 // --- what the twin refuses, as cuBLASLt does ---
 
 // A product by hand, with one rule broken by the caller.
@@ -309,6 +362,32 @@ struct HandMade {
   cublasLtMatmulHeuristicResult_t result{};
   int found = 0;
 };
+
+// The twin computes the same, split or not, but holds a split to its workspace.
+TEST_F(CudaLibraries, TheTwinChecksSplits) {
+  HandMade made;
+  ASSERT_EQ(made.search(), CUBLAS_STATUS_SUCCESS);  // which finds the algorithm for aligned data
+  const auto split_with = [&](int32_t parts, uint32_t scheme) {
+    EXPECT_EQ(made.lt.algorithm_set(&made.result.algo, CUBLASLT_ALGO_CONFIG_SPLITK_NUM, &parts, sizeof parts),
+              CUBLAS_STATUS_SUCCESS);
+    EXPECT_EQ(made.lt.algorithm_set(&made.result.algo, CUBLASLT_ALGO_CONFIG_REDUCTION_SCHEME, &scheme, sizeof scheme),
+              CUBLAS_STATUS_SUCCESS);
+    return made.lt.algorithm_check(made.handle, made.operation, made.layout, made.layout, made.layout, made.layout,
+                                   &made.result.algo, &made.result);
+  };
+  EXPECT_EQ(split_with(4, CUBLASLT_REDUCTION_SCHEME_COMPUTE_TYPE), CUBLAS_STATUS_NOT_SUPPORTED) << "cannot split";
+  const uint32_t alignment = 2;
+  made.lt.preference_set(made.preference, CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_A_BYTES, &alignment, sizeof alignment);
+  ASSERT_EQ(made.search(), CUBLAS_STATUS_SUCCESS);
+  EXPECT_EQ(split_with(4, CUBLASLT_REDUCTION_SCHEME_NONE), CUBLAS_STATUS_NOT_SUPPORTED) << "no scheme";
+  ASSERT_EQ(split_with(4, CUBLASLT_REDUCTION_SCHEME_COMPUTE_TYPE), CUBLAS_STATUS_SUCCESS);
+  EXPECT_EQ(made.result.workspaceSize, 4u * 16 * 16 * sizeof(float));
+  const Tensor memory = device_tensor({16, 1, 1, 32}, DType::kBF16, std::vector<double>(512, 0.0));
+  char* const base = static_cast<char*>(memory.raw());
+  EXPECT_EQ(made.run(base, base + 512), CUBLAS_STATUS_INVALID_VALUE) << "without its workspace";
+  EXPECT_EQ(emulation::misuse_count(), 1);
+  emulation::clear_complaints();
+}
 
 TEST_F(CudaLibraries, TheTwinRefusesWhatCublasLtRefuses) {
   const Tensor memory = device_tensor({16, 1, 1, 32}, DType::kBF16, std::vector<double>(512, 0.0));

@@ -54,9 +54,7 @@ TEST_F(CudaNonFinite, ARepeatedStepIsTheOneWithASmallerScale) {
     const TrainStepOptions options = options_for(NonFinite::kStop, DType::kF16, graphs);
     GuardedRun repeating(*gpu, options), direct(*gpu, options);
     const auto begin = [&](GuardedRun& run, double scale) {
-      TensorMap momentum;
-      run.step().export_state(momentum);
-      run.step().import_state(momentum, "a test", 0, {scale, 0}, nullptr);
+      run.begin_with_loss_scale(scale);
       run.take("ggg", /*lr=*/0);
     };
     begin(repeating, 16777216.0 * 65536);

@@ -17,6 +17,7 @@
 #include "cuda/device_types.h"
 #include "cuda/emulation/control.h"
 #include "cuda/make_cuda_backend.h"
+#include "tests/tensor_values.h"
 
 namespace riffle {
 namespace {
@@ -52,12 +53,6 @@ std::vector<double> stored(std::vector<double> values, DType dtype) {
   return values;
 }
 
-std::vector<double> read(Backend& backend, const Tensor& x) {
-  std::vector<double> values(static_cast<size_t>(x.elements()));
-  backend.download(x, DType::kF64, values.data());
-  return values;
-}
-
 // A tensor of this shape whose rows are `margin` elements apart on each side, inside memory full of -7.
 struct Framed {
   Tensor whole, view;
@@ -68,7 +63,7 @@ struct Framed {
     if (margin == 0) view = whole;
   }
   void expect_frame_kept(Backend& backend) const {
-    const std::vector<double> all = read(backend, whole);
+    const std::vector<double> all = host(backend, whole);
     const size_t pitch = static_cast<size_t>(whole.channels());
     const size_t margin = (pitch - static_cast<size_t>(view.channels())) / 2;
     for (size_t i = 0; i < all.size(); ++i)
@@ -100,10 +95,10 @@ TEST_P(CudaRuntime, TransfersConvertAndKeepNeighbours) {
         const std::vector<double> values = numbers(shape.elements());
         const Framed y(backend, shape, dtype, margin);
         backend.upload(values.data(), DType::kF64, y.view);
-        EXPECT_EQ(read(backend, y.view), stored(values, dtype));
+        EXPECT_EQ(host(backend, y.view), stored(values, dtype));
         const std::vector<float> narrow(values.begin(), values.end());
         backend.upload(narrow.data(), DType::kF32, y.view);
-        EXPECT_EQ(read(backend, y.view), stored(std::vector<double>(narrow.begin(), narrow.end()), dtype));
+        EXPECT_EQ(host(backend, y.view), stored(std::vector<double>(narrow.begin(), narrow.end()), dtype));
         y.expect_frame_kept(backend);
       }
 }
@@ -116,8 +111,8 @@ TEST_P(CudaRuntime, UploadsRoundOnce) {
   const double above_half_f16 = 1 + std::ldexp(1, -11) + std::ldexp(1, -30);
   backend.upload(&above_half_bf16, DType::kF64, y);
   backend.upload(&above_half_f16, DType::kF64, z);
-  EXPECT_EQ(read(backend, y).front(), 1 + std::ldexp(1, -7));
-  EXPECT_EQ(read(backend, z).front(), 1 + std::ldexp(1, -10));
+  EXPECT_EQ(host(backend, y).front(), 1 + std::ldexp(1, -7));
+  EXPECT_EQ(host(backend, z).front(), 1 + std::ldexp(1, -10));
 }
 
 TEST_P(CudaRuntime, TransfersLargerThanTheStagingRing) {
@@ -147,7 +142,7 @@ TEST_P(CudaRuntime, UploadsKeepTheOrderOfCalls) {
     const Tensor passing = backend.empty(vector_shape(1000 * i));  // takes and gives back blocks of other sizes
     backend.fill(i, passing);
   }
-  EXPECT_EQ(read(backend, sum), std::vector<double>(1000, expected));
+  EXPECT_EQ(host(backend, sum), std::vector<double>(1000, expected));
 }
 
 TEST_P(CudaRuntime, FillsEveryDtype) {
@@ -156,7 +151,7 @@ TEST_P(CudaRuntime, FillsEveryDtype) {
     for (int64_t margin : {0, 1, 8}) {
       const Framed y(backend, {2, 3, 3, 29}, dtype, margin);
       backend.fill(-1.5, y.view);
-      EXPECT_EQ(read(backend, y.view), std::vector<double>(2 * 9 * 29, -1.5));
+      EXPECT_EQ(host(backend, y.view), std::vector<double>(2 * 9 * 29, -1.5));
       y.expect_frame_kept(backend);
     }
   const Tensor labels = backend.empty(vector_shape(7), DType::kI32);
@@ -181,13 +176,13 @@ TEST_P(CudaRuntime, CopiesAddAndConvert) {
           backend.upload(a.data(), DType::kF64, x.view);
           backend.copy(x.view, Write::kOverwrite, y.view);
           const std::vector<double> overwritten = stored(stored(a, from), to);
-          EXPECT_EQ(read(backend, y.view), overwritten);
+          EXPECT_EQ(host(backend, y.view), overwritten);
           backend.upload(b.data(), DType::kF64, x.view);
           backend.copy(x.view, Write::kAccumulate, y.view);
           std::vector<double> added = stored(b, from);
           for (size_t i = 0; i < added.size(); ++i)
             added[i] = stored(static_cast<float>(added[i] + overwritten[i]), to);
-          EXPECT_EQ(read(backend, y.view), added);
+          EXPECT_EQ(host(backend, y.view), added);
           x.expect_frame_kept(backend);
           y.expect_frame_kept(backend);
         }
@@ -220,7 +215,7 @@ TEST_P(CudaRuntime, NormalizesAsTheCpuDoes) {
           const Framed y(backend, shape, dtype, margin);
           backend.normalize(images, flips, normalisation, y.view);
           cpu->normalize(cpu_images, cpu_flips, normalisation, expected);
-          EXPECT_EQ(read(backend, y.view), stored(read(*cpu, expected), dtype));
+          EXPECT_EQ(host(backend, y.view), stored(host(*cpu, expected), dtype));
           y.expect_frame_kept(backend);
         }
 }
@@ -239,7 +234,7 @@ TEST_P(CudaRuntime, RefusesOtherDtypesAndOtherDevices) {
 TEST_P(CudaRuntime, MemoryIsReusedPoisonedAndCounted) {
   CudaBackend backend(poisoned());
   Tensor x = backend.empty(vector_shape(1000));
-  for (double value : read(backend, x)) ASSERT_TRUE(std::isnan(value));
+  for (double value : host(backend, x)) ASSERT_TRUE(std::isnan(value));
   const void* const first = x.raw();
   EXPECT_EQ(reinterpret_cast<uintptr_t>(first) % 256, 0u);
   backend.fill(1, x);
@@ -247,7 +242,7 @@ TEST_P(CudaRuntime, MemoryIsReusedPoisonedAndCounted) {
   const int64_t allocations = backend.memory().system_allocations;
   x = backend.empty(vector_shape(1001));
   EXPECT_EQ(x.raw(), first);
-  for (double value : read(backend, x)) ASSERT_TRUE(std::isnan(value));
+  for (double value : host(backend, x)) ASSERT_TRUE(std::isnan(value));
   EXPECT_EQ(backend.memory().system_allocations, allocations);
   EXPECT_EQ(backend.memory().bytes_in_use, 4096);
   EXPECT_EQ(backend.memory().bytes_held, 4096);
@@ -309,13 +304,13 @@ TEST_P(CudaRuntime, CapturedWorkRunsAtReplayOnly) {
   increment(backend, x);
   const int64_t allocations = backend.memory().system_allocations;
   const std::unique_ptr<CapturedWork> work = backend.capture([&] { increment(backend, x); });
-  EXPECT_EQ(read(backend, x).front(), 1);
+  EXPECT_EQ(host(backend, x).front(), 1);
   for (int i = 0; i < 3; ++i) work->replay();
-  EXPECT_EQ(read(backend, x), std::vector<double>(1000, 4));
+  EXPECT_EQ(host(backend, x), std::vector<double>(1000, 4));
   const std::vector<float> tens(1000, 10);
   backend.upload(tens.data(), DType::kF32, x);
   work->replay();
-  EXPECT_EQ(read(backend, x), std::vector<double>(1000, 11));
+  EXPECT_EQ(host(backend, x), std::vector<double>(1000, 11));
   EXPECT_EQ(backend.memory().system_allocations, allocations + 1);  // what the upload arrived in
 }
 
@@ -334,8 +329,8 @@ TEST_P(CudaRuntime, GraphsKeepTheirMemoryWhileTheyLive) {
     EXPECT_NE(other.raw(), temporary);
     backend.fill(5, other);
     work->replay();
-    EXPECT_EQ(read(backend, other).front(), 5);
-    EXPECT_EQ(read(backend, x).front(), 2);
+    EXPECT_EQ(host(backend, other).front(), 5);
+    EXPECT_EQ(host(backend, x).front(), 2);
   }
   const int64_t allocations = backend.memory().system_allocations;
   work = nullptr;
@@ -366,9 +361,9 @@ TEST_P(CudaRuntime, RefusedCapturesLeaveTheBackendUsable) {
   EXPECT_NE(message([&] { backend.download(x, DType::kF32, back); }).find("download"), std::string::npos);
   EXPECT_NE(message([&] { backend.synchronize(); }).find("synchronize"), std::string::npos);
   EXPECT_NE(message([&] { fail("of the work"); }).find("of the work"), std::string::npos);
-  EXPECT_EQ(read(backend, x), std::vector<double>(1000, 3));
+  EXPECT_EQ(host(backend, x), std::vector<double>(1000, 3));
   increment(backend, x);
-  EXPECT_EQ(read(backend, x), std::vector<double>(1000, 4));
+  EXPECT_EQ(host(backend, x), std::vector<double>(1000, 4));
 }
 
 TEST(CudaDevices, AreNamedAndChecked) {
@@ -397,7 +392,7 @@ TEST(CudaDevices, TheSecondOneWorksToo) {
   const std::vector<double> values = numbers(100);
   backend.upload(values.data(), DType::kF64, x);
   increment(backend, x);
-  EXPECT_EQ(read(backend, x)[7], static_cast<float>(values[7]) + 1.0f);
+  EXPECT_EQ(host(backend, x)[7], static_cast<float>(values[7]) + 1.0f);
   EXPECT_NE(backend.description().find("cuda:1"), std::string::npos);
 }
 

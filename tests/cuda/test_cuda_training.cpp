@@ -15,6 +15,7 @@
 #include "cuda/emulation/control.h"
 #include "cuda/make_cuda_backend.h"
 #include "riffle_process.h"
+#include "tests/tensor_values.h"
 #include "tiny_data.h"
 #include "train/train_step.h"
 
@@ -53,8 +54,8 @@ class TinyRun {
     RandomStream random(1, RandomPurpose::kTest);
     std::vector<float> images(static_cast<size_t>(kBatch * kSize * kSize * 3));
     for (float& value : images) value = static_cast<float>(random.normal());
-    std::vector<int32_t> labels;
-    for (int32_t i = 0; i < kBatch; ++i) labels.push_back(i % kClasses);
+    std::vector<int32_t> labels(kBatch);
+    for (int32_t i = 0; i < kBatch; ++i) labels[static_cast<size_t>(i)] = i % kClasses;
     x_ = Variable(backend.empty({kBatch, kSize, kSize, 3}), false);
     backend.upload(images.data(), DType::kF32, x_.value());
     labels_ = backend.empty({kBatch, 1, 1, 1}, DType::kI32);
@@ -62,23 +63,25 @@ class TinyRun {
   }
 
   // images: of the batch, the first ones.
-  double loss_of_step(double lr = 0.05, int64_t images = kBatch) {
+  void take_step(double lr = 0.05, int64_t images = kBatch) {
     step_.begin(lr);
     const Variable x(x_.value().sample_slice(0, images), false);
     for (int i = 0; i < batches_a_step_; ++i) step_.forward_backward(x, labels_.sample_slice(0, images));
     step_.finish();
+  }
+  double loss_of_step(double lr = 0.05, int64_t images = kBatch) {
+    take_step(lr, images);
     return step_.read_metrics().loss();
   }
   std::vector<double> losses(int steps, double lr = 0.05) {
-    std::vector<double> all;
-    for (int i = 0; i < steps; ++i) all.push_back(loss_of_step(lr));
+    std::vector<double> all(static_cast<size_t>(steps));
+    for (double& loss : all) loss = loss_of_step(lr);
     return all;
   }
   std::vector<float> parameters() {
     std::vector<float> all;
     network_.for_each_parameter([&](const std::string&, Parameter& parameter) {
-      std::vector<float> values(static_cast<size_t>(parameter.value.elements()));
-      backend_.download(parameter.value, DType::kF32, values.data());
+      const std::vector<float> values = host<float>(backend_, parameter.value);
       all.insert(all.end(), values.begin(), values.end());
     });
     return all;
@@ -87,8 +90,7 @@ class TinyRun {
   void enlarge_classifier(float factor) {
     network_.for_each_parameter([&](const std::string& name, Parameter& parameter) {
       if (name != "fc.weight") return;
-      std::vector<float> values(static_cast<size_t>(parameter.value.elements()));
-      backend_.download(parameter.value, DType::kF32, values.data());
+      std::vector<float> values = host<float>(backend_, parameter.value);
       for (float& value : values) value *= factor;
       backend_.upload(values.data(), DType::kF32, parameter.value);
       parameter.value_changed(backend_);
@@ -132,6 +134,23 @@ TEST_F(CudaTraining, Fp32FollowsTheCpu) {
     const std::vector<double> got = TinyRun(*gpu, options_of_run()).losses(8, kGentle);
     for (size_t i = 0; i < expected.size(); ++i) EXPECT_NEAR(got[i], expected[i], 1e-5 * expected[i]) << "step " << i;
   }
+}
+
+// Only what convolutions and the classifier read is kept a second time, rounded.
+TEST_F(CudaTraining, NormsKeepNoRoundedCopies) {
+  const auto gpu = cuda(DType::kBF16);
+  ShuffleNetV2 network(*gpu, tiny_network(), 1);
+  network.for_each_module([](const std::string& module_name, Module& module) {
+    const bool norm = dynamic_cast<BatchNorm2d*>(&module) != nullptr;
+    module.for_each_parameter([&](const std::string& name, Parameter& parameter) {
+      const bool copied = parameter.compute_value.raw() != parameter.value.raw();
+      EXPECT_FALSE(norm && copied) << module_name << "." << name;
+    });
+  });
+  network.for_each_parameter([](const std::string& name, Parameter& parameter) {
+    const bool rounded = parameter.compute_value.dtype() == DType::kBF16;
+    EXPECT_TRUE(rounded || parameter.kind == ParameterKind::kVector) << name;
+  });
 }
 
 // The stem has no gradient of its input, so two of its convolutions are cuDNN's; the matrix products make one line.
@@ -230,6 +249,39 @@ TEST_F(CudaTraining, OverflowingGradientsLowerTheLossScale) {
   for (const float value : run.parameters()) ASSERT_TRUE(std::isfinite(value));
   EXPECT_EQ(run.step().finished_steps(), 4);
   EXPECT_LT(run.step().loss_scale().value, 65536);
+}
+
+// Whether gradients were finite is asked when the next step begins, so that its images arrive meanwhile. The steps are
+// those of a program that asks at once, overflows among them: the first scale is too large, and the later ones for the
+// classifier that grows.
+TEST_F(CudaTraining, OverflowsMayBeSeenWhenTheNextStepBegins) {
+  for (const bool graphs : {false, true}) {
+    std::vector<std::vector<float>> weights;
+    std::vector<double> losses;
+    for (const bool at_once : {true, false}) {
+      const auto gpu = cuda(DType::kF16);
+      TrainStepOptions options = options_of_run();
+      options.scale_loss = true;
+      options.cuda_graphs = graphs;
+      options.steps_between_reads = 8;
+      TinyRun run(*gpu, options);
+      double scale = 0;
+      for (int i = 0; i < 6; ++i) {
+        if (i == 0 || i == 4) run.enlarge_classifier(30);
+        run.take_step(1e-6);
+        EXPECT_GT(emulation::pending_operations(), 0u) << "finish() waited for the device";
+        if (at_once || i == 3) run.step().settle();  // before the weights are changed
+        if (i == 3) scale = run.step().loss_scale().value;
+      }
+      losses.push_back(run.step().read_metrics().loss());
+      weights.push_back(run.parameters());
+      EXPECT_LT(scale, 65536);
+      EXPECT_LT(run.step().loss_scale().value, scale);
+      EXPECT_EQ(run.step().execution(), graphs ? "one CUDA graph a step" : "");
+    }
+    EXPECT_EQ(losses[0], losses[1]);
+    EXPECT_EQ(weights[0], weights[1]);
+  }
 }
 
 // An evaluation between steps releases the graph; nothing about the result changes, and it is recorded again.
@@ -398,12 +450,73 @@ TEST(EmulatedProgram, MeasuresDepthwiseConvolutionsOfCudnn) {
   expect_failure(on("cpu"), 2, {"--cudnn-depthwise needs a GPU"});
 }
 
-// 24 MB do not hold a step of this batch; the message says what would fit.
+// 24 MiB do not hold a step of this batch; the message says what was asked, what is held, and what would fit: a batch
+// that does, and not much less than can.
 TEST(EmulatedProgram, SaysWhichBatchWouldFit) {
-  const ProcessResult result =
-      run_riffle({"bench", "--device", "cuda", "--width", "0.5x", "--batch", "64", "--size", "32", "--steps", "1"},
-                 "export RIFFLE_EMULATION_MEMORY_MB=24");
-  expect_failure(result, 1, {"memory", "batch"});
+  const auto bench = [](const std::string& batch) {
+    return run_riffle({"bench", "--device", "cuda", "--width", "0.5x", "--batch", batch, "--size", "32", "--steps", "1",
+                       "--repeats", "1", "--no-graphs"},
+                      "export RIFFLE_EMULATION_MEMORY_MB=24");
+  };
+  const ProcessResult result = bench("64");
+  expect_failure(result, 1,
+                 {"out of memory on cuda:0: ", " MiB asked for; tensors use ", " MiB are held for captured graphs, ",
+                  " of 24 MiB are free", "this was a training step on a batch of 64 images; about "});
+  const std::string before = "a batch of 64 images; about ";
+  const int largest = std::atoi(result.err.c_str() + result.err.find(before) + before.size());
+  EXPECT_GE(largest, 14);
+  EXPECT_LE(largest, 24);
+  expect_success(bench(std::to_string(largest * 9 / 10)));
+}
+
+TEST(EmulatedProgram, RunsOnTheDeviceThatWasAskedFor) {
+  const TemporaryFolder folder;
+  const auto path = [&](const std::string& name) { return folder.path() + "/" + name; };
+  write_idx_data(path("idx"));
+  std::ofstream(path("tiny.yaml")) << tiny_config("idx:" + path("idx"), 1);
+  const std::string two = "export RIFFLE_EMULATION_DEVICES=2";
+  const ProcessResult training = run_riffle({"train", path("tiny.yaml"), "-o", path("run"), "--device", "cuda:1"}, two);
+  expect_success(training);
+  expect_contains(training.out, {"(cuda:1)", "one CUDA graph a step"});
+  const std::string checkpoint = path("run/checkpoints/last.safetensors");
+  for (const std::string command : {"eval", "inspect"})
+    expect_success(run_riffle({command, checkpoint, "--device", "cuda:1"}, two));
+  expect_failure(run_riffle({"eval", checkpoint, "--device", "cuda:2"}, two), 1, {"no CUDA device 2; 2 are visible"});
+}
+
+// Where the driver refuses to capture, the steps are the same ones, and nobody can overlook it.
+TEST(EmulatedProgram, GoesOnWithoutAGraphAndSaysSo) {
+  const TemporaryFolder folder;
+  const auto path = [&](const std::string& name) { return folder.path() + "/" + name; };
+  write_idx_data(path("idx"));
+  std::ofstream(path("tiny.yaml")) << tiny_config("idx:" + path("idx"), 1);
+  const auto train = [&](const std::string& run, const std::string& capture) {
+    ProcessResult training =
+        run_riffle({"train", path("tiny.yaml"), "-o", path(run), "--device", "cuda", "train.deterministic=true"},
+                   "export RIFFLE_EMULATION_CAPTURE=" + capture);
+    expect_success(training);
+    return training.out;
+  };
+  const std::string refused = train("refused", "no"), captured = train("captured", "yes");
+  expect_contains(refused, {"warning: no CUDA graph, each step is launched kernel by kernel, which is slower: ",
+                            "CUDA refused to capture the work: cudaErrorStreamCaptureUnsupported"});
+  EXPECT_EQ(captured.find("warning: "), std::string::npos) << captured;
+  const auto losses = [&](const std::string& run) {
+    std::vector<double> all;
+    std::ifstream metrics(path(run + "/metrics.jsonl"));
+    for (std::string line; std::getline(metrics, line);)
+      if (const auto record = nlohmann::json::parse(line); record["type"] == "train") all.push_back(record["loss"]);
+    return all;
+  };
+  EXPECT_FALSE(losses("captured").empty());
+  EXPECT_EQ(losses("refused"), losses("captured"));
+
+  const ProcessResult bench = run_riffle({"bench", "--device", "cuda", "--width", "0.5x", "--batch", "2", "--size",
+                                          "32", "--steps", "3", "--repeats", "1", "--json"},
+                                         "export RIFFLE_EMULATION_CAPTURE=no");
+  expect_success(bench);
+  expect_contains(bench.err, {"warning: no CUDA graph"});
+  EXPECT_EQ(nlohmann::json::parse(bench.out).value("execution", "").rfind("no CUDA graph", 0), 0u) << bench.out;
 }
 
 }  // namespace
