@@ -12,6 +12,7 @@
 #include "core/rng.h"
 #include "cuda/emulation/control.h"
 #include "cuda/make_cuda_backend.h"
+#include "riffle_process.h"
 #include "tests/tensor_values.h"
 #include "train/train_step.h"
 
