@@ -67,6 +67,7 @@ class Loader {
   int64_t batches_per_epoch() const;
   int64_t images_per_epoch() const;  // of this process
   int64_t image_size() const;        // height and width in the epoch that was started
+  int64_t buffer_bytes() const;      // of the batches that are prepared
   // Training, before start_epoch(): what will be asked for, the first `batches` of each epoch, `in_all` of a whole run from
   // epoch 0 on. Nothing else is prepared, and next() ends there; an epoch that is started after those is not limited.
   // Without it: all batches of epochs without end.
@@ -88,6 +89,9 @@ class Loader {
   };
   // Those met so far in the batches that next() gave out since start_epoch(), each once.
   const std::vector<BadImage>& bad_images() const;
+  // Likewise those whose files ended too early, which the data set accepts: indices. In quick mode, those that ended within
+  // what was decoded of them.
+  const std::vector<int64_t>& truncated_images() const;
 
  private:
   struct Implementation;

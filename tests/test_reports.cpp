@@ -113,15 +113,42 @@ TEST(Progress, LiveLinesFitTheirTerminal) {
   EXPECT_EQ(describe_within(progress, 500), describe(progress));
   EXPECT_EQ(describe_within(progress, 79),
             "ep 2/30 17/300 ETA 1m01s loss 0.5000 top-1/5 75.0/100.0% lr 0.12 1234/s wait 3%");
+  progress.prefetch = 4;
+  progress.data_queue = 3.94;
   progress.grad_norm = 1.5;
   progress.process_peak_bytes = 3 << 20;
-  EXPECT_EQ(describe_within(progress, 99),
-            "ep 2/30 17/300 ETA 1m01s loss 0.5000 top-1/5 75.0/100.0% lr 0.12 1234/s wait 3% norm 1.5 3.0 MiB");
+  EXPECT_EQ(
+      describe_within(progress, 115),
+      "ep 2/30 17/300 ETA 1m01s loss 0.5000 top-1/5 75.0/100.0% lr 0.12 1234/s wait 3% queue 3.9/4 norm 1.5 3.0 MiB");
+  EXPECT_EQ(describe_within(progress, 79),
+            "ep 2 5% ETA 1m01s loss 0.500 top-1 75% lr 0.12 1234/s wait 3% q 3.9 norm 1.5 3M");
+  progress.images_per_s = 12;
+  progress.epochs = 3;
+  progress.steps = 30;
+  progress.eta_s = 1;
+  EXPECT_EQ(describe_within(progress, 79),
+            "ep 2/3 17/30 ETA 1s loss 0.500 top-1 75% lr 0.12 12/s wait 3% q 3.9 norm 1.5 3M");
+  EXPECT_EQ(describe_within(progress, 3), "");
+}
+
+// A week of ImageNet: what is asked for of a line of 80 columns is there, in the order of its worth when there is less room.
+TEST(Progress, LongRunsFitEightyColumns) {
+  TrainProgress progress = some_progress();
   progress.epoch = progress.epochs = 240;
   progress.step = progress.steps = 300000;
+  progress.eta_s = 6 * 86400 + 23 * 3600;
+  progress.loss = 12.345;
+  progress.top1 = progress.data_wait_fraction = 1;
+  progress.images_per_s = 12345;
+  progress.prefetch = 16;
+  progress.data_queue = 15.96;
+  progress.grad_norm = 123;
+  progress.process_peak_bytes = int64_t{100} << 30;
   EXPECT_EQ(describe_within(progress, 79),
-            "ep 240/240 300000/300000 ETA 1m01s loss 0.5000 top-1/5 75.0/100.0% lr 0.12");
-  EXPECT_EQ(describe_within(progress, 3), "");
+            "ep 240 100% ETA 6d23h loss 12.345 12345/s wait 100% q 16.0 norm 1.2e+02 100.0G");
+  EXPECT_EQ(describe_within(progress, 41), "ep 240 100% ETA 6d23h loss 12.345 12345/s");
+  progress.step = 299999;
+  EXPECT_EQ(describe_within(progress, 12), "ep 240 99%") << "not done before it is";
 }
 
 TEST(Progress, GradientNormLossScaleAndMemoryAreShownWhereKnown) {

@@ -1,4 +1,5 @@
 // riffle train
+#include <unistd.h>
 #include <yaml-cpp/yaml.h>
 
 #include <CLI/CLI.hpp>
@@ -11,10 +12,12 @@
 #include "train/commands.h"
 #include "train/config_reader.h"
 #include "train/config_values.h"
+#include "train/dry_run.h"
 #include "train/environment.h"
 #include "train/initial_weights.h"
 #include "train/resume.h"
 #include "train/stop_signals.h"
+#include "train/terminal.h"
 #include "train/text.h"
 #include "train/trainer.h"
 
@@ -36,7 +39,9 @@ const char* const kFooter =
     "  riffle train configs/finetune_imagefolder.yaml --init best.safetensors --reset-head data.source=folder:photos\n"
     "  riffle train configs/imagenet.yaml -o runs/a --resume auto  the same command starts it and goes on with it\n"
     "  riffle train --resume runs/a\n"
-    "  riffle train configs/imagenet.yaml --dry-run        checks everything, takes two steps, writes nothing";
+    "  riffle train configs/imagenet.yaml --dry-run        checks everything, takes two steps, and says what memory "
+    "and\n"
+    "                                                      time the run would take; writes nothing";
 
 struct TrainOptions {
   std::string config;
@@ -155,14 +160,13 @@ RunConfig resolve_config(const TrainOptions& options, const Start& start) {
   return resolve_run(read_sourced_config(options.config, all_overrides(options)));
 }
 
-void dry_run(Trainer& trainer, const std::string& output) {
-  const int64_t steps = std::min(kDryRunSteps, trainer.last_step());
-  const double seconds = trainer.try_steps(steps);
-  const double images_per_s = static_cast<double>(trainer.images_per_step()) / seconds;
-  std::cout << "dry run     " << steps << (steps == 1 ? " step" : " steps") << " taken, the last at "
-            << format_fixed(images_per_s, 0) << " images/s: training would take about "
-            << format_duration(seconds * static_cast<double>(trainer.last_step())) << " besides evaluation\n"
-            << "            a run would write to " << output << "; nothing was written\n";
+void dry_run(Trainer& trainer, const Config& config, const std::string& output) {
+  const Trial trial = trainer.try_out(std::min(kDryRunSteps, trainer.last_step()));
+  const RunLength length{trainer.last_step(), trainer.steps_per_epoch()};
+  for (const std::string& line : describe_trial(trial, config, trainer.learning_rate(), length,
+                                                terminal_columns(STDOUT_FILENO), locale_is_utf8()))
+    std::cout << line << '\n';
+  std::cout << "            a run would write to " << output << "; nothing was written\n";
 }
 
 // Throws ExitRequest where a signal ended it.
@@ -218,7 +222,7 @@ void run_train(TrainOptions options, const std::string& git_commit) {
   for (const std::string& line : trainer.plan()) progress.line(line);
   for (const std::string& warning : run.warnings) progress.line("warning: " + warning);
   if (options.dry_run) {
-    dry_run(trainer, start.folder);
+    dry_run(trainer, config, start.folder);
     return;
   }
   const RunFolder folder =

@@ -17,6 +17,7 @@ struct EvalResult {
   MetricSums sums;     // the loss is plain cross-entropy, without label smoothing
   double seconds = 0;  // decoding included
   std::vector<Loader::BadImage> bad_images;
+  std::vector<int64_t> truncated_images;  // that were accepted: indices of the data set
 
   double images_per_s() const { return static_cast<double>(sums.images) / seconds; }
 };
@@ -52,6 +53,7 @@ class Evaluator {
   EvalResult run(ShuffleNetV2& network, const std::function<void(int64_t images)>& on_batch,
                  const BatchObserver& observer = {});
   int64_t images() const { return loader_->images_per_epoch(); }
+  int64_t loader_buffer_bytes() const { return loader_->buffer_bytes(); }
 
  private:
   void observe_unreadable(const Loader::BadImage& image, int64_t classes, const BatchObserver& observer) const;

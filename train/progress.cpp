@@ -1,24 +1,21 @@
 // Progress lines.
 #include "train/progress.h"
 
-#include <sys/ioctl.h>
 #include <unistd.h>
 
+#include <algorithm>
+#include <cmath>
 #include <cstdlib>
 #include <iostream>
 #include <vector>
 
+#include "train/terminal.h"
 #include "train/text.h"
 
 namespace riffle {
 namespace {
 
 constexpr std::chrono::milliseconds kRedrawInterval{100};
-
-size_t terminal_columns(int terminal) {
-  winsize size{};
-  return ioctl(terminal, TIOCGWINSZ, &size) == 0 && size.ws_col > 0 ? size.ws_col : 80;
-}
 
 bool set_and_not_empty(const char* variable) {
   const char* value = std::getenv(variable);
@@ -40,6 +37,7 @@ std::string describe(const TrainProgress& p) {
            "  loss ", format_fixed(p.loss, 4), "  top-1 ", format_percent(p.top1), "  top-5 ", format_percent(p.top5),
            "  lr ", format_significant(p.lr, 4), "  ", format_fixed(p.images_per_s, 0), " images/s  data wait ",
            format_fixed(100 * p.data_wait_fraction, 0), "%");
+  if (p.prefetch > 0) text += join("  queue ", format_fixed(p.data_queue, 1), "/", p.prefetch);
   if (p.grad_norm > 0) text += "  grad norm " + format_significant(p.grad_norm, 3);
   if (p.loss_scale != 1) text += "  loss scale " + format_significant(p.loss_scale, 6);
   if (p.process_peak_bytes > 0) text += "  memory " + describe_memory(p);
@@ -52,26 +50,68 @@ std::string describe_memory(const TrainProgress& p) {
   return process + ", tensors " + format_bytes(static_cast<double>(p.device_peak_bytes));
 }
 
-std::string describe_within(const TrainProgress& p, size_t columns) {
-  std::string text = describe(p);
-  if (text.size() <= columns) return text;
-  std::vector<std::string> parts{
-      join("ep ", p.epoch, "/", p.epochs),
-      join(p.step, "/", p.steps),
-      join("ETA ", format_duration(p.eta_s)),
-      join("loss ", format_fixed(p.loss, 4)),
-      join("top-1/5 ", format_fixed(100 * p.top1, 1), "/", format_fixed(100 * p.top5, 1), "%"),
-      join("lr ", format_significant(p.lr, 2)),
-      join(format_fixed(p.images_per_s, 0), "/s"),
-      join("wait ", format_fixed(100 * p.data_wait_fraction, 0), "%")};
-  if (p.grad_norm > 0) parts.push_back("norm " + format_significant(p.grad_norm, 2));
-  if (p.process_peak_bytes > 0) parts.push_back(format_bytes(static_cast<double>(p.process_peak_bytes)));
-  text.clear();
-  for (const std::string& part : parts) {
-    if (text.size() + 1 + part.size() > columns) break;
-    text += (text.empty() ? "" : " ") + part;
-  }
+namespace {
+
+// The lower its rank, the longer a part stays where there is little room.
+struct Part {
+  std::string text;
+  int rank;
+};
+
+std::string joined(const std::vector<Part>& parts) {
+  std::string text;
+  for (const Part& part : parts) text += (text.empty() ? "" : " ") + part.text;
   return text;
+}
+
+// "512M", "1.2G".
+std::string short_bytes(int64_t bytes) {
+  const double mebibytes = static_cast<double>(bytes) / (1 << 20);
+  return mebibytes < 1000 ? format_fixed(mebibytes, 0) + "M" : format_fixed(mebibytes / 1024, 1) + "G";
+}
+
+std::vector<Part> abbreviated(const TrainProgress& p) {
+  std::vector<Part> parts{{join("ep ", p.epoch, "/", p.epochs), 0},
+                          {join(p.step, "/", p.steps), 1},
+                          {join("ETA ", format_duration(p.eta_s)), 2},
+                          {join("loss ", format_fixed(p.loss, 4)), 3},
+                          {join("top-1/5 ", format_fixed(100 * p.top1, 1), "/", format_fixed(100 * p.top5, 1), "%"), 9},
+                          {join("lr ", format_significant(p.lr, 2)), 10},
+                          {join(format_fixed(p.images_per_s, 0), "/s"), 4},
+                          {join("wait ", format_fixed(100 * p.data_wait_fraction, 0), "%"), 5}};
+  if (p.prefetch > 0) parts.push_back({join("queue ", format_fixed(p.data_queue, 1), "/", p.prefetch), 6});
+  if (p.grad_norm > 0) parts.push_back({"norm " + format_significant(p.grad_norm, 2), 7});
+  if (p.process_peak_bytes > 0) parts.push_back({format_bytes(static_cast<double>(p.process_peak_bytes)), 8});
+  return parts;
+}
+
+// totals: whether epochs and steps are said with how many there are, or only the part that is done.
+std::vector<Part> shortest(const TrainProgress& p, bool totals) {
+  const double done = p.steps > 0 ? static_cast<double>(p.step) / static_cast<double>(p.steps) : 0;
+  std::vector<Part> parts{{totals ? join("ep ", p.epoch, "/", p.epochs) : join("ep ", p.epoch), 0},
+                          {totals ? join(p.step, "/", p.steps) : format_fixed(std::floor(100 * done), 0) + "%", 1},
+                          {join("ETA ", format_duration(p.eta_s)), 2},
+                          {join("loss ", format_fixed(p.loss, 3)), 3},
+                          {join("top-1 ", format_fixed(100 * p.top1, 0), "%"), 9},
+                          {join("lr ", format_significant(p.lr, 2)), 10},
+                          {join(format_fixed(p.images_per_s, 0), "/s"), 4},
+                          {join("wait ", format_fixed(100 * p.data_wait_fraction, 0), "%"), 5}};
+  if (p.prefetch > 0) parts.push_back({join("q ", format_fixed(p.data_queue, 1)), 6});
+  if (p.grad_norm > 0) parts.push_back({"norm " + format_significant(p.grad_norm, 2), 7});
+  if (p.process_peak_bytes > 0) parts.push_back({short_bytes(p.process_peak_bytes), 8});
+  return parts;
+}
+
+}  // namespace
+
+std::string describe_within(const TrainProgress& p, size_t columns) {
+  for (const std::string& text : {describe(p), joined(abbreviated(p)), joined(shortest(p, /*totals=*/true))})
+    if (text.size() <= columns) return text;
+  std::vector<Part> parts = shortest(p, /*totals=*/false);
+  const auto by_rank = [](const Part& a, const Part& b) { return a.rank < b.rank; };
+  while (!parts.empty() && joined(parts).size() > columns)
+    parts.erase(std::max_element(parts.begin(), parts.end(), by_rank));
+  return joined(parts);
 }
 
 std::string describe(const EvalResult& r) {

@@ -16,6 +16,8 @@ struct TrainProgress {
   double loss = 0, top1 = 0, top5 = 0;  // of training images since the last log line, as augmented
   double lr = 0;
   double images_per_s = 0, data_wait_fraction = 0;
+  double data_queue = 0;  // batches that lay ready when one was asked for, of at most `prefetch`
+  int prefetch = 0;       // 0: not shown
   double grad_norm = 0;
   double loss_scale = 1;                                  // 1: not shown
   int64_t process_peak_bytes = 0, device_peak_bytes = 0;  // resident memory; the backend's tensors. 0: not shown
@@ -25,7 +27,7 @@ struct TrainProgress {
 std::string describe(const TrainProgress& progress);
 // "1.2 GiB, tensors 442.0 MiB": of the process, and what the device's tensors take, of it or on a GPU.
 std::string describe_memory(const TrainProgress& progress);
-// At most `columns` characters: what describe() says if it fits; else the same, shorter, without what is last in it.
+// At most `columns` characters: what describe() says if it fits; else the same, shorter; else without what matters least.
 std::string describe_within(const TrainProgress& progress, size_t columns);
 // "top-1 accuracy 92.13% (error 7.87%)  top-5 ...": accuracy and error are both named, since the field reports either.
 std::string describe(const EvalResult& result);

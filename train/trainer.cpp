@@ -118,6 +118,8 @@ Trainer::Trainer(Backend& backend, const Config& config, const TrainData& data, 
       averaged_(config.ema.decay > 0 ? std::make_unique<ShuffleNetV2>(backend, network_.config(), config.train.seed)
                                      : nullptr),
       loader_(*data.train, train_loader_options(config, loader_threads(config, cpu_threads))),
+      truncated_train_(*data.train),
+      truncated_val_(*data.val),
       steps_per_epoch_(count_steps_per_epoch(loader_, config.optimizer.accumulate)),
       total_steps_(count_total_steps(config.train.duration, steps_per_epoch_)),
       last_step_(config.train.limit_steps > 0 ? std::min(config.train.limit_steps, total_steps_) : total_steps_),
@@ -374,6 +376,8 @@ bool Trainer::log(TrainProgress& progress) {
   record.lr = progress.lr;
   record.images_per_s = progress.images_per_s;
   record.data_queue = static_cast<double>(window.ready_batches) / (steps * config_.optimizer.accumulate);
+  progress.data_queue = record.data_queue;
+  progress.prefetch = config_.data.prefetch;
   record.data_wait_ms = window.wait_ms / steps;
   record.grad_norm = progress.grad_norm;
   if (config_.train.precision == "fp16") record.loss_scale = progress.loss_scale;
@@ -410,6 +414,7 @@ void Trainer::report_bad_images() {
   const std::string skipped =
       join("skipped in epoch ", epoch(), " (the limit is ", config_.data.max_bad_images, ", data.max_bad_images)");
   for (const std::string& line : describe_bad_images(bad, skipped)) progress_.line(line);
+  for (const std::string& line : truncated_train_.describe(loader_.truncated_images())) progress_.line(line);
 }
 
 double Trainer::remaining_seconds() const {

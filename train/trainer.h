@@ -7,6 +7,7 @@
 #include <string>
 #include <vector>
 
+#include "train/bad_images.h"
 #include "train/batch_mix.h"
 #include "train/checkpoint/metadata.h"
 #include "train/config.h"
@@ -21,6 +22,7 @@
 #include "train/train_data.h"
 #include "train/train_step.h"
 #include "train/training_state.h"
+#include "train/trial.h"
 
 namespace riffle {
 
@@ -52,10 +54,14 @@ class Trainer {
       const RunFolder& folder, const std::function<bool()>& stop = [] { return false; });
   // Takes `steps` steps and returns how many seconds the last of them took. Writes nothing.
   double try_steps(int64_t steps);
+  // The same, and how long loading takes, and where memory goes (train/trainer_trial.cpp). The run cannot go on then.
+  Trial try_out(int64_t steps);
 
   int64_t finished_steps() const { return step(); }
   int64_t last_step() const { return last_step_; }
   int64_t images_per_step() const { return config_.train.batch * config_.optimizer.accumulate; }
+  const LearningRate& learning_rate() const { return learning_rate_; }
+  int64_t steps_per_epoch() const { return steps_per_epoch_; }
   ShuffleNetV2& network() { return network_; }
 
  private:
@@ -88,6 +94,8 @@ class Trainer {
   void recalibrate_and_measure(const RunFolder& folder);
   void estimate_statistics(ShuffleNetV2& network);
   int64_t recalibration_batches() const;
+  MemoryPlan memory_plan();
+  double loading_seconds_per_step();
   void read_window();
   // sums: what was measured of the network, or null before that.
   void save(const MetricSums* sums);
@@ -115,6 +123,7 @@ class Trainer {
   std::string weights_note_;                // what it began with
   std::unique_ptr<ShuffleNetV2> averaged_;  // receives the moving averages; null without them
   Loader loader_;
+  TruncatedImageLog truncated_train_, truncated_val_;
   int64_t steps_per_epoch_, total_steps_;
   int64_t last_step_;  // total_steps_, or fewer with train.limit_steps
   int64_t head_only_steps_;
