@@ -28,6 +28,7 @@ class Dataset {
   // The images of each shard (a tar file, or one inside a tar file) in the order in which they lie there; empty: the data
   // is not in shards. For Shuffle::kShards.
   virtual std::vector<std::vector<int64_t>> shards() const { return {}; }
+  virtual TruncatedImages truncated_images() const { return TruncatedImages::kError; }  // what load() makes of them
   virtual bool numbered() const { return false; }          // the classes are just numbers, which any names may replace
   virtual bool labelled_by_file() const { return false; }  // by DatasetOptions::val_labels, or a file beside the images
   virtual std::string description() const = 0;             // "ImageFolder /data/val: 50000 images, 1000 classes"
@@ -40,7 +41,8 @@ struct DatasetOptions {
   std::string val_labels;
   std::string index_cache;             // folder in which listings are kept; "": none
   std::shared_ptr<CacheBudget> cache;  // memory for encoded images; null: none
-  bool shards_in_order = false;        // each shard will be read from front to back, so read ahead in it
+  TruncatedImages truncated = TruncatedImages::kError;
+  bool shards_in_order = false;  // each shard will be read from front to back, so read ahead in it
 };
 
 // root/<class>/*.{jpg,jpeg,png} (any case), classes in byte order of their names, files in byte order; hidden files are

@@ -9,6 +9,7 @@
 #include "core/check.h"
 #include "data/decoders.h"
 #include "data/orientation.h"
+#include "data/truncated_png.h"
 
 namespace riffle {
 namespace {
@@ -48,7 +49,8 @@ struct Reader {
   uint32_t height = 0, width = 0;
   int channels = 0;  // of `pixels`: 1 to 4, the last of 2 or 4 being alpha
   int orientation = kUpright;
-  bool wide = false;  // 16-bit samples, big-endian; gray only
+  bool palette = false;  // in the file
+  bool wide = false;     // 16-bit samples, big-endian; gray only
 
   ~Reader() { png_destroy_read_struct(&png, &info, nullptr); }
 };
@@ -56,7 +58,8 @@ struct Reader {
 void request_plain_samples(Reader& reader) {
   const int depth = png_get_bit_depth(reader.png, reader.info);
   const int type = png_get_color_type(reader.png, reader.info);
-  if (type == PNG_COLOR_TYPE_PALETTE) png_set_palette_to_rgb(reader.png);
+  reader.palette = type == PNG_COLOR_TYPE_PALETTE;
+  if (reader.palette) png_set_palette_to_rgb(reader.png);
   if (type == PNG_COLOR_TYPE_GRAY && depth < 8) png_set_expand_gray_1_2_4_to_8(reader.png);
   reader.wide = type == PNG_COLOR_TYPE_GRAY && depth == 16;
   if (depth == 16 && !reader.wide) png_set_strip_16(reader.png);
@@ -70,9 +73,22 @@ int orientation_of(png_structp png, png_infop info) {
   return png_get_eXIf_1(png, info, &size, &exif) != 0 ? exif_orientation(exif, size) : kUpright;
 }
 
+// What pixels are where a truncated file has none: Pillow leaves them 0, which in a palette is its first colour.
+void fill_background(Reader& reader) {
+  png_colorp palette = nullptr;
+  int colours = 0;
+  if (!reader.palette || png_get_PLTE(reader.png, reader.info, &palette, &colours) == 0 || colours == 0) return;
+  const auto step = static_cast<size_t>(reader.channels);
+  for (size_t at = 0; at + 3 <= reader.pixels.size(); at += step) {
+    reader.pixels[at] = palette->red;
+    reader.pixels[at + 1] = palette->green;
+    reader.pixels[at + 2] = palette->blue;
+  }
+}
+
 // Returns false with the failure's message set. libpng leaves by longjmp, which runs no destructors of this frame, so
 // everything that owns memory lives in `reader`.
-bool read(Reader& reader, const std::string& path) {
+bool read(Reader& reader, const std::string& path, bool closed) {
   if (setjmp(reader.failure.escape) != 0) return false;
   png_set_read_fn(reader.png, &reader.source, read_bytes);
 #ifdef FUZZING_BUILD_MODE_UNSAFE_FOR_PRODUCTION  // changed inputs rarely have right checksums
@@ -90,6 +106,7 @@ bool read(Reader& reader, const std::string& path) {
   const size_t row_bytes = png_get_rowbytes(reader.png, reader.info);
   reader.pixels.resize(row_bytes * reader.height);
   reader.rows.resize(reader.height);
+  if (closed) fill_background(reader);
   for (uint32_t y = 0; y < reader.height; ++y) reader.rows[y] = reader.pixels.data() + y * row_bytes;
   png_read_image(reader.png, reader.rows.data());
   png_read_end(reader.png, nullptr);
@@ -119,15 +136,23 @@ Image convert(const Reader& reader, int channels) {
 
 }  // namespace
 
-Image decode_png(const uint8_t* bytes, size_t size, const std::string& path, int channels) {
+Image decode_png(const uint8_t* bytes, size_t size, const std::string& path, int channels, TruncatedImages truncated) {
+  std::vector<uint8_t> closed;  // of a truncated file that is accepted
+  if (truncated == TruncatedImages::kAccept) closed = closed_png(bytes, size);
   Reader reader;
-  reader.source = {bytes, size, 0};
+  reader.source = closed.empty() ? Source{bytes, size, 0} : Source{closed.data(), closed.size(), 0};
   reader.png = png_create_read_struct(PNG_LIBPNG_VER_STRING, &reader.failure, on_error, on_warning);
   RIFFLE_CHECK(reader.png != nullptr, "libpng ", PNG_LIBPNG_VER_STRING, " cannot start");
   reader.info = png_create_info_struct(reader.png);
   RIFFLE_CHECK(reader.info != nullptr, "libpng is out of memory");
-  if (!read(reader, path)) fail(path, ": truncated or corrupt PNG: ", reader.failure.message);
-  return convert(reader, channels);
+  const bool whole = read(reader, path, !closed.empty());
+  // libpng gives up when it finds the end in place of more image data; whatever it says before is other damage.
+  const bool at_end =
+      !closed.empty() && !reader.pixels.empty() && reader.source.position > reader.source.size - kPngEndChunk;
+  if (!whole && !at_end) fail(path, ": truncated or corrupt PNG: ", reader.failure.message);
+  Image image = convert(reader, channels);
+  image.truncated = !closed.empty();
+  return image;
 }
 
 }  // namespace riffle

@@ -17,8 +17,9 @@ enum class HuffmanDecoder { kOurs, kLibjpegs };
 
 // `channels`: 1 or 3. Errors start with `path`.
 Image decode_jpeg(const uint8_t* bytes, size_t size, const std::string& path, int channels,
-                  HuffmanDecoder huffman = HuffmanDecoder::kOurs);
-Image decode_png(const uint8_t* bytes, size_t size, const std::string& path, int channels);
+                  TruncatedImages truncated = TruncatedImages::kError, HuffmanDecoder huffman = HuffmanDecoder::kOurs);
+Image decode_png(const uint8_t* bytes, size_t size, const std::string& path, int channels,
+                 TruncatedImages truncated = TruncatedImages::kError);
 
 // Refuses an image so large that only a broken header explains it, before anything is allocated for it.
 void check_image_size(const std::string& path, uint64_t height, uint64_t width);

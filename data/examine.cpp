@@ -68,8 +68,8 @@ class Counter {
 };
 
 struct Examined {
-  bool bad = false;
-  std::string what;  // why it is bad, or odd
+  bool bad = false, truncated = false;
+  std::string what;  // why it is bad, truncated or odd
   ImageProbe probe;
   ContentKey key;
 };
@@ -85,8 +85,11 @@ Examined examine(const Dataset& data, int64_t index) {
     }
     result.key = content_key(bytes->data(), bytes->size());
     result.probe = probe_image(bytes->data(), bytes->size());
-    const Image image = decode_image(bytes->data(), bytes->size(), data.name_in_errors(index), data.channels());
-    result.what = oddness(result.probe, image, data.name(index));
+    const std::string name = data.name_in_errors(index);
+    const Image image = decode_image(bytes->data(), bytes->size(), name, data.channels(), TruncatedImages::kAccept);
+    result.truncated = image.truncated;
+    result.what = image.truncated ? join(name, ": the file ends too early, after ", bytes->size(), " bytes")
+                                  : oddness(result.probe, image, data.name(index));
   } catch (const Error& error) {
     result.bad = true;
     result.what = error.what();
@@ -107,7 +110,8 @@ struct Measured {
 
 Measured measure(const Dataset& data, int64_t index) {
   const EncodedImage bytes = data.encoded(index);
-  const Image image = bytes ? decode_image(bytes->data(), bytes->size(), data.name_in_errors(index), data.channels())
+  const Image image = bytes ? decode_image(bytes->data(), bytes->size(), data.name_in_errors(index), data.channels(),
+                                           data.truncated_images())
                             : data.load(index);
   Measured result;
   result.height = image.height;
@@ -144,7 +148,8 @@ VerifyReport verify(const Dataset& data, const ExamineOptions& options) {
   std::map<ContentKey, std::vector<int64_t>> by_content;
   for (int64_t index = 0; index < data.size(); ++index) {
     const Examined& image = all[static_cast<size_t>(index)];
-    if (!image.what.empty()) (image.bad ? report.bad : report.odd).push_back({index, data.name(index), image.what});
+    std::vector<Finding>& findings = image.bad ? report.bad : image.truncated ? report.truncated : report.odd;
+    if (!image.what.empty()) findings.push_back({index, data.name(index), image.what});
     report.jpeg += image.probe.format == ImageProbe::Format::kJpeg ? 1 : 0;
     report.png += image.probe.format == ImageProbe::Format::kPng ? 1 : 0;
     report.gray += image.probe.components == 1 ? 1 : 0;

@@ -24,6 +24,7 @@ struct Finding {
 struct VerifyReport {
   int64_t images = 0;
   std::vector<Finding> bad;                      // cannot be read or decoded
+  std::vector<Finding> truncated;                // can be decoded, as far as the file goes
   std::vector<Finding> odd;                      // decoded, but unlike the rest: CMYK, PNG named .JPEG, 16 bits, ...
   std::vector<std::vector<int64_t>> duplicates;  // groups of images with the same bytes, by index
   int64_t duplicates_across_classes = 0;         // groups whose images have different labels

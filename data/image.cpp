@@ -49,11 +49,12 @@ void check_image_size(const std::string& path, uint64_t height, uint64_t width) 
          " pixels are read");
 }
 
-Image decode_image(const uint8_t* bytes, size_t size, const std::string& path, int channels) {
+Image decode_image(const uint8_t* bytes, size_t size, const std::string& path, int channels,
+                   TruncatedImages truncated) {
   RIFFLE_CHECK(channels == 1 || channels == 3, path, " asked for with ", channels, " channels");
   if (size == 0) fail(path, ": the file is empty");
-  if (is_jpeg(bytes, size)) return decode_jpeg(bytes, size, path, channels);
-  if (has_bytes_at(bytes, size, 0, "\x89PNG\r\n\x1A\n", 8)) return decode_png(bytes, size, path, channels);
+  if (is_jpeg(bytes, size)) return decode_jpeg(bytes, size, path, channels, truncated);
+  if (has_bytes_at(bytes, size, 0, "\x89PNG\r\n\x1A\n", 8)) return decode_png(bytes, size, path, channels, truncated);
   if (const char* name = foreign_format(bytes, size)) fail(path, ": this is ", name, "; JPEG and PNG are read");
   fail(path, ": not an image: its first bytes are neither JPEG's nor PNG's");
 }

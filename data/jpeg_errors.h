@@ -14,6 +14,8 @@ struct JpegErrorManager {
   jpeg_error_mgr base;
   std::jmp_buf escape;
   char message[JMSG_LENGTH_MAX];
+  bool past_end =
+      false;  // the decoder wants more than the file has, and was given an end: see JpegDecoder::read_from()
 };
 
 [[noreturn]] inline void on_jpeg_error(j_common_ptr state) {

@@ -72,6 +72,7 @@ class ListedDataset : public Dataset {
         renamed_(!options.classes.empty()),
         classes_(renamed_ ? options.classes : listing_->classes),
         labels_(map_labels(*listing_, options.classes)),
+        truncated_(options.truncated),
         files_(listing_->in_tars ? listing_->files : std::vector<std::string>{}, default_open_files(),
                options.shards_in_order ? Access::kInOrder : Access::kRandom) {
     if (options.cache) cache_ = std::make_unique<EncodedCache>(listing_->samples.size(), options.cache);
@@ -95,6 +96,7 @@ class ListedDataset : public Dataset {
     return stamp.size;
   }
   std::vector<std::vector<int64_t>> shards() const override { return shards_of(*listing_); }
+  TruncatedImages truncated_images() const override { return truncated_; }
   bool numbered() const override { return listing_->numbered && !renamed_; }
   bool labelled_by_file() const override { return listing_->labelled_by_file; }
   std::vector<std::string> warnings() const override { return listing_->warnings; }
@@ -111,7 +113,7 @@ class ListedDataset : public Dataset {
 
   Image load(int64_t index) const override {
     const EncodedImage bytes = encoded(index);
-    return decode_image(bytes->data(), bytes->size(), name_in_errors(index), channels_);
+    return decode_image(bytes->data(), bytes->size(), name_in_errors(index), channels_, truncated_);
   }
 
   std::string description() const override {
@@ -139,6 +141,7 @@ class ListedDataset : public Dataset {
   bool renamed_;
   std::vector<std::string> classes_;
   std::vector<int> labels_;  // of each of the listing's classes
+  TruncatedImages truncated_;
   FilePool files_;
   std::unique_ptr<EncodedCache> cache_;
 };

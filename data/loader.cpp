@@ -9,7 +9,6 @@
 #include <cstdlib>
 #include <cstring>
 #include <exception>
-#include <iterator>
 #include <limits>
 #include <map>
 #include <mutex>
@@ -43,8 +42,11 @@ struct Slot {
   int64_t* indices = nullptr;
   // Guarded by the mutex.
   int64_t remaining = 0;  // samples not yet written
-  std::vector<BadSample> bad;
-  std::vector<SampleError> errors;
+  RunReport report;
+  void begin(int64_t samples) {
+    remaining = samples;
+    report = RunReport{};
+  }
 };
 
 // Samples begin .. end - 1 of a batch. Batches are counted on through epochs, by tickets.
@@ -80,9 +82,9 @@ struct Loader::Implementation {
   int64_t wanted_plan() const;
   Run claim();
   void prepare_epoch(int64_t wanted, std::unique_lock<std::mutex>& lock);
-  void account_for_bad_images(Slot& slot);
+  void account_for(RunReport& report);
   [[noreturn]] void fail_with_too_many_bad_images() const;
-  static int64_t remove_bad_samples(Slot& slot, int64_t count, size_t sample_bytes);
+  static int64_t remove_bad_samples(const Slot& slot, int64_t count, size_t sample_bytes);
 
   const Dataset& dataset;
   const LoaderOptions options;
@@ -102,7 +104,8 @@ struct Loader::Implementation {
   int64_t next_ticket = 0;
   std::exception_ptr failure;
   std::vector<BadImage> bad_images;
-  std::unordered_set<int64_t> bad_indices;
+  std::vector<int64_t> truncated_images;
+  std::unordered_set<int64_t> bad_indices, truncated_indices;
 
   std::mutex mutex;
   std::condition_variable work_available, progress;
@@ -197,6 +200,8 @@ void Loader::Implementation::start_epoch(int64_t new_epoch, int64_t first_batch)
   epoch = new_epoch;
   bad_images.clear();
   bad_indices.clear();
+  truncated_images.clear();
+  truncated_indices.clear();
   work_available.notify_all();
 }
 
@@ -217,11 +222,7 @@ void Loader::Implementation::restart(int64_t new_epoch, int64_t first_batch) {
   origin = new_epoch;
   next_ticket = released = claim_ticket = first_batch;
   claim_sample = 0;
-  for (Slot& slot : slots) {
-    slot.remaining = 0;
-    slot.bad.clear();
-    slot.errors.clear();
-  }
+  for (Slot& slot : slots) slot.begin(0);
   cancelled = false;
 }
 
@@ -243,7 +244,7 @@ bool Loader::Implementation::next(Batch& batch) {
   int64_t count = samples_in(next_ticket - first_of_epoch);
   try {
     if (plan_failure) std::rethrow_exception(plan_failure);
-    account_for_bad_images(slot);
+    account_for(slot.report);
   } catch (...) {
     failure = std::current_exception();
     throw;
@@ -262,16 +263,19 @@ int64_t Loader::Implementation::ready_batches() {
 }
 
 // Turns what workers reported about a batch, in whatever order, into what one thread would have met first.
-void Loader::Implementation::account_for_bad_images(Slot& slot) {
+void Loader::Implementation::account_for(RunReport& report) {
   const auto by_position = [](const auto& a, const auto& b) { return a.position < b.position; };
-  std::stable_sort(slot.bad.begin(), slot.bad.end(), by_position);
-  for (const BadSample& sample : slot.bad) {
+  std::stable_sort(report.truncated.begin(), report.truncated.end(), by_position);
+  for (const TruncatedSample& sample : report.truncated)
+    if (truncated_indices.insert(sample.index).second) truncated_images.push_back(sample.index);
+  std::stable_sort(report.bad.begin(), report.bad.end(), by_position);
+  for (const BadSample& sample : report.bad) {
     if (!bad_indices.insert(sample.index).second) continue;
     bad_images.push_back({sample.index, dataset.name(sample.index), sample.reason});
     if (static_cast<int64_t>(bad_images.size()) > options.max_bad_images) fail_with_too_many_bad_images();
   }
-  const auto first = std::min_element(slot.errors.begin(), slot.errors.end(), by_position);
-  if (first != slot.errors.end()) std::rethrow_exception(first->error);
+  const auto first = std::min_element(report.errors.begin(), report.errors.end(), by_position);
+  if (first != report.errors.end()) std::rethrow_exception(first->error);
 }
 
 void Loader::Implementation::fail_with_too_many_bad_images() const {
@@ -284,12 +288,12 @@ void Loader::Implementation::fail_with_too_many_bad_images() const {
 }
 
 // Closes the gaps that unreadable images left; returns how many samples remain.
-int64_t Loader::Implementation::remove_bad_samples(Slot& slot, int64_t count, size_t sample_bytes) {
-  if (slot.bad.empty()) return count;
-  auto bad = slot.bad.begin();  // in order of positions
+int64_t Loader::Implementation::remove_bad_samples(const Slot& slot, int64_t count, size_t sample_bytes) {
+  if (slot.report.bad.empty()) return count;
+  auto bad = slot.report.bad.begin();  // in order of positions
   int64_t kept = 0;
   for (int64_t position = 0; position < count; ++position) {
-    if (bad != slot.bad.end() && bad->position == position) {
+    if (bad != slot.report.bad.end() && bad->position == position) {
       ++bad;
       continue;
     }
@@ -344,12 +348,7 @@ void Loader::Implementation::prepare_epoch(int64_t wanted, std::unique_lock<std:
 
 Run Loader::Implementation::claim() {
   const int64_t count = samples_in(claim_ticket % length);
-  if (claim_sample == 0) {
-    Slot& slot = slot_of(claim_ticket);
-    slot.remaining = count;
-    slot.bad.clear();
-    slot.errors.clear();
-  }
+  if (claim_sample == 0) slot_of(claim_ticket).begin(count);
   const int64_t end = std::min(claim_sample + run_length, count);
   Run run{claim_ticket, claim_sample, end, plans.at(epoch_of(claim_ticket))};
   claim_sample = end;
@@ -379,8 +378,7 @@ void Loader::Implementation::work() {
                  cancelled, report);
     lock.lock();
     --busy;
-    std::move(report.bad.begin(), report.bad.end(), std::back_inserter(slot.bad));
-    std::move(report.errors.begin(), report.errors.end(), std::back_inserter(slot.errors));
+    slot.report.add(std::move(report));
     slot.remaining -= run.end - run.begin;
     if (slot.remaining == 0 || busy == 0) progress.notify_all();
   }
@@ -429,6 +427,10 @@ bool Loader::next(Batch& batch) {
 
 const std::vector<Loader::BadImage>& Loader::bad_images() const {
   return implementation_->bad_images;
+}
+
+const std::vector<int64_t>& Loader::truncated_images() const {
+  return implementation_->truncated_images;
 }
 
 }  // namespace riffle

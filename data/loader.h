@@ -89,6 +89,9 @@ class Loader {
   };
   // Those met so far in the batches that next() gave out since start_epoch(), each once.
   const std::vector<BadImage>& bad_images() const;
+  // Likewise those whose files ended too early, which the data set accepts: indices. In quick mode, those that ended within
+  // what was decoded of them.
+  const std::vector<int64_t>& truncated_images() const;
 
  private:
   struct Implementation;

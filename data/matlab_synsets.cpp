@@ -26,6 +26,7 @@ enum ElementType : uint32_t {
   kUtf8 = 16
 };
 constexpr int kStructClass = 2;
+constexpr double kMostIds = 1 << 20;  // real ones go up to 1,860
 
 struct Element {
   uint32_t type = 0;
@@ -158,7 +159,8 @@ std::map<int, std::string> read_synsets(const std::string& path, const Element& 
     std::string wnid;
     for (const std::string& field : fields) {
       const Cell cell = read_cell(path, parts.next());
-      if (field == "ILSVRC2012_ID") id = static_cast<int>(cell.number);
+      const bool plausible = cell.number >= 1 && cell.number <= kMostIds;  // not so for NaN
+      if (field == "ILSVRC2012_ID" && plausible) id = static_cast<int>(cell.number);
       if (field == "WNID") wnid = cell.text;
     }
     if (fields.empty()) parts.fail_damaged();

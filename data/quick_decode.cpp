@@ -53,31 +53,32 @@ struct Part {
 }  // namespace
 
 struct PartialJpeg::State {
-  State(const uint8_t* data, size_t data_size, int image_channels)
-      : bytes(data), size(data_size), channels(image_channels) {
+  State(const uint8_t* data, size_t data_size, int image_channels, TruncatedImages accepted)
+      : bytes(data), size(data_size), channels(image_channels), truncated(accepted) {
     decoder.state.err = jpeg_reading_errors(manager);
   }
 
   // Both return false where libjpeg jumped out of a function, with the manager's message set. `entropy` may be null, for
   // libjpeg's own.
-  bool read_header();
+  bool read_header(TruncatedImages policy);
   bool read(JpegEntropy* entropy, int eighths, Part& part, Image& image);
 
   const uint8_t* bytes;
   size_t size;
   int channels;
+  TruncatedImages truncated;
   JpegErrorManager manager{};
   JpegDecoder decoder;
   bool readable = false;
 };
 
-bool PartialJpeg::State::read_header() {
+bool PartialJpeg::State::read_header(TruncatedImages policy) {
   if (setjmp(manager.escape) != 0) return false;
   jpeg_create_decompress(&decoder.state);
-  jpeg_mem_src(&decoder.state, bytes, static_cast<unsigned long>(size));
+  decoder.read_from(bytes, size, policy);
   jpeg_save_markers(&decoder.state, JPEG_APP0 + 1, 0xFFFF);
-  jpeg_read_header(&decoder.state, TRUE);
-  return is_usual(decoder.state, channels);
+  return jpeg_read_header(&decoder.state, TRUE) == JPEG_HEADER_OK && !manager.past_end &&
+         is_usual(decoder.state, channels);
 }
 
 // `part` begins further left in the end, where libjpeg's blocks begin.
@@ -99,15 +100,16 @@ bool PartialJpeg::State::read(JpegEntropy* entropy, int eighths, Part& part, Ima
   const size_t row_bytes = size_t{state.output_width} * static_cast<size_t>(channels);
   while (state.output_scanline < part.top + part.height) {
     JSAMPROW row = image.pixels.data() + (state.output_scanline - part.top) * row_bytes;
-    jpeg_read_scanlines(&state, &row, 1);
+    if (jpeg_read_scanlines(&state, &row, 1) != 1) break;  // the file is truncated, and the rest stays black
   }
+  image.truncated = manager.past_end;
   return true;
 }
 
-PartialJpeg::PartialJpeg(const uint8_t* bytes, size_t size, int channels)
-    : state_(std::make_unique<State>(bytes, size, channels)) {
+PartialJpeg::PartialJpeg(const uint8_t* bytes, size_t size, int channels, TruncatedImages truncated)
+    : state_(std::make_unique<State>(bytes, size, channels, truncated)) {
   RIFFLE_CHECK(channels == 1 || channels == 3, "an image asked for with ", channels, " channels");
-  state_->readable = size > 0 && state_->read_header();
+  state_->readable = size > 0 && state_->read_header(TruncatedImages::kError);
 }
 
 PartialJpeg::~PartialJpeg() = default;
@@ -141,10 +143,11 @@ DecodedCrop PartialJpeg::decode(const CropBox& crop, int height, int width, cons
   DecodedCrop decoded;
   JpegEntropy& entropy = JpegEntropy::of_this_thread();
   bool good = state_->read(&entropy, eighths, part, decoded.image);
-  if (!good && entropy.found_damage()) {
-    state_ = std::make_unique<State>(state_->bytes, state_->size, state_->channels);
+  const TruncatedImages truncated = state_->truncated;
+  if (!good && (entropy.found_damage() || truncated == TruncatedImages::kAccept)) {
+    state_ = std::make_unique<State>(state_->bytes, state_->size, state_->channels, truncated);
     part = wanted;
-    good = state_->read_header() && state_->read(nullptr, eighths, part, decoded.image);
+    good = state_->read_header(truncated) && state_->read(nullptr, eighths, part, decoded.image);
     state_->readable = true;
   }
   if (!good) fail(path, ": truncated or corrupt JPEG: ", state_->manager.message);

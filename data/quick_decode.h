@@ -20,7 +20,7 @@ struct DecodedCrop {
 class PartialJpeg {
  public:
   // Reads the header, without throwing: what it does not understand is not readable(). `bytes` must outlive the object.
-  PartialJpeg(const uint8_t* bytes, size_t size, int channels);
+  PartialJpeg(const uint8_t* bytes, size_t size, int channels, TruncatedImages truncated = TruncatedImages::kError);
   ~PartialJpeg();
 
   // False for all that decode_image() must read: other formats, broken headers, CMYK, several scans (progressive),
@@ -31,7 +31,8 @@ class PartialJpeg {
   int orientation() const;  // EXIF's
 
   // The smallest scale at which the crop has at least height x width pixels, or the file's own. At that one, pixels are
-  // decode_image()'s. To be called once. Throws Error as decode_image(), of what it reads: damage elsewhere goes unseen.
+  // decode_image()'s. To be called once. Throws Error as decode_image(), of what it reads: damage elsewhere goes unseen,
+  // and so does an end of the file below the crop.
   DecodedCrop decode(const CropBox& crop, int height, int width, const std::string& path);
 
  private:

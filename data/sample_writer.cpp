@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <cstring>
+#include <iterator>
 #include <utility>
 
 #include "core/check.h"
@@ -23,6 +24,13 @@ int64_t index_at(const EpochPlan& plan, int64_t place) {
 }
 
 }  // namespace
+
+void RunReport::add(RunReport&& other) {
+  const auto append = [](auto& to, auto& from) { std::move(from.begin(), from.end(), std::back_inserter(to)); };
+  append(bad, other.bad);
+  append(truncated, other.truncated);
+  append(errors, other.errors);
+}
 
 SampleWriter::SampleWriter(const Dataset& dataset, const LoaderOptions& options)
     : dataset_(dataset), options_(options), shards_(shards_to_shuffle(dataset, options)) {}
@@ -107,7 +115,9 @@ TrainingImage SampleWriter::load_replacement_if_bad(const EpochPlan& plan, int64
   for (int64_t i = 0; i < tries; ++i) {
     index = index_at(plan, (place + distance(i)) % size);
     try {
-      return load(plan, index, start % options_.repeats);
+      TrainingImage image = load(plan, index, start % options_.repeats);
+      if (image.truncated()) report.truncated.push_back({position, index});
+      return image;
     } catch (const Error& error) {
       report.bad.push_back({position, index, error.what()});
     }
@@ -133,6 +143,7 @@ std::optional<Image> SampleWriter::evaluation_image(int64_t index, int64_t posit
     report.bad.push_back({position, index, error.what()});
     return std::nullopt;
   }
+  if (image.truncated) report.truncated.push_back({position, index});
   try {
     return options_.eval_transform.apply(image);
   } catch (const Error& error) {

@@ -26,10 +26,17 @@ struct SampleError {
   std::exception_ptr error;
 };
 
+struct TruncatedSample {
+  int64_t position, index;
+};
+
 // What became of some samples of a batch.
 struct RunReport {
   std::vector<BadSample> bad;
+  std::vector<TruncatedSample> truncated;  // accepted ones
   std::vector<SampleError> errors;
+
+  void add(RunReport&& other);
 };
 
 // What the batches of an epoch depend on.

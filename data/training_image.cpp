@@ -44,12 +44,14 @@ void TrainingImage::decode() {
   if (!bytes_) {
     image_ = data_->load(index_);
   } else if (transform_->decode == DecodeMode::kExact || !decode_part()) {
-    image_ = decode_image(bytes_->data(), bytes_->size(), data_->name_in_errors(index_), data_->channels());
+    image_ = decode_image(bytes_->data(), bytes_->size(), data_->name_in_errors(index_), data_->channels(),
+                          data_->truncated_images());
   }
+  truncated_ = image_.truncated;
 }
 
 bool TrainingImage::decode_part() {
-  PartialJpeg file(bytes_->data(), bytes_->size(), data_->channels());
+  PartialJpeg file(bytes_->data(), bytes_->size(), data_->channels(), data_->truncated_images());
   const TransformStep& step = transform_->steps.front();
   if (!file.readable() || (transform_->exif_orientation && file.orientation() != kUpright) ||
       !is_worthwhile(step, file.height(), file.width()))

@@ -17,10 +17,11 @@ class TrainingImage {
   TrainingImage(const Dataset& data, int64_t index, const TrainTransform& transform, const RandomStream& random);
 
   // To be called in this order. They throw Error; the first two name the image, as Dataset::load().
-  void read();      // the file, where there is one
-  void decode();    // images that quick mode cannot read in part are decoded whole
-  void resample();  // the first transform, if it changes the size
-  Image augment();  // the other transforms
+  void read();                                   // the file, where there is one
+  void decode();                                 // images that quick mode cannot read in part are decoded whole
+  bool truncated() const { return truncated_; }  // the file ended before what was decoded
+  void resample();                               // the first transform, if it changes the size
+  Image augment();                               // the other transforms
 
  private:
   bool decode_part();
@@ -35,6 +36,7 @@ class TrainingImage {
   FractionalBox part_;
   ImageSize target_{0, 0};
   size_t steps_done_ = 0;
+  bool truncated_ = false;
 };
 
 // "": the transform may be used in quick mode. Else why not.

@@ -49,15 +49,16 @@ class GuardedRun {
   }
 
   // `steps`: 'g' on good pixels, the n-th good one on other pixels than the one before; 'b' on some that are infinite.
-  // The pixels change in place, so that a CUDA graph is replayed on them.
+  // The pixels change in place, so that a CUDA graph is replayed on them; after begin(), as the step before may want them
+  // until then. The last step is settled.
   void take(const std::string& steps, double lr = 0.05) {
     for (const char kind : steps) {
-      set_pixels(kind == 'b');
       step_.begin(lr);
+      set_pixels(kind == 'b');
       for (int i = 0; i < batches_a_step_; ++i) step_.forward_backward(x_, labels_);
       step_.finish();
-      step_.settle();  // before the pixels change
     }
+    step_.settle();
   }
 
   void set_pixels(bool bad) {

@@ -119,12 +119,12 @@ TEST_F(CliData, CachedImagesChangeNothing) {
 TEST_F(CliData, VerifyReportsAndExitsWithOne) {
   ProcessResult result = run_riffle({"data", "verify", source_});
   expect_success(result);
-  expect_contains(result.out, {"48 images: 0 bad, 0 odd, 0 groups of duplicates", "12 images: 0 bad"});
+  expect_contains(result.out, {"48 images: 0 bad, 0 truncated, 0 odd, 0 groups of duplicates", "12 images: 0 bad"});
   folder_.add_fixture("cmyk.jpg", "source/train/north-east/a\x1b[2Jcmyk.jpg");
   write_bytes(source_ + "/val/north-east/broken.jpg", bytes_of("<html>"));
   fs::copy_file(source_ + "/train/north-east/0.png", source_ + "/train/south-east/0.png");
   result = run_riffle({"data", "verify", source_, "--threads", "2"});
-  expect_failure(result, 1, {source_ + ": 1 image is bad"});
+  expect_failure(result, 1, {source_ + ": 1 image is bad and 0 truncated"});
   expect_contains(result.out, {"bad         " + source_ + "/val/north-east/broken.jpg", "a?[2Jcmyk.jpg: CMYK",
                                "1 groups of duplicates (1 across classes)", "0.png  =  "});
   result = run_riffle({"data", "verify", source_, "--split", "train", "--json", "-"});
@@ -134,6 +134,19 @@ TEST_F(CliData, VerifyReportsAndExitsWithOne) {
   EXPECT_EQ(report[0]["images"], 50);
   EXPECT_EQ(report[0]["odd"].size(), 1u);
   EXPECT_EQ(report[0]["duplicates"][0].size(), 2u);
+}
+
+TEST_F(CliData, VerifyNamesTruncatedImages) {
+  const std::string path = source_ + "/train/north-east/cut.jpg";
+  const std::vector<uint8_t> whole = read_file(image_fixture("rgb_420.jpg"));
+  write_bytes(path, {whole.begin(), whole.begin() + 2000});
+  const ProcessResult result = run_riffle({"data", "verify", source_, "--json", folder_.path() + "/verify.json"});
+  expect_failure(result, 1, {source_ + ": 0 images are bad and 1 truncated"});
+  expect_contains(result.out, {"truncated   " + path + ": the file ends too early, after 2000 bytes", "1 truncated"});
+  const json report = json::parse(text_of(folder_.path() + "/verify.json"));
+  EXPECT_EQ(report[0]["truncated"].size(), 1u);
+  EXPECT_EQ(report[0]["truncated"][0]["name"], path);
+  EXPECT_TRUE(report[0]["bad"].empty());
 }
 
 TEST_F(CliData, Stats) {

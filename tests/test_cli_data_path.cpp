@@ -126,6 +126,36 @@ TEST_F(DataPath, UnreadableValidationImagesInARun) {
   expect_failure(train("again", {"eval.max_bad_images=1"}), 1, {"2 unreadable images, more than the 1"});
 }
 
+TEST_F(DataPath, TruncatedImagesAreErrorsUnlessAccepted) {
+  const auto cut = [&](const std::string& name) {
+    std::vector<uint8_t> bytes = read_file(path(name));
+    bytes.resize(bytes.size() - 20);  // in the image data: IEND has 12 bytes
+    write_bytes(path(name), bytes);
+  };
+  for (const char* name : {"data/train/north-east/0.png", "data/val/north-east/0.png", "data/val/south-west/11.png"})
+    cut(name);
+  expect_failure(train("strict", {}), 1, {"val/north-east/0.png", "truncated"});
+  const ProcessResult run = train("run", {"data.truncated=accept", "data.max_bad_images=0", "train.duration=2ep"});
+  expect_success(run);
+  for (const char* line : {"1 truncated image was used as far as the file goes (data.truncated)",
+                           "2 truncated images were used as far as the file goes (data.truncated)"}) {
+    const size_t first = run.out.find(line);
+    EXPECT_NE(first, std::string::npos) << line << "\n" << run.out;
+    EXPECT_EQ(run.out.find(line, first + 1), std::string::npos) << "named again in the second epoch:\n" << run.out;
+  }
+  expect_contains(run.out, {"train/north-east/0.png", "val/north-east/0.png", "val/south-west/11.png"});
+  // As in training, unless said otherwise; other data is strict.
+  const nlohmann::json result = evaluate("run", {});
+  EXPECT_EQ(result.at("truncated_images"), 2);
+  EXPECT_EQ(result.at("bad_images"), 0);
+  expect_failure(run_riffle({"eval", checkpoint("run"), "--truncated", "error"}), 1, {"north-east/0.png"});
+  std::filesystem::copy(path("data"), path("other"), std::filesystem::copy_options::recursive);
+  expect_failure(run_riffle({"eval", checkpoint("run"), "--data", path("other")}), 1, {"other/val/north-east/0.png"});
+  const nlohmann::json other = evaluate("run", {"--data", path("other"), "--truncated", "accept"});
+  EXPECT_EQ(other.at("truncated_images"), 2);
+  EXPECT_EQ(other.at("loss"), result.at("loss"));
+}
+
 TEST_F(DataPath, AllImagesUnreadable) {
   expect_success(train("run", {}));
   for (const auto& entry : std::filesystem::recursive_directory_iterator(path("data/val")))

@@ -148,6 +148,7 @@ data:
   prefetch: 7
   repeats: 2
   max_bad_images: 0
+  truncated: accept
   exif_orientation: true
   val_labels: labels.txt
   index_cache: ""

@@ -36,10 +36,11 @@ TEST(ConfigErrors, UnknownKeys) {
   EXPECT_EQ(file_error("shcedule:\n  lr: 0.1\n"), "x.yaml:1:1: unknown key 'shcedule'; did you mean 'schedule'?");
   EXPECT_EQ(file_error("normalization: {}\n"),
             "x.yaml:1:1: unknown key 'normalization'; did you mean 'normalisation'?");
-  EXPECT_EQ(file_error("ema:\n  halflife: 3\n"), "x.yaml:2:3: unknown key 'ema.halflife'; the keys of ema are decay");
+  EXPECT_EQ(file_error("ema:\n  halflife: 3\n"),
+            "x.yaml:2:3: unknown key 'ema.halflife'; the keys of ema are decay, warmup, every");
   EXPECT_EQ(file_error("extends: base.yaml\n"),
             "x.yaml:1:1: unknown key 'extends'; the sections are model, data, normalisation, augment, eval, optimizer, "
-            "schedule, ema, init, finetune, train, log, recalibrate, checkpoint");
+            "schedule, ema, init, finetune, train, early_stopping, log, recalibrate, checkpoint");
 }
 
 TEST(ConfigErrors, KeysInTheWrongSection) {
@@ -170,10 +171,10 @@ TEST(ConfigErrors, Bounds) {
 TEST(ConfigErrors, DocumentsOfTheWrongShape) {
   const std::string sections =
       "; expected sections: model, data, normalisation, augment, eval, optimizer, schedule, ema, init, finetune, "
-      "train, log, recalibrate, checkpoint";
+      "train, early_stopping, log, recalibrate, checkpoint";
   EXPECT_EQ(file_error("42\n"), "x.yaml:1:1: the configuration is '42'" + sections);
   EXPECT_EQ(file_error("- model\n"), "x.yaml:1:1: the configuration is a list" + sections);
-  EXPECT_EQ(file_error("ema: 0.9\n"), "x.yaml:1:6: ema is '0.9'; expected its keys: decay");
+  EXPECT_EQ(file_error("ema: 0.9\n"), "x.yaml:1:6: ema is '0.9'; expected its keys: decay, warmup, every");
   EXPECT_EQ(file_error("ema: {decay: 0}\n---\nema: {decay: 0.9}\n"),
             "x.yaml: 2 YAML documents, separated by '---'; expected one");
   EXPECT_EQ(file_error("? [a]\n: 1\n"), "x.yaml:1:3: a key is a list; expected a name");

@@ -64,7 +64,7 @@ TEST(ConfigTransforms, EveryOneReadsBack) {
     const std::string size = sets_size(step) ? "" : ", center_crop";
     const std::string more = std::holds_alternative<PadAndCrop>(step) ? "eval: {resize: 0}\n" : "";
     const Config config =
-        parse_config("augment: {transforms: [" + value_text(changed) + size + "]}\n" + more, "x.yaml", {});
+        parse_config(join("augment: {transforms: [", value_text(changed), size, "]}\n", more), "x.yaml", {});
     EXPECT_EQ(value_text(config.augment.transforms.at(0)), value_text(changed));
     EXPECT_EQ(to_yaml(parse_config(to_yaml(config), "x.yaml", {})), to_yaml(config));
   }

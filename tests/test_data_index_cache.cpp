@@ -215,6 +215,7 @@ TEST_F(IndexCache, ThreadsShareTheMemory) {
   options_.cache = std::make_shared<CacheBudget>(int64_t{1} << 20);
   const auto data = open();
   std::vector<std::thread> threads;
+  threads.reserve(4);
   std::atomic<int> wrong{0};
   for (int t = 0; t < 4; ++t) {
     threads.emplace_back([&] {

@@ -21,13 +21,14 @@ TEST_F(Layouts, FlatValidationImagesWithEveryKindOfLabels) {
   for (const auto& [name, text] : kinds) {
     const std::string root = make_flat();
     expect_error([&] { open(root, "val"); }, {root + "/val", "no file that labels them", "val.txt"});
-    write_text(root + "/" + name, text);
+    const std::string labels = join(root, "/", name);
+    write_text(labels, text);
     expect_same(*open(root, "val"), "val");
     expect_same(*open("folder:" + root, "test"), "val");
     DatasetOptions given;
     given.val_labels = temporary_.path() + "/labels";
-    fs::copy_file(root + "/" + name, given.val_labels, fs::copy_options::overwrite_existing);
-    fs::remove(root + "/" + name);
+    fs::copy_file(labels, given.val_labels, fs::copy_options::overwrite_existing);
+    fs::remove(labels);
     expect_same(*open(root, "val", given), "val");
   }
 }

@@ -115,7 +115,10 @@ TEST_F(PackTest, OnlyLargerImagesAreEncodedAgain) {
     const int label = b->label(i);
     const auto& name = quadrant_names()[static_cast<size_t>(label)];
     const int y = name.find("north") == 0 ? 12 : 36, x = name.find("west") != std::string::npos ? 12 : 36;
-    const auto at = [&](int row, int column) { return after.pixels[static_cast<size_t>((row * 48 + column) * 3)]; };
+    const auto at = [&](int row, int column) {
+      const int index = (row * 48 + column) * 3;
+      return after.pixels[static_cast<size_t>(index)];
+    };
     EXPECT_GT(at(y, x), at(48 - y, 48 - x));
   }
 }

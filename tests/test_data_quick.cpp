@@ -261,6 +261,7 @@ std::vector<std::vector<uint8_t>> batches_of(const Dataset& data, int threads) {
 
 TEST(TrainingImage, ThreadsChangeNothingAndBadImagesAreReplaced) {
   std::vector<std::vector<uint8_t>> files;
+  files.reserve(16);
   for (int i = 0; i < 16; ++i) files.push_back(encode_jpeg(picture(150 + 10 * i, 200), 90));
   files[6].resize(200);
   const MemoryDataset data(std::move(files));

@@ -96,7 +96,7 @@ TEST(GeneratedJpeg, CmykAndYcckAreInverted) {
 TEST(GeneratedPng, EveryColourTypeAndInterlacing) {
   constexpr int kHeight = 21, kWidth = 13;
   constexpr size_t kPixels = size_t{kHeight} * kWidth;
-  const auto take = [](const Bytes& in, size_t step, std::vector<size_t> channels) {
+  const auto take = [](const Bytes& in, size_t step, const std::vector<size_t>& channels) {
     Bytes out;
     for (size_t i = 0; i < in.size(); i += step)
       for (const size_t channel : channels) out.push_back(in[i + channel]);
@@ -232,8 +232,8 @@ TEST(BrokenFiles, TruncatedEvery512BytesIsAlwaysAnError) {
     ASSERT_GT(file.size(), 2048u) << name;
     for (size_t size = 0; size < file.size(); size += 512) {
       SCOPED_TRACE(testing::Message() << name << " cut to " << size << " of " << file.size());
-      expect_error([&] { decode(Bytes(file.begin(), file.begin() + static_cast<std::ptrdiff_t>(size))); },
-                   {kPath, size == 0 ? "the file is empty" : "truncated or corrupt"});
+      const Bytes part(file.begin(), file.begin() + static_cast<std::ptrdiff_t>(size));
+      expect_error([&] { decode(part); }, {kPath, size == 0 ? "the file is empty" : "truncated or corrupt"});
     }
   }
 }

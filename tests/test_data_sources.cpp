@@ -101,7 +101,7 @@ TEST_F(Layouts, HiddenFilesInTarFiles) {
 TEST_F(Layouts, ATarFileForEachClass) {
   const std::string root = temporary_.path() + "/unpacked";
   for (const std::string& wnid : kWnids)
-    write_file(root + "/train/" + wnid + ".tar", tar_of_folder(folders_ + "/train/" + wnid));
+    write_file(join(root, "/train/", wnid, ".tar"), tar_of_folder(folders_ + "/train/" + wnid));
   fs::copy(folders_ + "/val", root + "/val", fs::copy_options::recursive);
   expect_same(*open(root, "train"), "train");
   expect_same(*open("tar:" + root + "/train", "train"), "train");

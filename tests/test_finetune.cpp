@@ -46,8 +46,7 @@ class TinyRun {
     RandomStream random(3, RandomPurpose::kTest);
     std::vector<float> pixels(8 * 32 * 32);
     for (float& pixel : pixels) pixel = static_cast<float>(random.normal());
-    std::vector<int32_t> classes;
-    for (int32_t i = 0; i < 8; ++i) classes.push_back(i % 5);
+    const std::vector<int32_t> classes{0, 1, 2, 3, 4, 0, 1, 2};
     x_ = Variable(backend_->empty({8, 32, 32, 1}), false);
     backend_->upload(pixels.data(), DType::kF32, x_.value());
     labels_ = backend_->empty({8, 1, 1, 1}, DType::kI32);
@@ -223,7 +222,7 @@ TEST(LrMultipliers, MultiplyTheStep) {
   TrainStepOptions options = tiny_options();
   options.optimizer.momentum = 0;
   options.optimizer.weight_decay = 0;
-  const auto moved = [](TrainStepOptions with) {
+  const auto moved = [](const TrainStepOptions& with) {
     TinyRun run(with);
     const Values before = run.values();
     run.take_steps(1);

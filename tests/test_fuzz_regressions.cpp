@@ -86,6 +86,7 @@ TEST_P(Parsers, AcceptSomeSeeds) {
 TEST_P(Parsers, OnlyThrowErrorsForMutations) {
   const std::map<std::string, Bytes> seeds = parser().seeds();
   std::vector<Bytes> inputs;
+  inputs.reserve(seeds.size());
   for (const auto& [name, bytes] : seeds) inputs.push_back(bytes);
   const int mutations = parser().mutations;
   std::mt19937 random(1);

@@ -1,6 +1,7 @@
 // What a run leaves to look at: records in every form, pictures, and the environment.
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <fstream>
 #include <set>
 #include <sstream>
@@ -10,6 +11,7 @@
 #include "event_files.h"
 #include "small_network.h"
 #include "train/environment.h"
+#include "train/metrics_csv.h"
 #include "train/run_images.h"
 #include "train/run_log.h"
 #include "train/tensorboard/network_histograms.h"
@@ -106,6 +108,14 @@ TEST_F(ARunLog, SaysTheSameInJsonCsvAndTensorBoard) {
   EXPECT_EQ(events[3].scalars.at("val/loss"), 2);
   EXPECT_EQ(events[3].scalars.at("ema/top1"), 0.25f);
   EXPECT_EQ(events[3].scalars.at("val/images_per_s"), 4);
+}
+
+TEST(MetricsCsvColumns, AreDocumentedInTheirOrder) {
+  std::string names;
+  for (const std::string& column : MetricsCsv::columns()) names += (names.empty() ? "`" : ", `") + column + "`";
+  std::string document = file_bytes(RIFFLE_SOURCE_DIR "/docs/logs.md");
+  std::replace(document.begin(), document.end(), '\n', ' ');
+  EXPECT_NE(document.find("in this order, " + names + ". "), std::string::npos) << names;
 }
 
 TEST_F(ARunLog, ResumedAppendsUnderOneHeaderAndBeginsAnotherEventFile) {

@@ -75,8 +75,8 @@ TEST_F(TrainerNonFinite, StopsNamingStepLayerAndBatch) {
   EXPECT_EQ(names.rfind(data.train->name(batch.indices[0]) + "\n", 0), 0u) << names;
 }
 
-// Mixed batches of a step with several, in the second epoch: the second one goes wrong, and the first is not blamed.
-TEST_F(TrainerNonFinite, FindsTheBatchAmongThoseOfAStep) {
+// Mixed batches, several a step, in the second epoch: both go wrong, and the first is named.
+TEST_F(TrainerNonFinite, NamesTheFirstBatchOfAStep) {
   const Result result = run("run", {"optimizer.accumulate=2", "augment.mixup=1", "train.log_every_steps=1"},
                             Saboteur("stage2.0.branch2.0.weight", {5}));
   expect_contains(result.error,

@@ -32,10 +32,12 @@ const char* const kPackFooter =
     "  riffle train configs/imagenet.yaml data.source=/data/packed";
 
 const char* const kVerifyFooter =
-    "Bad images cannot be read or decoded. Odd ones can, but are unlike the rest: CMYK, a PNG named .JPEG, 16 bits, "
-    "tiny.\n"
-    "Duplicates have the same bytes. Exit code: 0, or 1 if an image is bad.\n"
-    "Example:\n"
+    "Bad images cannot be read or decoded. Truncated ones end too early; data.truncated=accept trains on what there "
+    "is.\n"
+    "Odd ones are unlike the rest: CMYK, a PNG named .JPEG, 16 bits, tiny. Duplicates have the same bytes.\n"
+    "Exit code: 0, or 1 if an image is bad or truncated.\n"
+    "Examples:\n"
+    "  riffle data verify /data/flowers\n"
     "  riffle data verify /data/imagenet --split train --json report.json";
 
 const char* const kStatsFooter =
@@ -144,6 +146,7 @@ nlohmann::json to_json(const Part& part, const VerifyReport& report) {
   return {{"part", part.title()},
           {"images", report.images},
           {"bad", findings_to_json(report.bad)},
+          {"truncated", findings_to_json(report.truncated)},
           {"odd", findings_to_json(report.odd)},
           {"duplicates", duplicates},
           {"duplicates_across_classes", report.duplicates_across_classes},
@@ -162,6 +165,7 @@ void show_findings(std::ostream& log, const char* title, const std::vector<Findi
 
 void show(std::ostream& log, const Part& part, const VerifyReport& report) {
   show_findings(log, "bad         ", report.bad, /*message_names_it=*/true);
+  show_findings(log, "truncated   ", report.truncated, /*message_names_it=*/true);
   show_findings(log, "odd         ", report.odd, /*message_names_it=*/false);
   constexpr size_t kShown = 10;
   for (size_t i = 0; i < std::min(report.duplicates.size(), kShown); ++i) {
@@ -173,10 +177,10 @@ void show(std::ostream& log, const Part& part, const VerifyReport& report) {
   if (report.duplicates.size() > kShown)
     log << "duplicate   and " << report.duplicates.size() - kShown << " more groups (--json lists all)\n";
   log << "result      " << format_count(report.images) << " images: " << report.bad.size() << " bad, "
-      << report.odd.size() << " odd, " << report.duplicates.size() << " groups of duplicates ("
-      << report.duplicates_across_classes << " across classes); " << format_count(report.jpeg) << " JPEG ("
-      << format_count(report.progressive) << " progressive), " << format_count(report.png) << " PNG, "
-      << format_count(report.gray) << " gray\n";
+      << report.truncated.size() << " truncated, " << report.odd.size() << " odd, " << report.duplicates.size()
+      << " groups of duplicates (" << report.duplicates_across_classes << " across classes); "
+      << format_count(report.jpeg) << " JPEG (" << format_count(report.progressive) << " progressive), "
+      << format_count(report.png) << " PNG, " << format_count(report.gray) << " gray\n";
 }
 
 void write_json(const std::string& path, const nlohmann::json& json) {
@@ -214,14 +218,16 @@ void for_each_part(const DataOptions& options, const char* what, Compute compute
 }
 
 void run_verify(const DataOptions& options) {
-  size_t bad = 0;
+  size_t bad = 0, truncated = 0;
   for_each_part(options, "verifying", verify, [&](std::ostream& log, const Part& part, const VerifyReport& report) {
     show(log, part, report);
     bad += report.bad.size();
+    truncated += report.truncated.size();
     return to_json(part, report);
   });
-  if (bad > 0)
-    fail(options.source, ": ", bad, bad == 1 ? " image is bad" : " images are bad", "; they are named above");
+  if (bad + truncated > 0)
+    fail(options.source, ": ", bad, bad == 1 ? " image is bad" : " images are bad", " and ", truncated,
+         " truncated; they are named above");
 }
 
 nlohmann::json to_json(const Range& range) {
@@ -306,7 +312,7 @@ void add_data_command(CLI::App& app) {
 
   auto verifying = std::make_shared<DataOptions>();
   CLI::App* verify_command =
-      add_command(*data, "verify", "Decode every image; report bad, odd and duplicate ones", verifying);
+      add_command(*data, "verify", "Decode every image; report bad, truncated, odd and duplicate ones", verifying);
   auto measuring = std::make_shared<DataOptions>();
   CLI::App* stats_command = add_command(*data, "stats", "Images per class, sizes, mean and std per channel", measuring);
   for (const auto& [command, options] : {std::pair(verify_command, verifying), std::pair(stats_command, measuring)})

@@ -10,6 +10,7 @@
 #include "data/contact_sheet.h"
 #include "data/encode.h"
 #include "data/loader.h"
+#include "train/bad_images.h"
 #include "train/commands.h"
 #include "train/config_reader.h"
 #include "train/initial_weights.h"
@@ -87,6 +88,8 @@ void run_show(const ShowOptions& options) {
   const Sheet sheet = load_sheet(options, loader, data);
   for (const Loader::BadImage& bad : loader.bad_images())
     std::cout << "warning: skipped, as in training: " << printable(bad.reason) << '\n';
+  for (const std::string& line : TruncatedImageLog(*data.train).describe(loader.truncated_images()))
+    std::cout << printable(line) << '\n';
 
   const double square = std::sqrt(static_cast<double>(sheet.images.size()));
   const int64_t columns = options.columns > 0 ? options.columns : static_cast<int64_t>(std::ceil(square));

@@ -25,6 +25,7 @@ const char* const kFooter =
     "otherwise. Labels are matched by class name; the data may have fewer classes than the network.\n"
     "JSON keys: images, top1_correct, top5_correct, top1, top5 (fractions from 0 to 1), loss (mean cross-entropy),\n"
     "bad_images (unreadable ones, with --allow-bad: among images, wrong, not in the loss),\n"
+    "truncated_images (files that end too early, with --truncated accept),\n"
     "images_per_s, device, weights (\"raw\" or \"ema\"), preprocessing (what was used).\n"
     "--report DIR writes tables (per class, confusion matrix, most confused pairs, every prediction), calibration, "
     "and\n"
@@ -61,6 +62,7 @@ nlohmann::json to_json(const EvalResult& result, const std::string& device, cons
           {"top5_correct", sums.top5_correct},
           {"loss", sums.loss()},
           {"bad_images", sums.unreadable},
+          {"truncated_images", result.truncated_images.size()},
           {"images_per_s", result.images_per_s()},
           {"device", device},
           {"weights", metadata.averaged ? "ema" : "raw"},
@@ -108,6 +110,7 @@ void run_eval(const EvalOptions& options) {
       *model.network, [&](int64_t images) { progress.evaluation("evaluating", images, evaluator.images()); },
       reported ? [&](const EvaluatedBatch& batch) { recorder.observe(batch); } : BatchObserver{});
   for (const std::string& line : describe_bad_images(result.bad_images, "counted as wrong")) progress.line(line);
+  for (const std::string& line : TruncatedImageLog(*data).describe(result.truncated_images)) progress.line(line);
   progress.line("result      " + describe(result));
   nlohmann::json summary = to_json(result, device.backend->description(), model.metadata);
   const std::string text = summary.dump() + "\n";
@@ -153,6 +156,12 @@ void add_eval_command(CLI::App& app) {
                  "Count unreadable images as wrong, and name them, instead of giving up at the first; "
                  "--allow-bad=N gives up above N")
       ->transform(CLI::Validator(check_allow_bad, ""));
+  command
+      ->add_option("--truncated", options->data.truncated,
+                   "Image files that end too early: error, or accept, as far as they go; by default as in training, "
+                   "and error for other data")
+      ->check(CLI::IsMember({"error", "accept"}))
+      ->type_name("POLICY");
   command->add_option("--json", options->json, "Write the result as JSON to FILE, or to standard output if it is -")
       ->type_name("FILE|-");
   command

@@ -6,6 +6,7 @@
 #include <memory>
 #include <optional>
 
+#include "train/bad_images.h"
 #include "train/checkpoint/checkpoint.h"
 #include "train/commands.h"
 #include "train/config_reader.h"
@@ -110,6 +111,9 @@ int64_t estimate(Backend& backend, const RecalibrateOptions& options, const Data
     RIFFLE_CHECK(delivered, "the images ended before ", batches, " batches of ", options.batch);
     return input.images(batch.images, batch.count);
   });
+  for (const std::string& line : describe_bad_images(loader.bad_images(), "skipped")) std::cout << line << '\n';
+  for (const std::string& line : TruncatedImageLog(subset).describe(loader.truncated_images()))
+    std::cout << line << '\n';
   return images;
 }
 

@@ -58,6 +58,7 @@ struct DataSection {
   int repeats = 1;                   // of a sample, in a row
   std::string decode = "exact";      // of training images; or "quick"
   int64_t max_bad_images = 100;      // an epoch, in training
+  std::string truncated = "error";   // or "accept"; of training and validation images
   bool exif_orientation = false;     // apply it
   std::string val_labels;            // a file; empty: one beside the images, where they lie without class folders
   std::string index_cache = "auto";  // a folder; auto: the user's cache folder; empty: none

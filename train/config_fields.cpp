@@ -101,7 +101,7 @@ void add_model(ModelSection& section, std::vector<Field>& fields) {
 
 void add_data(DataSection& section, std::vector<Field>& fields) {
   auto& [source, train_split, val_split, class_names, loader_threads, prefetch, shuffle, shuffle_window, repeats,
-         decode, max_bad_images, exif_orientation, val_labels, index_cache, cache_bytes] = section;
+         decode, max_bad_images, truncated, exif_orientation, val_labels, index_cache, cache_bytes] = section;
   const std::vector<std::string> splits{"train", "val", "test"};
   SectionTable table("data", fields);
   table.add("source", source, anything(),
@@ -128,6 +128,9 @@ void add_data(DataSection& section, std::vector<Field>& fields) {
             "needs (docs/data.md). Evaluation is always exact.");
   table.add("max_bad_images", max_bad_images, at_least(0),
             "Unreadable images that an epoch of training skips, and names, before it gives up.");
+  table.add("truncated", truncated, choice({"error", "accept"}),
+            "Image files that end too early, in training and in its evaluations: `error`, they are unreadable; or "
+            "`accept`, they are used as far as they go, and named once (docs/data.md).");
   table.add(
       "exif_orientation", exif_orientation, anything(),
       "Turn photographs upright as their EXIF data says, in training, evaluation and prediction. Off for ImageNet, "

@@ -70,10 +70,12 @@ void time_image(TrainingImage& image, const std::function<void(const uint8_t*)>&
 void time_full_decoding(const Dataset& data, int64_t index, double& seconds) {
   const EncodedImage bytes = data.encoded(index);
   Laps cpu(CLOCK_THREAD_CPUTIME_ID);
+  const std::string name = data.name_in_errors(index);
   if (bytes && is_jpeg(bytes->data(), bytes->size())) {
-    decode_jpeg(bytes->data(), bytes->size(), data.name_in_errors(index), data.channels(), HuffmanDecoder::kLibjpegs);
+    decode_jpeg(bytes->data(), bytes->size(), name, data.channels(), data.truncated_images(),
+                HuffmanDecoder::kLibjpegs);
   } else if (bytes) {
-    decode_image(bytes->data(), bytes->size(), data.name_in_errors(index), data.channels());
+    decode_image(bytes->data(), bytes->size(), name, data.channels(), data.truncated_images());
   }
   cpu.end(seconds);
 }

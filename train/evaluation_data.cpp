@@ -40,10 +40,12 @@ DataSection trained_on(const CheckpointMetadata& metadata, const std::string& pa
 
 std::unique_ptr<Dataset> open_evaluation_data(const CheckpointMetadata& metadata, const std::string& path,
                                               const EvaluationSource& given) {
-  const auto& [spec, split, val_labels] = given;
-  const DataSection trained = trained_on(metadata, path, /*needed=*/spec.empty() || split.empty());
+  const auto& [spec, split, val_labels, truncated] = given;
+  DataSection trained = trained_on(metadata, path, /*needed=*/spec.empty() || split.empty());
   const std::string source = spec.empty() ? trained.source : spec;
   if (source.empty()) fail_usage(path, " does not say what data it was trained on; name the data with --data");
+  if (source != trained.source) trained.truncated = "error";
+  if (!truncated.empty()) trained.truncated = truncated;
   const std::string part = split.empty() ? trained.val_split : split;
   const auto channels = static_cast<int>(metadata.model.input_channels);
   DatasetOptions options = dataset_options(trained);

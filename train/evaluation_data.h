@@ -10,9 +10,10 @@
 namespace riffle {
 
 // What the user named; where a member is empty, the checkpoint's configuration says. Labels belong to their data: those of
-// the configuration are used with its data only.
+// the configuration are used with its data only, and so is what it says of truncated images; of other data they are errors.
 struct EvaluationSource {
   std::string spec, split, val_labels;
+  std::string truncated{};  // "error" or "accept", as data.truncated
 };
 
 // `path` is the checkpoint's, for messages.

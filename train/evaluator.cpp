@@ -99,6 +99,7 @@ EvalResult Evaluator::run(ShuffleNetV2& network, const std::function<void(int64_
   result.sums.add(metrics.read());
   coverage.check_complete();
   result.bad_images = loader_->bad_images();
+  result.truncated_images = loader_->truncated_images();
   if (result.sums.images == 0 && !result.bad_images.empty())
     fail(dataset_.description(), ": no image could be read; the last one: ", result.bad_images.back().reason);
   result.sums.images += result.sums.unreadable;

@@ -17,6 +17,7 @@ struct EvalResult {
   MetricSums sums;     // the loss is plain cross-entropy, without label smoothing
   double seconds = 0;  // decoding included
   std::vector<Loader::BadImage> bad_images;
+  std::vector<int64_t> truncated_images;  // that were accepted: indices of the data set
 
   double images_per_s() const { return static_cast<double>(sums.images) / seconds; }
 };

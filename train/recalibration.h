@@ -28,6 +28,7 @@ class RandomSubset : public Dataset {
   const std::vector<std::string>& classes() const override { return dataset_.classes(); }
   int label(int64_t index) const override { return dataset_.label(at(index)); }
   Image load(int64_t index) const override { return dataset_.load(at(index)); }
+  TruncatedImages truncated_images() const override { return dataset_.truncated_images(); }
   EncodedImage encoded(int64_t index) const override { return dataset_.encoded(at(index)); }
   std::string name(int64_t index) const override { return dataset_.name(at(index)); }
   std::string name_in_errors(int64_t index) const override { return dataset_.name_in_errors(at(index)); }

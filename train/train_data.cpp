@@ -59,6 +59,7 @@ DatasetOptions dataset_options(const DataSection& section) {
   options.classes = section.class_names;
   options.val_labels = section.val_labels;
   options.index_cache = section.index_cache == "auto" ? default_index_cache() : section.index_cache;
+  options.truncated = section.truncated == "accept" ? TruncatedImages::kAccept : TruncatedImages::kError;
   const int64_t cache_bytes = parse_bytes(section.cache_bytes);
   if (cache_bytes > 0) options.cache = std::make_shared<CacheBudget>(cache_bytes);
   return options;

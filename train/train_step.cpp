@@ -120,18 +120,18 @@ TrainStep::BatchResult TrainStep::run_batch(size_t index) {
 
 // Steps of two small batches tell what an image takes. If even those fail, only the bound that the error gives is known.
 int64_t TrainStep::fitting_batch(const OutOfMemory& error, size_t index) {
-  const Batch whole = batches_[index];
+  const Batch& whole = batches_[index];
   const int64_t batch = whole.x.shape().n, bound = error.largest_batch(batch, fixed_bytes_);
   const int64_t small = std::max<int64_t>(1, batch / 16), large = std::max<int64_t>(2, batch / 4);
   if (large >= batch) return bound;
   const auto bytes_of = [&](int64_t images) {
     const auto first = [&](const Tensor& t) { return t.defined() ? t.sample_slice(0, images) : t; };
-    batches_[index] = {Variable(first(whole.x.value()), /*requires_grad=*/false),
-                       {first(whole.targets.labels), first(whole.targets.probabilities)}};
+    const Batch part{Variable(first(whole.x.value()), /*requires_grad=*/false),
+                     {first(whole.targets.labels), first(whole.targets.probabilities)}};
     tape_.clear();
     network_.zero_grad();
     most_bytes_ = 0;
-    forward_and_backward(batches_[index], index);
+    forward_and_backward(part, index);
     return static_cast<double>(most_bytes_);
   };
   try {
@@ -189,6 +189,7 @@ MetricSums TrainStep::read_metrics(const MetricSums& before) {
 
 std::string TrainStep::first_non_finite(int64_t step, double lr, size_t index, const Variable& x,
                                         const BatchTargets& targets) {
+  settle();
   NonFiniteSearch search(backend_, network_);
   optimizer_.begin(step, lr, 0, options_.scale_loss ? kSmallestLossScale : 1);  // a larger one may overflow by itself
   tape_.clear();

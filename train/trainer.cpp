@@ -118,6 +118,8 @@ Trainer::Trainer(Backend& backend, const Config& config, const TrainData& data, 
       averaged_(config.ema.decay > 0 ? std::make_unique<ShuffleNetV2>(backend, network_.config(), config.train.seed)
                                      : nullptr),
       loader_(*data.train, train_loader_options(config, loader_threads(config, cpu_threads))),
+      truncated_train_(*data.train),
+      truncated_val_(*data.val),
       steps_per_epoch_(count_steps_per_epoch(loader_, config.optimizer.accumulate)),
       total_steps_(count_total_steps(config.train.duration, steps_per_epoch_)),
       last_step_(config.train.limit_steps > 0 ? std::min(config.train.limit_steps, total_steps_) : total_steps_),
@@ -412,6 +414,7 @@ void Trainer::report_bad_images() {
   const std::string skipped =
       join("skipped in epoch ", epoch(), " (the limit is ", config_.data.max_bad_images, ", data.max_bad_images)");
   for (const std::string& line : describe_bad_images(bad, skipped)) progress_.line(line);
+  for (const std::string& line : truncated_train_.describe(loader_.truncated_images())) progress_.line(line);
 }
 
 double Trainer::remaining_seconds() const {

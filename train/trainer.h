@@ -7,6 +7,7 @@
 #include <string>
 #include <vector>
 
+#include "train/bad_images.h"
 #include "train/batch_mix.h"
 #include "train/checkpoint/metadata.h"
 #include "train/config.h"
@@ -122,6 +123,7 @@ class Trainer {
   std::string weights_note_;                // what it began with
   std::unique_ptr<ShuffleNetV2> averaged_;  // receives the moving averages; null without them
   Loader loader_;
+  TruncatedImageLog truncated_train_, truncated_val_;
   int64_t steps_per_epoch_, total_steps_;
   int64_t last_step_;  // total_steps_, or fewer with train.limit_steps
   int64_t head_only_steps_;

@@ -68,6 +68,7 @@ EvalResult Trainer::measure(ShuffleNetV2& network, const std::string& what) {
   });
   for (const std::string& line : describe_bad_images(result.bad_images, "counted as wrong (eval.max_bad_images)"))
     progress_.line(line);
+  for (const std::string& line : truncated_val_.describe(result.truncated_images)) progress_.line(line);
   progress_.highlight(where + "  " + describe(result));
   return result;
 }
