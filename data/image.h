@@ -14,7 +14,8 @@ inline constexpr int64_t kMaxImagePixels = 178956970;
 inline constexpr int kUpright = 1;  // EXIF's orientation of pixels that need no turning
 
 // What becomes of a file that ends too early, after its header: an error, or the picture as far as it goes. The rest is then
-// what Pillow makes of it with ImageFile.LOAD_TRUNCATED_IMAGES: gray in a JPEG, black in a PNG. Other damage is an error.
+// what Pillow makes of it with ImageFile.LOAD_TRUNCATED_IMAGES: gray in a JPEG (docs/data.md has the
+// rest), black in a PNG. Other damage is an error.
 enum class TruncatedImages { kError, kAccept };
 
 struct Image {

@@ -270,7 +270,8 @@ JpegEntropy& JpegEntropy::of_this_thread() {
 
 void JpegEntropy::attach(jpeg_decompress_struct& decoder) {
   segments_.clear();
-  if (decoder.progressive_mode || decoder.arith_code || decoder.data_precision != 8 ||
+  // Ss: in lossless files, which libjpeg-turbo 3 reads, it is the predictor.
+  if (decoder.progressive_mode || decoder.arith_code || decoder.data_precision != 8 || decoder.Ss != 0 ||
       decoder.comps_in_scan != decoder.num_components)
     return;
   mcus_left_ = decoder.MCUs_per_row * decoder.MCU_rows_in_scan;

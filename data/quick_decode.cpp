@@ -40,7 +40,7 @@ bool has_usual_sampling(const jpeg_decompress_struct& decoder) {
 bool is_usual(jpeg_decompress_struct& decoder, int channels) {
   const J_COLOR_SPACE space = decoder.jpeg_color_space;
   const bool gray = space == JCS_GRAYSCALE, colour = space == JCS_YCbCr || space == JCS_RGB;
-  return (gray || (colour && channels == 3)) && has_usual_sampling(decoder) && !decoder.arith_code &&
+  return (gray || (colour && channels == 3)) && has_usual_sampling(decoder) && !decoder.arith_code && decoder.Ss == 0 &&
          !jpeg_has_multiple_scans(&decoder) &&
          int64_t{decoder.image_height} <= kMaxImagePixels / std::max<int64_t>(decoder.image_width, 1);
 }
@@ -95,7 +95,10 @@ bool PartialJpeg::State::read(JpegEntropy* entropy, int eighths, Part& part, Ima
   part.height = std::min(part.height, state.output_height - part.top);
   part.width = std::min(part.width, state.output_width - part.left);
   if (part.width < state.output_width) jpeg_crop_scanline(&state, &part.left, &part.width);
-  if (part.top > 0) jpeg_skip_scanlines(&state, part.top);
+  if (part.top > 0 && jpeg_skip_scanlines(&state, part.top) != part.top) {
+    std::snprintf(manager.message, sizeof(manager.message), "libjpeg cannot skip %u rows", part.top);
+    return false;
+  }
   image = Image(static_cast<int>(part.height), static_cast<int>(state.output_width), channels);
   const size_t row_bytes = size_t{state.output_width} * static_cast<size_t>(channels);
   while (state.output_scanline < part.top + part.height) {

@@ -33,6 +33,7 @@ void append_chunk(std::vector<uint8_t>& file, const uint8_t* type_and_contents, 
 }  // namespace
 
 std::vector<uint8_t> closed_png(const uint8_t* bytes, size_t size) {
+  if (size < kSignature) return {};
   bool has_data = false;
   size_t at = kSignature;
   while (size - at >= kHeader) {

@@ -133,6 +133,23 @@ TEST_F(ARunLog, ResumedAppendsUnderOneHeaderAndBeginsAnotherEventFile) {
   EXPECT_EQ(read_events(file_bytes(files[1])).at(1).step, 5);  // step 4 was recorded before and stays
 }
 
+// An end that was not the last one may have written best weights of which no checkpoint's state knows.
+TEST_F(ARunLog, ResumedKnowsTheBestOfRecalibratedNetworks) {
+  const auto best_after = [&](int64_t step) {
+    RunLog log = make_log(step);
+    log.resume(step, /*evaluated=*/true);
+    return log.best_recalibrated();
+  };
+  make_log(0).train(train_record(4));
+  EXPECT_EQ(best_after(8).top1, -1);
+  folder_->append_metrics({{"type", "recalibrated"}, {"step", 4}, {"top1", 0.25}, {"ema_top1", 0.5}});
+  folder_->append_metrics({{"type", "recalibrated"}, {"step", 8}, {"top1", 0.75}, {"ema_top1", 0.5}});
+  EXPECT_EQ(best_after(8).top1, 0.75);
+  EXPECT_EQ(best_after(8).description, "recalibrated weights");
+  EXPECT_EQ(best_after(4).top1, 0.5);  // what came after step 4 is dropped
+  EXPECT_EQ(best_after(4).description, "recalibrated EMA weights");
+}
+
 TEST_F(ARunLog, TensorBoardCanBeOff) {
   options_.tensorboard = false;
   const auto backend = make_cpu_backend(1);

@@ -157,6 +157,9 @@ TEST_F(TrainerEnds, AfterLimitSteps) {
       text_with("ema: {decay: 0.9}\nrecalibrate: {duration: 1it}\n", "duration: 2ep, limit_steps: 5");
   const RunOutcome limited = run_in_parts(cpu, text, path("limited"), {});
   EXPECT_EQ(limited.state.at("step"), 5);
+  // Early stopping does not count that evaluation, which the whole run does not have.
+  EXPECT_EQ(limited.state.at("early_stopping").at("best_top1"), -1);
+  EXPECT_EQ(whole.state.at("early_stopping").at("best_top1"), whole.state.at("best").at("top1"));
   ASSERT_EQ(limited.log.size(), 5u);  // steps 1, 3, 5, the evaluation, and recalibrated
   for (size_t i = 0; i < 2; ++i) EXPECT_EQ(limited.log[i], whole.log[i]);
   EXPECT_EQ(limited.log[2].at("step"), 5);

@@ -61,8 +61,8 @@ void RunCheckpoints::stage_state(ShuffleNetV2& network, ShuffleNetV2* averages, 
   CheckpointFile file;
   file.metadata = metadata(/*averaged=*/false, state, sums);
   file.metadata[kTrainingStateKey] = to_json(state);
+  step.export_state(file.tensors);  // first: it settles the step, which may change the network
   export_module(backend_, network, file.tensors);
-  step.export_state(file.tensors);
   if (averages) {
     TensorMap averaged;
     export_module(backend_, *averages, averaged);

@@ -134,11 +134,18 @@ int64_t RunLog::resume(int64_t step, bool evaluated) {
     }
     kept += line + "\n";
     add_to_curves(record);
+    if (record["type"] == "recalibrated") note_recalibrated(record);
   }
   file.close();
   write_text_file(folder_.metrics(), kept);
   csv_ = MetricsCsv(folder_.metrics_csv(), folder_.metrics());
   return dropped;
+}
+
+void RunLog::note_recalibrated(const nlohmann::json& record) {
+  const double raw = record.value("top1", -1.0), ema = record.value("ema_top1", -1.0);
+  if (std::max(raw, ema) <= best_recalibrated_.top1) return;
+  best_recalibrated_ = {std::max(raw, ema), ema > raw ? "recalibrated EMA weights" : "recalibrated weights"};
 }
 
 void RunLog::append(const nlohmann::json& record) {

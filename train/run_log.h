@@ -19,6 +19,7 @@
 #include "train/metrics_csv.h"
 #include "train/run_folder.h"
 #include "train/tensorboard/event_writer.h"
+#include "train/training_state.h"
 
 namespace riffle {
 
@@ -54,6 +55,8 @@ class RunLog {
   // Goes on after the records of an earlier process up to `step`; drops later ones and returns how many. evaluated:
   // whether the evaluation at `step` is done; else it will come again.
   int64_t resume(int64_t step, bool evaluated);
+  // The best of the "recalibrated" records that resume() kept; a top1 of -1 where there is none.
+  const TrainingState::Best& best_recalibrated() const { return best_recalibrated_; }
 
   void train(const TrainRecord& record);
   void evaluation(const EvaluationRecord& record);  // draws the curves anew, too
@@ -64,6 +67,7 @@ class RunLog {
   void network(int64_t step, Backend& backend, ShuffleNetV2& network, double loss_scale, bool bgr);
 
  private:
+  void note_recalibrated(const nlohmann::json& record);
   void append(const nlohmann::json& record);
   void try_to(const std::function<void()>& write);
   void add_scalars(int64_t step, const std::vector<std::pair<std::string, double>>& scalars);
@@ -78,6 +82,7 @@ class RunLog {
   std::unique_ptr<EventWriter> events_;  // null without TensorBoard
   std::function<void(const std::string&)> warn_;
   bool warned_ = false;
+  TrainingState::Best best_recalibrated_;
   Curve train_loss_{"train", "train", {}}, val_loss_{"validation", "val", {}}, ema_loss_{"validation, EMA", "ema", {}};
   Curve train_top1_{"train", "train", {}}, val_top1_{"validation", "val", {}}, ema_top1_{"validation, EMA", "ema", {}};
 };

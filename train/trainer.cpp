@@ -274,6 +274,8 @@ bool Trainer::run(const RunFolder& folder, const std::function<bool()>& stop) {
   if (const int64_t dropped = log_->resume(step(), evaluated_); dropped > 0)
     progress_.line(
         join("log         dropped ", dropped, dropped == 1 ? " record" : " records", " after step ", step()));
+  // An earlier end's last phase may have written a better one than the checkpoint of its last step knows.
+  if (log_->best_recalibrated().top1 > state_.best.top1) state_.best = log_->best_recalibrated();
   const KeepOptions keep{config_.checkpoint.keep, config_.checkpoint.keep_every.steps(steps_per_epoch_)};
   checkpoints_ = std::make_unique<RunCheckpoints>(backend_, folder, metadata_, keep);
   folder_ = &folder;
@@ -289,6 +291,7 @@ bool Trainer::run(const RunFolder& folder, const std::function<bool()>& stop) {
     else if (checkpoint_is_due())
       save(nullptr);
   }
+  if (step() != last_step_ && step() % steps_per_epoch_ != 0) report_bad_images();  // of the part before the stop
   bool is_finished = finished();
   if (saved_step_ != step() && step() > 0) save(nullptr);
   checkpoints_->finish();
@@ -327,7 +330,7 @@ bool Trainer::checkpoint_is_due() const {
 // A log line every so many steps, after the first step, and at the end of each epoch.
 void Trainer::report() {
   const bool due = step() % config_.train.log_every_steps == 0 || step() == 1 || step() % steps_per_epoch_ == 0 ||
-                   step() == last_step_ || train_step_.known_unapplied();
+                   step() == last_step_ || (config_.train.nonfinite == "stop" && train_step_.known_unapplied());
   TrainProgress& progress = last_progress_;
   progress.epoch = epoch();
   progress.epochs = epochs();

@@ -47,7 +47,7 @@ void Trainer::stop_at_non_finite(int64_t bad_step) {
 
 // The batches of the step are loaded and computed again, with a look at every tensor.
 std::string Trainer::find_non_finite(int64_t bad_step) {
-  std::string saved;
+  train_step_.release_graph();  // it keeps the memory of a whole step
   for (int i = 0; i < config_.optimizer.accumulate; ++i) {
     const int64_t number = bad_step * config_.optimizer.accumulate + i;
     const BatchPosition position = position_of(number);
@@ -58,8 +58,13 @@ std::string Trainer::find_non_finite(int64_t bad_step) {
     const std::optional<BatchMix> mix = mix_of(number, batch.height);
     input_.upload(batch.images, batch.count);
     const Variable x = input_.images(mix ? &mix->image : nullptr);
-    const std::string found = train_step_.first_non_finite(bad_step, learning_rate_.at(bad_step),
-                                                           static_cast<size_t>(i), x, targets_of(batch, mix));
+    std::string found;
+    try {
+      found = train_step_.first_non_finite(bad_step, learning_rate_.at(bad_step), static_cast<size_t>(i), x,
+                                           targets_of(batch, mix));
+    } catch (const Error& error) {
+      return join("It could not be computed again: ", error.what(), ".", save_batch(batch, number));
+    }
     if (found.empty()) continue;
     return "The first tensor that is not finite is " + found + "." + save_batch(batch, number);
   }

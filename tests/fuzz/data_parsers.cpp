@@ -8,6 +8,7 @@
 #include <fstream>
 
 #include "core/check.h"
+#include "data/decoders.h"
 #include "data/image.h"
 #include "data/label_files.h"
 #include "data/listing.h"
@@ -89,8 +90,8 @@ void use(const Listing& listing) {
 // --- jpeg, png -------------------------------------------------------------------------------------------------------
 
 // The middle of a JPEG, where it can be decoded in part.
-void run_partial(const Bytes& input, int channels) {
-  PartialJpeg file(input.data(), input.size(), channels);
+void run_partial(const Bytes& input, int channels, TruncatedImages truncated) {
+  PartialJpeg file(input.data(), input.size(), channels, truncated);
   if (!file.readable()) return;
   const int height = file.height(), width = file.width();
   const CropBox crop{height / 3, width / 3, (height + 2) / 3, (width + 2) / 3};
@@ -98,14 +99,31 @@ void run_partial(const Bytes& input, int channels) {
   resize_fractional(decoded.image, decoded.box, 8, 8);
 }
 
+// What libjpeg's Huffman decoder gives, or the message of its error.
+std::pair<std::vector<uint8_t>, std::string> decoded_by(HuffmanDecoder huffman, const Bytes& input, int channels,
+                                                        TruncatedImages truncated) {
+  try {
+    return {decode_jpeg(input.data(), input.size(), "input", channels, truncated, huffman).pixels, ""};
+  } catch (const Error& error) {
+    return {{}, error.what()};
+  }
+}
+
 void run_image(const Bytes& input) {
   // Large pictures are allowed; filling them would take the time that smaller inputs make better use of.
   constexpr int64_t kMostPixels = 1 << 17;
   const ImageProbe probe = probe_image(input.data(), input.size());
   if (int64_t{probe.width} * probe.height > kMostPixels) return;
-  for (const int channels : {3, 1}) {
-    run_partial(input, channels);
-    const Image image = decode_image(input.data(), input.size(), "input", channels);
+  // What is refused although it may be truncated is refused anyway, so that comes first.
+  for (const auto& [channels, truncated] : {std::pair{3, TruncatedImages::kAccept},
+                                            {1, TruncatedImages::kAccept},
+                                            {3, TruncatedImages::kError},
+                                            {1, TruncatedImages::kError}}) {
+    if (is_jpeg(input.data(), input.size()) && decoded_by(HuffmanDecoder::kOurs, input, channels, truncated) !=
+                                                   decoded_by(HuffmanDecoder::kLibjpegs, input, channels, truncated))
+      std::abort();
+    run_partial(input, channels, truncated);
+    const Image image = decode_image(input.data(), input.size(), "input", channels, truncated);
     const auto pixels = static_cast<size_t>(image.height) * static_cast<size_t>(image.width);
     if (image.channels != channels || pixels == 0 || image.pixels.size() != pixels * static_cast<size_t>(channels))
       std::abort();
