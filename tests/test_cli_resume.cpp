@@ -63,7 +63,7 @@ class CliResume : public testing::Test {
     return run_riffle(command(run, more));
   }
   void wait_for_output(const std::string& text) const {
-    for (int i = 0; i < 3000 && text_of(path("out")).find(text) == std::string::npos; ++i)
+    for (int i = 0; i < 30000 && text_of(path("out")).find(text) == std::string::npos; ++i)
       std::this_thread::sleep_for(2ms);
   }
   void wait_for_a_record(const std::string& run) const {
@@ -118,7 +118,7 @@ TEST_F(CliResume, SignalsSaveAndStop) {
 
 // The last phase of a run, batch norm's statistics for the final weights, is of a run that has taken all its steps.
 TEST_F(CliResume, KillsAndSignalsInTheLastPhaseChangeNothing) {
-  const std::string phase = "recalibrate.duration=150ep";
+  const std::string phase = "recalibrate.duration=600ep";
   expect_success(train("undisturbed", {phase}));
   const RunOutcome expected = outcome_of(path("undisturbed"));
   for (const int signal : {SIGKILL, SIGTERM, SIGKILL}) {
