@@ -134,16 +134,23 @@ __device__ inline void walk_strip(const DepthwiseShape& shape, const CentredSumR
   const int n = shape.pad_left / 2 + strip.first_column;
   float above[2][W], here[2][W];
   load_two(reader, shape, first_m - 1, n, above);
+  const auto pixel_of = [&](int m, int corner) {  // below 0: outside
+    const int row = 2 * m + corner / 2 - shape.pad_top, column = 2 * n + corner % 2 - shape.pad_left;
+    const bool inside = row >= 0 && row < shape.height && column >= 0 && column < shape.width;
+    return inside ? row * shape.width + column : -1;
+  };
   for (int m = first_m; m < end_m; ++m) {
+    Pack<T, W> x[4] = {};  // all loads of a step are under way before the first is used
+    GPU_UNROLL
+    for (int corner = 0; corner < 4; ++corner)
+      if (pixel_of(m, corner) >= 0) x[corner] = pixels.load(pixel_of(m, corner));
     load_two(reader, shape, m, n, here);
     GPU_UNROLL
     for (int corner = 0; corner < 4; ++corner) {
-      const int a = corner / 2, b = corner % 2;
-      const int row = 2 * m + a - shape.pad_top, column = 2 * n + b - shape.pad_left;
-      if (row < 0 || row >= shape.height || column < 0 || column >= shape.width) continue;
-      const int pixel = row * shape.width + column;
-      pixels.begin(pixels.load(pixel));
-      for_corner_taps(a, b, above, here, [&](int tap, const float(&g)[W]) { pixels.add(tap, g); });
+      const int pixel = pixel_of(m, corner);
+      if (pixel < 0) continue;
+      pixels.begin(x[corner]);
+      for_corner_taps(corner / 2, corner % 2, above, here, [&](int tap, const float(&g)[W]) { pixels.add(tap, g); });
       pixels.end(pixel);
     }
     GPU_UNROLL

@@ -108,6 +108,29 @@ TEST_F(CommandLine, WrongArgumentsAreUsageErrors) {
   expect_failure(run_riffle({"bench", "-q"}), 2, {"-q"});
 }
 
+// Without a GPU, in a build with CUDA and in one without, auto computes on the CPU and says why, once; what was asked for
+// by name fails with the same reason.
+TEST_F(CommandLine, WithoutAGpuTheReasonIsSaidOnce) {
+  const ProcessResult devices = run_riffle({"devices"});
+  expect_success(devices);
+  const std::string before = "cuda    not used: ";
+  const size_t at = devices.out.find(before);
+  if (at == std::string::npos) GTEST_SKIP() << "this machine has a GPU";
+  const size_t begin = at + before.size();
+  const std::string reason = devices.out.substr(begin, devices.out.find('\n', begin) - begin);
+  EXPECT_FALSE(reason.empty());
+  const std::vector<std::string> bench{"bench",   "--mode", "infer",   "--width", "0.5x",      "--size", "32",
+                                       "--batch", "1",      "--steps", "1",       "--repeats", "1"};
+  const ProcessResult automatic = run_riffle(bench);
+  expect_success(automatic);
+  const std::string all = automatic.out + automatic.err;
+  expect_contains(all, {"device      CPU: ", "(chosen by auto: " + reason + ")"});
+  EXPECT_EQ(all.find(reason), all.rfind(reason)) << all;
+  std::vector<std::string> on_gpu = bench;
+  on_gpu.insert(on_gpu.end(), {"--device", "cuda"});
+  expect_failure(run_riffle(on_gpu), 1, {"--device cuda: " + reason + "; use --device cpu"});
+}
+
 TEST_F(CommandLine, DevicesAreCheckedAndExplained) {
   expect_failure(run_riffle({"bench", "--device", "gpu"}), 2, {"--device gpu", "auto, cpu, cuda"});
   expect_failure(run_riffle({"bench", "--threads", "-1"}), 2, {"--threads", "-1"});

@@ -1,5 +1,5 @@
-// What the loader does for a run, through the program: sizes that change, shuffled shards, unreadable images in an
-// evaluation, few file descriptors.
+// What the loader does for a run, through the program: sizes that change, shuffled shards, unreadable and truncated images,
+// classes in another order, few file descriptors.
 #include <cmath>
 #include <filesystem>
 #include <fstream>
@@ -154,6 +154,19 @@ TEST_F(DataPath, TruncatedImagesAreErrorsUnlessAccepted) {
   const nlohmann::json other = evaluate("run", {"--data", path("other"), "--truncated", "accept"});
   EXPECT_EQ(other.at("truncated_images"), 2);
   EXPECT_EQ(other.at("loss"), result.at("loss"));
+}
+
+// The network's classes are in another order than the folders'; labels go by names.
+TEST_F(DataPath, ClassesInAnotherOrder) {
+  expect_success(train("run", {"data.class_names=[south-west, north-west, south-east, north-east]"}));
+  std::filesystem::copy(path("data"), path("other"), std::filesystem::copy_options::recursive);
+  const nlohmann::json own = evaluate("run", {}), other = evaluate("run", {"--data", path("other")});
+  for (const char* key : {"loss", "top1_correct", "images"}) EXPECT_EQ(other.at(key), own.at(key)) << key;
+  const ProcessResult result = run_riffle({"eval", checkpoint("run"), "--data", path("other")});
+  expect_contains(result.out, {"labels matched by class name", "in another order"});
+  std::filesystem::rename(path("other/val/north-east"), path("other/val/north"));
+  expect_failure(run_riffle({"eval", checkpoint("run"), "--data", path("other")}), 1,
+                 {"1 of its 4 classes are unknown to the network", "north"});
 }
 
 TEST_F(DataPath, AllImagesUnreadable) {

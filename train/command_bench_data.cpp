@@ -11,6 +11,7 @@
 #include "train/config_reader.h"
 #include "train/data_bench.h"
 #include "train/network_input.h"
+#include "train/progress.h"
 #include "train/text.h"
 #include "train/train_data.h"
 #include "train/whole_number.h"
@@ -22,7 +23,9 @@ const char* const kFooter =
     "The stages run one after the other on one core; read counts waiting, the others processor time. whole is\n"
     "their sum; libjpeg, the floor of exact mode, is the full decoding of the same images. Normalising is a GPU's "
     "work\n"
-    "where there is one, and no part of the loader's rate.\n"
+    "where there is one, and no part of the loader's rate. A GPU waits where the loader's rate is below its own "
+    "('riffle\n"
+    "bench'); data.decode=quick, packed data with a --short-edge, and more threads raise it.\n"
     "Examples:\n"
     "  riffle bench data configs/imagenet.yaml data.source=folder:/data/imagenet\n"
     "  riffle bench data configs/imagenet.yaml data.source=/data/packed data.decode=quick --threads 2 --json";
@@ -90,8 +93,12 @@ void run_bench_data(const BenchDataOptions& options) {
   one_core.threads = 1;
   const std::unique_ptr<Backend> backend = make_backend(one_core).backend;
   NetworkInput input(*backend, config.network_input(), {1, config.augment.size, config.augment.size, data->channels()});
-  const StageSeconds seconds =
-      time_stages(*data, loader, options.images, [&](const uint8_t* pixels) { input.images(pixels, 1); });
+  const StageSeconds seconds = [&] {
+    Progress progress = options.json ? Progress::for_standard_error() : Progress::for_standard_output();
+    return time_stages(
+        *data, loader, options.images, [&](const uint8_t* pixels) { input.images(pixels, 1); },
+        [&](int64_t done) { progress.evaluation("measuring", done, options.images); });
+  }();
   int64_t loaded = options.images;
   const LoaderRate rate = time_loader(*data, loader, loaded);
   const double images_per_s = rate_of(rate.seconds, loaded), per_core = rate_of(rate.cpu_seconds, loaded);

@@ -41,9 +41,12 @@ const char* const kVerifyFooter =
     "  riffle data verify /data/imagenet --split train --json report.json";
 
 const char* const kStatsFooter =
+    "Shows the smallest and the largest class, sizes in pixels and bytes; --json has the images of every class.\n"
     "mean and std are of pixels from 0 to 1, every image weighing the same, before any resizing.\n"
-    "Example:\n"
-    "  riffle data stats /data/flowers --split train";
+    "An unreadable image is an error; 'riffle data verify' finds all of them.\n"
+    "Examples:\n"
+    "  riffle data stats /data/flowers --split train\n"
+    "  riffle data stats /data/imagenet --val-labels val.txt --json stats.json";
 
 struct DataOptions {
   std::string source, split, val_labels, json, destination;

@@ -83,7 +83,8 @@ void time_full_decoding(const Dataset& data, int64_t index, double& seconds) {
 }  // namespace
 
 StageSeconds time_stages(const Dataset& data, const LoaderOptions& options, int64_t images,
-                         const std::function<void(const uint8_t* pixels)>& normalise) {
+                         const std::function<void(const uint8_t* pixels)>& normalise,
+                         const std::function<void(int64_t done)>& progress) {
   Order order{data, options.seed, {}};
   for (int64_t i = 0; i < std::min(images, data.size()); ++i) data.encoded(order.at(i));
   StageSeconds seconds;
@@ -95,6 +96,7 @@ StageSeconds time_stages(const Dataset& data, const LoaderOptions& options, int6
     TrainingImage image(data, index, options.train_transform, random);
     time_image(image, normalise, slot, seconds);
     time_full_decoding(data, index, seconds.full_decode);
+    progress(i + 1);
   }
   return seconds;
 }

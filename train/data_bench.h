@@ -25,9 +25,10 @@ struct LoaderRate {
 };
 
 // The first `images` images of an epoch of the loader, and of those after it, if that is more. A first round, which is
-// not counted, brings files into the system's cache.
+// not counted, brings files into the system's cache. `progress` hears after each how many are done.
 StageSeconds time_stages(const Dataset& data, const LoaderOptions& options, int64_t images,
-                         const std::function<void(const uint8_t* pixels)>& normalise);
+                         const std::function<void(const uint8_t* pixels)>& normalise,
+                         const std::function<void(int64_t done)>& progress);
 // The same with the loader's threads. `images` becomes what was measured: whole batches.
 LoaderRate time_loader(const Dataset& data, const LoaderOptions& options, int64_t& images);
 

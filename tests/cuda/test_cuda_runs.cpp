@@ -56,7 +56,6 @@ TEST_F(CudaRuns, DeterministicRunsAreTheSameInEveryLegalOrder) {
   };
   const std::vector<Order> orders{{before.work, before.threads},
                                   {emulation::WorkOrder::kEager, emulation::ThreadOrder::kReverse},
-                                  {emulation::WorkOrder::kLate, emulation::ThreadOrder::kRandom},
                                   {emulation::WorkOrder::kReversed, emulation::ThreadOrder::kReverse},
                                   {emulation::WorkOrder::kRandom, emulation::ThreadOrder::kRandom}};
   for (size_t i = 0; i < orders.size(); ++i) {
