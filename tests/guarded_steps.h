@@ -35,6 +35,7 @@ class GuardedRun {
         batches_a_step_(options.optimizer.accumulate),
         step_(backend, network_, options) {
     std::vector<int32_t> labels;
+    labels.reserve(kBatch);
     for (int32_t i = 0; i < kBatch; ++i) labels.push_back(i % kClasses);
     x_ = Variable(backend.empty({kBatch, kSize, kSize, 3}), false);
     labels_ = backend.empty({kBatch, 1, 1, 1}, DType::kI32);

@@ -70,7 +70,8 @@ int components(J_COLOR_SPACE space) {
 
 std::vector<uint8_t> file_of(Content kind, int height, int width, const JpegKind& jpeg) {
   const int channels = components(jpeg.in_space);
-  return make_jpeg(content(kind, static_cast<size_t>(height * width * channels)), height, width, jpeg);
+  const int bytes = height * width * channels;
+  return make_jpeg(content(kind, static_cast<size_t>(bytes)), height, width, jpeg);
 }
 
 void expect_same(const std::vector<uint8_t>& file, const std::string& what) {

@@ -38,8 +38,8 @@ TEST(Histogram, CountsEveryValueBetweenItsLimits) {
 }
 
 TEST(Histogram, LimitsGrowByATenth) {
-  std::vector<float> values;
-  for (int i = 0; i < 400; ++i) values.push_back(std::exp(-10.0f + 0.02f * static_cast<float>(i)));
+  std::vector<float> values(400);
+  for (size_t i = 0; i < values.size(); ++i) values[i] = std::exp(-10.0f + 0.02f * static_cast<float>(i));
   const Histogram histogram = histogram_of(values);
   for (size_t i = 1; i + 1 < histogram.limits.size(); ++i)
     EXPECT_NEAR(histogram.limits[i] / histogram.limits[i - 1], 1.1, 1e-12);

@@ -228,6 +228,7 @@ TEST_F(TrainerEnds, OverfitBatchesComeInTurn) {
   const std::vector<nlohmann::json> log = records("run", "train");
   ASSERT_EQ(log.size(), 9u);
   std::vector<double> losses;
+  losses.reserve(log.size());
   for (const nlohmann::json& record : log) losses.push_back(record.at("loss"));
   for (size_t i = 3; i < losses.size(); ++i) EXPECT_EQ(losses[i], losses[i - 3]) << i;
   EXPECT_NE(losses[0], losses[1]);
