@@ -65,7 +65,8 @@ TEST_F(CommandLine, OptionsWithOneDashNameTheNearest) {
   expect_failure(run_riffle({"eval", "x", "-bacth=3"}), 2, {"option -bacth of", "did you mean '--batch'?"});
   expect_failure(run_riffle({"train", "x.yaml", "-s", "3"}), 2, {"option -s of 'train'", "did you mean '--seed'?"});
   expect_failure(run_riffle({"-x"}), 2, {"option -x;", "the options are --help, --version"});
-  expect_failure(run_riffle({"eval", "x", "--qqqqqqqq"}), 2, {"option --qqqqqqqq", "--batch, --allow-bad, --truncated, --json"});
+  expect_failure(run_riffle({"eval", "x", "--qqqqqqqq"}), 2,
+                 {"option --qqqqqqqq", "--batch, --allow-bad, --truncated, --json"});
   // A value may begin with a dash, and may stand in the option's own word.
   expect_failure(run_riffle({"train", path("absent.yaml"), "-o", "-device"}), 2, {"absent.yaml"});
   expect_failure(run_riffle({"train", path("absent.yaml"), "-o" + path("run")}), 2, {"absent.yaml"});
