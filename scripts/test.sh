@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Installs what is needed, builds, and runs every test: with the address and undefined behaviour sanitizers, then
-# optimised; then fuzzes the parsers of checkpoints and of data sets for a minute. `scripts/test.sh --quick` leaves the
+# optimised; then fuzzes the parsers of checkpoints and of data sets, 3 seconds each. `scripts/test.sh --quick` leaves the
 # sanitizers and the fuzzing out. RIFFLE_WERROR=ON makes warnings errors, except with the sanitizers, whose
 # instrumentation makes g++ warn of its own library.
 set -euo pipefail
