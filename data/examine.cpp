@@ -126,7 +126,8 @@ Measured measure(const Dataset& data, int64_t index) {
       squares[c] += value * value;
     }
   }
-  const double pixels = static_cast<double>(image.pixels.size() / channels);
+  const size_t count = image.pixels.size() / channels;
+  const auto pixels = static_cast<double>(count);
   for (size_t c = 0; c < channels; ++c) {
     result.mean[c] = static_cast<double>(sum[c]) / (255 * pixels);
     result.mean_of_squares[c] = static_cast<double>(squares[c]) / (255.0 * 255 * pixels);
@@ -158,9 +159,9 @@ VerifyReport verify(const Dataset& data, const ExamineOptions& options) {
   }
   for (auto& [key, indices] : by_content) {
     if (indices.size() < 2) continue;
-    const bool same_label = std::all_of(indices.begin(), indices.end(), [&](int64_t index) {
-      return data.label(index) == data.label(indices.front());
-    });
+    const int label = data.label(indices.front());
+    const bool same_label =
+        std::all_of(indices.begin(), indices.end(), [&](int64_t index) { return data.label(index) == label; });
     report.duplicates_across_classes += same_label ? 0 : 1;
     report.duplicates.push_back(std::move(indices));
   }
