@@ -135,7 +135,7 @@ Cell read_cell(const std::string& path, const Element& matrix) {
 }
 
 std::vector<std::string> field_names(const Element& lengths, const Element& names) {
-  const auto length = static_cast<size_t>(first_value<int32_t>(lengths));
+  const auto length = static_cast<size_t>(std::max(0.0, first_value<int32_t>(lengths)));
   std::vector<std::string> fields;
   for (size_t at = 0; length > 0 && at + length <= names.size; at += length) {
     const auto* text = reinterpret_cast<const char*>(names.bytes + at);

@@ -33,7 +33,7 @@ for target in "${targets[@]}"; do
   # long because it counts what a busy machine keeps the process waiting.
   log=$build/$target.log
   if "$program" -max_total_time="$seconds" -max_len=32768 -timeout=60 -report_slow_units=60 -malloc_limit_mb=256 \
-    -rss_limit_mb=2048 $([ ! -f "$dictionary" ] || echo "-dict=$dictionary") \
+    -rss_limit_mb=2048 -seed="${RIFFLE_FUZZ_SEED:-0}" $([ ! -f "$dictionary" ] || echo "-dict=$dictionary") \
     -artifact_prefix="$build/findings/$target/" \
     -print_final_stats=1 "$build/corpus/$target" "$build/seeds/$target" \
     $([ ! -d "$known" ] || echo "$known") >"$log" 2>&1; then

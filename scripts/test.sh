@@ -20,7 +20,7 @@ test_build() {  # preset, warnings as errors
 [ "${1:-}" = --quick ] || test_build sanitize OFF
 test_build test "${RIFFLE_WERROR:-OFF}"
 
-[ "${1:-}" = --quick ] || scripts/fuzz.sh 3
+[ "${1:-}" = --quick ] || RIFFLE_FUZZ_SEED=1 scripts/fuzz.sh 3
 
 # Files for Python, where its safetensors package is at hand; Riffle itself needs no Python.
 if python3 -c 'import safetensors, numpy' 2>/dev/null; then
