@@ -116,7 +116,8 @@ TEST_F(CommandLine, WithoutAGpuTheReasonIsSaidOnce) {
   expect_success(devices);
   const std::string before = "cuda    not used: ";
   const size_t at = devices.out.find(before);
-  if (at == std::string::npos) GTEST_SKIP() << "this machine has a GPU";
+  if (devices.out.find("cuda:0 ") != std::string::npos) GTEST_SKIP() << "CUDA is used here:\n" << devices.out;
+  ASSERT_NE(at, std::string::npos) << devices.out;
   const size_t begin = at + before.size();
   const std::string reason = devices.out.substr(begin, devices.out.find('\n', begin) - begin);
   EXPECT_FALSE(reason.empty());
