@@ -8,6 +8,8 @@
 #include <vector>
 
 #include "core/rng.h"
+#include "tests/small_network.h"
+#include "tests/tensor_values.h"
 #include "train/checkpoint/host_tensor.h"
 #include "train/train_step.h"
 
@@ -31,7 +33,7 @@ class GuardedRun {
 
   GuardedRun(Backend& backend, const TrainStepOptions& options)
       : backend_(backend),
-        network_(backend, network_config(), 1),
+        network_(backend, three_stage_network(kClasses, {1, 2, 1}), 1),
         batches_a_step_(options.optimizer.accumulate),
         step_(backend, network_, options) {
     std::vector<int32_t> labels;
@@ -92,7 +94,7 @@ class GuardedRun {
     network_.for_each_parameter([&](const std::string& name, Parameter& parameter) {
       if (name != wanted) return;
       found = true;
-      std::vector<float> values = values_of(parameter.value);
+      std::vector<float> values = host<float>(backend_, parameter.value);
       values[0] = first_value;
       backend_.upload(values.data(), DType::kF32, parameter.value);
       parameter.value_changed(backend_);
@@ -105,22 +107,8 @@ class GuardedRun {
   const Tensor& labels() const { return labels_; }
 
  private:
-  static ShuffleNetV2Config network_config() {
-    ShuffleNetV2Config config;
-    config.stage_channels = {16, 24, 32};
-    config.stage_repeats = {1, 2, 1};
-    config.stem_channels = 8;
-    config.head_channels = 32;
-    config.classes = kClasses;
-    return config;
-  }
-  std::vector<float> values_of(const Tensor& tensor) {
-    std::vector<float> values(static_cast<size_t>(tensor.elements()));
-    backend_.download(tensor, DType::kF32, values.data());
-    return values;
-  }
   std::string bytes_of(const Tensor& tensor) {
-    const std::vector<float> values = values_of(tensor);
+    const std::vector<float> values = host<float>(backend_, tensor);
     return {reinterpret_cast<const char*>(values.data()), values.size() * sizeof(float)};
   }
 

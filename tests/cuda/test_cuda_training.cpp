@@ -13,6 +13,7 @@
 #include "cuda/emulation/control.h"
 #include "cuda/make_cuda_backend.h"
 #include "riffle_process.h"
+#include "tests/small_network.h"
 #include "tests/tensor_values.h"
 #include "train/train_step.h"
 
@@ -22,13 +23,8 @@ namespace {
 constexpr int64_t kBatch = 8, kSize = 32, kClasses = 4;
 
 ShuffleNetV2Config tiny_network(double dropout = 0) {
-  ShuffleNetV2Config config;
+  ShuffleNetV2Config config = three_stage_network(kClasses);
   config.dropout = dropout;
-  config.stage_channels = {16, 24, 32};
-  config.stage_repeats = {2, 1, 1};
-  config.stem_channels = 8;
-  config.head_channels = 32;
-  config.classes = kClasses;
   return config;
 }
 
