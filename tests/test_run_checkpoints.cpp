@@ -88,6 +88,17 @@ TEST_F(RunCheckpointsTest, AStateIsNotWrittenWithoutItsBestWeights) {
   EXPECT_TRUE(folder_.checkpoint_steps().empty());
 }
 
+// As when an error ends a run while its thread writes: the folder's object goes first, its checkpoints after it.
+TEST_F(RunCheckpointsTest, TheFolderNeedNotOutliveThem) {
+  const std::string path = temporary_.path() + "/a folder with a name too long to be stored inside a string object";
+  auto folder = std::make_unique<RunFolder>(path, false);
+  RunCheckpoints checkpoints(*backend_, *folder, metadata(), {});
+  folder.reset();
+  submit_state(checkpoints, 7);
+  checkpoints.finish();
+  EXPECT_EQ(RunFolder::checkpoint_steps(path), std::vector<int64_t>{7});
+}
+
 TEST_F(RunCheckpointsTest, LaterOnesThatCouldNotBeReadDoNotCount) {
   fs::create_directories(folder_.path() + "/checkpoints");
   for (const int64_t step : {300, 200}) std::ofstream(folder_.step_checkpoint(step)) << "damaged";

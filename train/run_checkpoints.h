@@ -58,7 +58,7 @@ class RunCheckpoints {
   void remove_old(int64_t newest_step) const;
 
   Backend& backend_;
-  const RunFolder& folder_;
+  const RunFolder folder_;  // a copy: the thread still writes when an error has unwound the caller
   CheckpointMetadata metadata_;
   KeepOptions keep_;
   Job staged_;

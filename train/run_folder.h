@@ -13,6 +13,7 @@
 
 namespace riffle {
 
+// Copies stand for the same folder and keep its lock: whoever may write after its caller is gone holds one.
 class RunFolder {
  public:
   // Creates the folder. One that holds anything is an error, unless `overwrite`: then the files of an earlier run are

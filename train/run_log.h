@@ -75,7 +75,7 @@ class RunLog {
   void add_to_curves(const nlohmann::json& record);
   void write_curves() const;
 
-  const RunFolder& folder_;
+  const RunFolder folder_;
   std::string title_;
   LogSection options_;
   MetricsCsv csv_;

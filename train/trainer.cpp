@@ -278,7 +278,7 @@ bool Trainer::run(const RunFolder& folder, const std::function<bool()>& stop) {
   if (log_->best_recalibrated().top1 > state_.best.top1) state_.best = log_->best_recalibrated();
   const KeepOptions keep{config_.checkpoint.keep, config_.checkpoint.keep_every.steps(steps_per_epoch_)};
   checkpoints_ = std::make_unique<RunCheckpoints>(backend_, folder, metadata_, keep);
-  folder_ = &folder;
+  folder_ = folder;
   stop_ = stop;
   window_clock_.restart();
   if (step() > 0 && evaluation_is_due() && !evaluated_) evaluate();

@@ -132,7 +132,7 @@ class Trainer {
   NetworkInput input_;
   Evaluator evaluator_;
   CheckpointMetadata metadata_;
-  const RunFolder* folder_ = nullptr;  // these three since run()
+  std::optional<RunFolder> folder_;  // these three since run()
   std::unique_ptr<RunLog> log_;
   std::unique_ptr<RunCheckpoints> checkpoints_;
 

@@ -73,7 +73,7 @@ std::string Trainer::find_non_finite(int64_t bad_step) {
 
 // "" in a dry run, which writes nothing.
 std::string Trainer::save_batch(const Batch& batch, int64_t number) const {
-  if (folder_ == nullptr) return "";
+  if (!folder_) return "";
   const std::string path = folder_->file("nonfinite_batch.npz"), names_path = folder_->file("nonfinite_batch.txt");
   TensorMap arrays;
   arrays["images"] =
