@@ -27,5 +27,7 @@ install_packages() {
 # What the program needs to be built. docs/architecture.md says what each one is for.
 build_packages=(g++ cmake ninja-build libdnnl-dev libyaml-cpp-dev libcli11-dev nlohmann-json3-dev libzip-dev
                 libjpeg-dev libpng-dev zlib1g-dev protobuf-compiler libprotobuf-dev)
-test_packages=(libgtest-dev dataset-fashion-mnist)
+test_packages=(libgtest-dev dataset-fashion-mnist python3-venv)  # venv: reads event files back with TensorBoard
+# Reports are looked at in a browser; Ubuntu's chromium is a snap, which containers cannot install.
+if grep -qs '^ID=debian' /etc/os-release; then test_packages+=(chromium); fi
 benchmark_packages=(libbenchmark-dev)

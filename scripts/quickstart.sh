@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # From nothing to a trained network: installs what is missing, builds build/release/riffle, trains ShuffleNetV2 0.5x on
 # Fashion-MNIST (60,000 + 10,000 real images, a Debian package), evaluates it and predicts a few test images.
-# Run again, it repeats nothing that is finished: what is built is not built again, what is trained not trained again.
+# Run again, it repeats nothing: what is built is not built again, what is trained not trained again, and training that was
+# interrupted goes on.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 source scripts/dependencies.sh
@@ -23,9 +24,8 @@ echo
 if [ -f "$run/done" ]; then
   echo "== $run is already trained; delete the folder to train again"
 else
-  rm -rf "$run"  # an unfinished run of this script
   echo "== training (configs/fashion_mnist.yaml)"
-  "$riffle" train configs/fashion_mnist.yaml -o "$run"
+  "$riffle" train configs/fashion_mnist.yaml -o "$run" --resume auto
   touch "$run/done"
 fi
 echo

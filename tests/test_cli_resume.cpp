@@ -177,6 +177,32 @@ TEST_F(CliResume, FinishedRunsSaySoAndLongerOnesNeedAFlag) {
   expect_contains(elsewhere.out, {"goes on after step 20 of 24"});
 }
 
+// Back to step 8 in the run's own folder: where that stops, it goes on from there, and not from what it left.
+TEST_F(CliResume, GoingBackSetsLaterStepsAside) {
+  expect_success(train("run"));
+  const ProcessResult back = run_riffle({"train", "--resume", path("run/checkpoints/step-00000008.safetensors"),
+                                         "schedule.lr=1e-9", "--allow-config-change", "train.limit_steps=10"});
+  expect_success(back);
+  expect_contains(back.out, {"set aside   step-00000016.safetensors, of a step after 8", "goes on after step 8 of 10"});
+  EXPECT_EQ(RunFolder::checkpoint_steps(path("run")), (std::vector<int64_t>{10, 8}));
+  EXPECT_TRUE(std::filesystem::exists(path("run/checkpoints/step-00000016.safetensors.superseded")));
+  const ProcessResult on = run_riffle({"train", "--resume", path("run"), "train.limit_steps=0"});
+  expect_success(on);
+  expect_contains(on.out, {"goes on after step 10 of 16", "step 16/16"});
+  expect_success(run_riffle({"inspect", path("run/checkpoints/best.safetensors")}));
+}
+
+// What the branch measures is never better: it is the best of its own folder all the same.
+TEST_F(CliResume, ABranchHasABestOfItsOwn) {
+  expect_success(train("run"));
+  const ProcessResult branch = train("branch", {"--resume", path("run/checkpoints/step-00000016.safetensors"),
+                                                "train.duration=3ep", "schedule.lr=1e-9", "--allow-config-change"});
+  expect_success(branch);
+  const nlohmann::json best = read_safetensors(path("branch/checkpoints/best.safetensors")).metadata;
+  EXPECT_EQ(best.at("training").at("step"), 24);
+  EXPECT_NE(branch.out.find("of epoch 3", branch.out.find("best        top-1")), std::string::npos) << branch.out;
+}
+
 TEST_F(CliResume, WrongCommandLinesAreExplained) {
   expect_failure(train("run", {"--resume", "auto", "--init", "x.safetensors"}), 2, {"--resume", "init.checkpoint"});
   expect_failure(train("run", {"--resume", "auto", "--overwrite"}), 2, {"--overwrite"});
@@ -198,7 +224,7 @@ TEST_F(CliResume, AFullDiskIsAWarningUntilTheEnd) {
       run_riffle({"train", "--resume", path("run"), "train.duration=4ep", "--allow-config-change"},
                  "trap '' XFSZ && ulimit -f 120");
   expect_failure(full, 1, {"the run's last checkpoint could not be saved", "File too large"});
-  expect_contains(full.out, {"warning: a checkpoint could not be saved, training goes on", "step 32/32"});
+  expect_contains(full.out, {"warning: a checkpoint could not be saved: ", "; training goes on", "step 32/32"});
   EXPECT_EQ(text_of(path("run/checkpoints/step-00000016.safetensors")), before);
   EXPECT_EQ(RunFolder::checkpoint_steps(path("run")).at(0), 16);
 }

@@ -46,6 +46,7 @@ TEST(Recipes, AllReadAndSayWhatTheyAre) {
     const Config config = read_config(kConfigs + name, {});
     EXPECT_EQ(to_yaml(parse_config(to_yaml(config), "resolved.yaml", {})), to_yaml(config)) << name;
     EXPECT_EQ(file_text(kConfigs + name).substr(0, 2), "# ") << name << " does not say what it is";
+    EXPECT_GT(config.schedule.reference_batch, 0) << name << " does not say for which batch its learning rate is";
   }
   EXPECT_GE(recipes().size(), 15u);
 }

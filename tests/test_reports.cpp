@@ -217,9 +217,14 @@ TEST(RunFolder, AppendsMetricsAndKeepsForeignFiles) {
   expect_error([&] { RunFolder(path, /*overwrite=*/false); }, {path, "not empty", "--overwrite"});
   write_bytes(path + "/notes.txt", {'x'});
   expect_error([&] { RunFolder(path, /*overwrite=*/true); }, {path, "another riffle is training"});
+  // What a killed process left half written, and what was set aside.
+  const std::vector<std::string> left{path + "/config.resolved.yaml.tmp-12", folder->step_checkpoint(4) + ".tmp-12",
+                                      RunFolder::superseded(folder->step_checkpoint(8))};
+  for (const std::string& name : left) write_bytes(name, {'x'});
   folder.reset();
   const RunFolder again(path, /*overwrite=*/true);
   EXPECT_FALSE(fs::exists(again.metrics()));
+  for (const std::string& name : left) EXPECT_FALSE(fs::exists(name)) << name;
   EXPECT_TRUE(fs::exists(path + "/notes.txt"));
   fs::remove_all(path);
   expect_error([&] { again.append_metrics({{"step", 3}}); }, {again.metrics(), "No such file"});

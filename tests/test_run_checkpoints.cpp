@@ -7,6 +7,7 @@
 #include <fstream>
 
 #include "core/cpu/cpu_backend.h"
+#include "riffle_process.h"
 #include "tests/image_fixtures.h"
 
 namespace riffle {
@@ -99,14 +100,58 @@ TEST_F(RunCheckpointsTest, TheFolderNeedNotOutliveThem) {
   EXPECT_EQ(RunFolder::checkpoint_steps(path), std::vector<int64_t>{7});
 }
 
-TEST_F(RunCheckpointsTest, LaterOnesThatCouldNotBeReadDoNotCount) {
-  fs::create_directories(folder_.path() + "/checkpoints");
-  for (const int64_t step : {300, 200}) std::ofstream(folder_.step_checkpoint(step)) << "damaged";
+TEST_F(RunCheckpointsTest, KeepsTheNewestAndEverySoMany) {
   RunCheckpoints checkpoints(*backend_, folder_, metadata(), {/*last=*/2, /*every_steps=*/20});
   for (const int64_t step : {20, 30, 50, 70}) submit_state(checkpoints, step);
   checkpoints.finish();
-  EXPECT_EQ(folder_.checkpoint_steps(), (std::vector<int64_t>{300, 200, 70, 50, 20}));
+  EXPECT_EQ(folder_.checkpoint_steps(), (std::vector<int64_t>{70, 50, 20}));
   EXPECT_EQ(fs::read_symlink(folder_.checkpoint("last")), "step-00000070.safetensors");
+}
+
+// A run that goes on after step 30: what it had of later steps, damaged or not, is neither lost nor in its way.
+TEST_F(RunCheckpointsTest, LaterOnesAreSetAside) {
+  {
+    RunCheckpoints checkpoints(*backend_, folder_, metadata(), {/*last=*/9, /*every_steps=*/0});
+    for (const int64_t step : {20, 30, 50}) submit_state(checkpoints, step);
+    checkpoints.stage_best(network_, /*averaged=*/false, state_at(50), sums_);
+    checkpoints.submit();
+    checkpoints.finish();
+    EXPECT_TRUE(checkpoints.set_aside_after(50).empty());
+  }
+  std::ofstream(folder_.step_checkpoint(70)) << "damaged";
+  const std::vector<std::string> all{folder_.step_checkpoint(70), folder_.step_checkpoint(50),
+                                     folder_.checkpoint("best")};
+  RunCheckpoints checkpoints(*backend_, folder_, metadata(), {});
+  const std::vector<std::string> lines = checkpoints.set_aside_after(30);
+  ASSERT_EQ(lines.size(), all.size());
+  for (size_t i = 0; i < all.size(); ++i) {
+    expect_contains(lines[i], {fs::path(all[i]).filename(), "a step after 30", ".superseded"});
+    EXPECT_FALSE(fs::exists(all[i])) << all[i];
+    EXPECT_TRUE(fs::exists(RunFolder::superseded(all[i]))) << all[i];
+  }
+  EXPECT_EQ(folder_.checkpoint_steps(), (std::vector<int64_t>{30, 20}));
+  EXPECT_EQ(fs::read_symlink(folder_.checkpoint("last")), "step-00000030.safetensors");
+}
+
+TEST_F(RunCheckpointsTest, TheBestOfAnEarlierStepStays) {
+  RunCheckpoints checkpoints(*backend_, folder_, metadata(), {});
+  checkpoints.stage_best(network_, /*averaged=*/false, state_at(10), sums_);
+  for (const int64_t step : {10, 20}) submit_state(checkpoints, step);
+  checkpoints.finish();
+  EXPECT_EQ(checkpoints.set_aside_after(10).size(), 1u);
+  EXPECT_TRUE(fs::exists(folder_.checkpoint("best")));
+}
+
+// As on a file system without symbolic links: the state is saved all the same, old ones go, and it is said once.
+TEST_F(RunCheckpointsTest, AMissingLinkIsNoFailedSave) {
+  fs::create_directories(folder_.checkpoint("last") + ".tmp-link/in the way");
+  RunCheckpoints checkpoints(*backend_, folder_, metadata(), {/*last=*/1, /*every_steps=*/0});
+  for (const int64_t step : {10, 20, 30}) submit_state(checkpoints, step);
+  checkpoints.finish();
+  EXPECT_EQ(folder_.checkpoint_steps(), std::vector<int64_t>{30});
+  const std::vector<std::string> failures = checkpoints.take_failures();
+  ASSERT_EQ(failures.size(), 1u);
+  expect_contains(failures[0], {"cannot link", "last.safetensors"});
 }
 
 }  // namespace

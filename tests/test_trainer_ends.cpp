@@ -201,6 +201,17 @@ TEST_F(TrainerEnds, AfterLimitSteps) {
     EXPECT_EQ(longer.tensors.at(name).bytes == tensor.bytes, true) << name;
 }
 
+// At the end of an epoch, too, the evaluation may be one that only the limit brings about.
+TEST_F(TrainerEnds, ALimitAtAnEpochWithoutEvaluationCountsNone) {
+  for (const int every : {1, 2}) {
+    const std::string name = join("every", every);
+    EXPECT_TRUE(run(name, {"train.limit_steps=8", join("eval.every_epochs=", every)}).finished);
+    EXPECT_EQ(records(name, "val").size(), 1u);
+    const RunOutcome limited = outcome_of(path(name));
+    EXPECT_EQ(limited.state.at("early_stopping").at("best_top1") == -1, every == 2);
+  }
+}
+
 TEST_F(TrainerEnds, ALimitBeyondTheRunIsNone) {
   const Result result = run("run", {"train.limit_steps=1000"});
   EXPECT_TRUE(result.finished) << result.error;

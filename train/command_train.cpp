@@ -173,6 +173,10 @@ void dry_run(Trainer& trainer, const Config& config, const std::string& output) 
 void train(Trainer& trainer, const RunFolder& folder, Progress& progress) {
   const StopSignals signals;
   if (!trainer.run(folder, StopSignals::received)) {
+    if (trainer.finished_steps() == 0) {
+      progress.line(join("stopped     by ", StopSignals::name(), " before the first step"));
+      throw ExitRequest{kStoppedExitCode};
+    }
     progress.line(join("stopped     by ", StopSignals::name(), " after step ", trainer.finished_steps(), " of ",
                        trainer.last_step(), ", saved; to go on: riffle train --resume ", folder.path()));
     throw ExitRequest{kStoppedExitCode};

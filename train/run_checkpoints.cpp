@@ -2,6 +2,8 @@
 #include "train/run_checkpoints.h"
 
 #include <filesystem>
+#include <functional>
+#include <limits>
 #include <utility>
 
 #include "train/checkpoint/module_io.h"
@@ -22,6 +24,16 @@ void point_to(const std::string& link, const std::string& file) {
   if (error) fail("cannot link ", link, " to ", file, ": ", error.message());
 }
 
+// Of weights that a run has written; those that cannot be read are of no step that anyone could still want.
+int64_t step_of(const std::string& weights) {
+  try {
+    const CheckpointMetadata metadata = metadata_from_json(read_safetensors(weights).metadata, weights);
+    return metadata.training ? metadata.training->step : std::numeric_limits<int64_t>::max();
+  } catch (const Error&) {
+    return std::numeric_limits<int64_t>::max();
+  }
+}
+
 }  // namespace
 
 RunCheckpoints::RunCheckpoints(Backend& backend, const RunFolder& folder, CheckpointMetadata metadata,
@@ -29,6 +41,28 @@ RunCheckpoints::RunCheckpoints(Backend& backend, const RunFolder& folder, Checkp
     : backend_(backend), folder_(folder), metadata_(std::move(metadata)), keep_(keep), writer_([this] {
         write_jobs();
       }) {}
+
+std::vector<std::string> RunCheckpoints::set_aside_after(int64_t step) {
+  std::vector<std::string> names;
+  const auto set_aside = [&](const std::string& file) {
+    std::error_code error;
+    fs::rename(file, RunFolder::superseded(file), error);
+    if (error) fail("cannot rename ", file, " to ", RunFolder::superseded(file), ": ", error.message());
+    names.push_back(fs::path(file).filename().string());
+  };
+  for (const int64_t later : folder_.checkpoint_steps())
+    if (later > step) set_aside(folder_.step_checkpoint(later));
+  if (names.empty()) return {};
+  const std::string best = folder_.checkpoint("best");
+  if (fs::exists(best) && step_of(best) > step) set_aside(best);
+  const std::string current = folder_.step_checkpoint(step);
+  if (fs::exists(current)) point_to(folder_.checkpoint("last"), current);
+  std::vector<std::string> lines;
+  for (const std::string& name : names)
+    lines.push_back(
+        join("set aside   ", name, ", of a step after ", step, ": it is ", RunFolder::superseded(name), " now"));
+  return lines;
+}
 
 RunCheckpoints::~RunCheckpoints() {
   {
@@ -109,7 +143,7 @@ void RunCheckpoints::write_jobs() {
       unsaved_best = std::move(submitted_->best);
     }
     lock.lock();
-    if (!failure.empty()) failures_.push_back(failure);
+    if (!failure.empty()) failures_.push_back("a checkpoint could not be saved: " + failure);
     last_failure_ = failure;
     submitted_.reset();
     lock.unlock();
@@ -125,15 +159,28 @@ void RunCheckpoints::write(Job& job) {
   if (!job.state) return;
   const std::string file = folder_.step_checkpoint(job.step);
   write_safetensors(file, *job.state);
-  point_to(folder_.checkpoint("last"), file);
-  remove_old(job.step);
+  tidy_up(job.step);
 }
 
-// Files of later steps are those that could not be read when the run went on from an earlier one: they do not count.
+// The state is safe by now. Each trouble here is told once: a file system without links has it every time.
+void RunCheckpoints::tidy_up(int64_t newest_step) {
+  const auto try_to = [this](bool& told, const std::function<void()>& change) {
+    try {
+      change();
+    } catch (const Error& error) {
+      const std::lock_guard<std::mutex> lock(mutex_);
+      if (!told) failures_.emplace_back(error.what());
+      told = true;
+    }
+  };
+  try_to(link_failure_told_, [&] { point_to(folder_.checkpoint("last"), folder_.step_checkpoint(newest_step)); });
+  try_to(removal_failure_told_, [&] { remove_old(newest_step); });
+}
+
 void RunCheckpoints::remove_old(int64_t newest_step) const {
   int64_t newer = 0;
   for (const int64_t step : folder_.checkpoint_steps()) {
-    if (step > newest_step || ++newer <= keep_.last) continue;
+    if (++newer <= keep_.last) continue;
     if (keep_.every_steps > 0 && step % keep_.every_steps == 0) continue;
     const std::string file = folder_.step_checkpoint(step);
     std::error_code error;

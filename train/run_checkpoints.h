@@ -32,6 +32,11 @@ class RunCheckpoints {
   RunCheckpoints& operator=(const RunCheckpoints&) = delete;
   ~RunCheckpoints();  // waits for what is being written
 
+  // To be called before the first step of a run that goes on after `step`. States of later steps, which that run leaves,
+  // are renamed (RunFolder::superseded), with them the best weights if they are of a later step, and `last` is the state of
+  // `step` again. Returns what it did, as lines for people.
+  std::vector<std::string> set_aside_after(int64_t step);
+
   // Copies the weights. They are written with the next submit(). averaged: whether they are moving averages.
   void stage_best(ShuffleNetV2& network, bool averaged, const TrainingState& state, const MetricSums& sums);
   // Likewise; averages: of the network's weights, or null. sums: what was measured of the network, or null before that.
@@ -41,7 +46,7 @@ class RunCheckpoints {
   // while the thread still writes what it got before.
   void submit();
 
-  // What could not be written since the last call. A best one that failed is tried again with the next submit().
+  // What could not be done since the last call, as sentences. A best one that failed is tried again with the next submit().
   std::vector<std::string> take_failures();
   // Waits until everything is on the disk; throws if the newest state or the best weights are not.
   void finish();
@@ -55,6 +60,7 @@ class RunCheckpoints {
   nlohmann::json metadata(bool averaged, const TrainingState& state, const MetricSums* sums) const;
   void write_jobs();
   void write(Job& job);
+  void tidy_up(int64_t newest_step);
   void remove_old(int64_t newest_step) const;
 
   Backend& backend_;
@@ -69,6 +75,7 @@ class RunCheckpoints {
   std::vector<std::string> failures_;
   std::string last_failure_;  // of the last job; empty: it was written
   bool ends_ = false;
+  bool link_failure_told_ = false, removal_failure_told_ = false;  // the writing thread's
   std::thread writer_;
 };
 

@@ -24,6 +24,8 @@ namespace {
 
 namespace fs = std::filesystem;
 
+constexpr const char* kTemporaryMark = ".tmp-";  // of AtomicFile, and of links being replaced
+
 [[noreturn]] void fail_to_create(const std::string& path, const std::error_code& reason) {
   fail("cannot create the run folder ", path, ": ", reason.message(), "; choose another with -o");
 }
@@ -96,19 +98,27 @@ RunFolder::RunFolder(std::string path, bool overwrite) : path_(std::move(path)) 
   for (const auto& entry : fs::directory_iterator(path_))
     if (is_event_file(entry.path().filename().string())) files.push_back(entry.path().string());
   for (const std::string& old : files) remove_file(old);
+  remove_files_with(kTemporaryMark);
+  remove_files_with(superseded(".safetensors"));
 }
 
 RunFolder RunFolder::reopen(std::string path) {
   RunFolder folder(std::move(path));
   check(folder.path_, /*overwrite=*/true);
   folder.create_and_lock();
-  for (const std::string& place : {folder.path_, folder.file("checkpoints")}) {
-    std::vector<std::string> left;
-    for (const auto& entry : fs::directory_iterator(place))
-      if (entry.path().filename().string().find(".tmp-") != std::string::npos) left.push_back(entry.path().string());
-    for (const std::string& name : left) remove_file(name);
-  }
+  folder.remove_files_with(kTemporaryMark);
   return folder;
+}
+
+// Here and beside the checkpoints.
+void RunFolder::remove_files_with(const std::string& part_of_name) const {
+  for (const std::string& place : {path_, file("checkpoints")}) {
+    std::vector<std::string> found;
+    for (const auto& entry : fs::directory_iterator(place))
+      if (entry.path().filename().string().find(part_of_name) != std::string::npos)
+        found.push_back(entry.path().string());
+    for (const std::string& name : found) remove_file(name);
+  }
 }
 
 // The system drops the lock with the process, however that ends.

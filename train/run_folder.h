@@ -32,6 +32,8 @@ class RunFolder {
   static std::string step_checkpoint(const std::string& folder, int64_t step);
   std::vector<int64_t> checkpoint_steps() const { return checkpoint_steps(path_); }
   std::string step_checkpoint(int64_t step) const { return step_checkpoint(path_, step); }
+  // What a checkpoint is called once the run has gone on from one before it.
+  static std::string superseded(const std::string& checkpoint) { return checkpoint + ".superseded"; }
   std::string checkpoint(const std::string& name) const { return file("checkpoints/" + name + ".safetensors"); }
   std::string config() const { return file("config.resolved.yaml"); }
   std::string metrics() const { return metrics(path_); }
@@ -45,6 +47,7 @@ class RunFolder {
  private:
   explicit RunFolder(std::string path) : path_(std::move(path)) {}
   void create_and_lock();
+  void remove_files_with(const std::string& part_of_name) const;
 
   std::string path_;
   std::shared_ptr<FileDescriptor> lock_;

@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <filesystem>
 
 #include "train/bad_images.h"
 #include "train/config_reader.h"
@@ -278,6 +279,9 @@ bool Trainer::run(const RunFolder& folder, const std::function<bool()>& stop) {
   if (log_->best_recalibrated().top1 > state_.best.top1) state_.best = log_->best_recalibrated();
   const KeepOptions keep{config_.checkpoint.keep, config_.checkpoint.keep_every.steps(steps_per_epoch_)};
   checkpoints_ = std::make_unique<RunCheckpoints>(backend_, folder, metadata_, keep);
+  for (const std::string& line : checkpoints_->set_aside_after(step())) progress_.line(line);
+  // A branch in a folder of its own, or back before the best: `best` is the best from here on.
+  if (!std::filesystem::exists(folder.checkpoint("best"))) state_.best = {};
   folder_ = folder;
   stop_ = stop;
   window_clock_.restart();
@@ -318,8 +322,12 @@ void Trainer::describe_end() {
                            format_percent(1 - state_.best.top1), "), ", state_.best.description));
 }
 
+bool Trainer::evaluation_is_scheduled() const {
+  return step() == total_steps_ || (step() % steps_per_epoch_ == 0 && epoch() % config_.eval.every_epochs == 0);
+}
+
 bool Trainer::evaluation_is_due() const {
-  return step() == last_step_ || (step() % steps_per_epoch_ == 0 && epoch() % config_.eval.every_epochs == 0);
+  return step() == last_step_ || evaluation_is_scheduled();
 }
 
 bool Trainer::checkpoint_is_due() const {

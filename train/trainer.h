@@ -84,6 +84,7 @@ class Trainer {
   bool log(TrainProgress& progress);
   void finish_epoch();
   void report_bad_images();
+  bool evaluation_is_scheduled() const;  // also without train.limit_steps
   bool evaluation_is_due() const;
   bool checkpoint_is_due() const;
   void evaluate();

@@ -40,8 +40,7 @@ void Trainer::keep_measured(const EvaluationRecord& measured) {
   const bool averaged_wins = record.ema && better(record.ema->sums, record.raw.sums);
   const MetricSums& winner = averaged_wins ? record.ema->sums : record.raw.sums;
   // The one at train.limit_steps is extra: a run that goes on must stop where one without the limit does.
-  if (step() % steps_per_epoch_ == 0 || step() == total_steps_)
-    note_evaluation(config_.early_stopping, winner.top1(), state_.early_stopping);
+  if (evaluation_is_scheduled()) note_evaluation(config_.early_stopping, winner.top1(), state_.early_stopping);
   const bool is_best = winner.top1() > state_.best.top1;
   if (is_best) {
     state_.best = {winner.top1(), join(averaged_wins ? "EMA weights" : "weights", " of epoch ", epoch())};

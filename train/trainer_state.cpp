@@ -74,7 +74,7 @@ void Trainer::save(const MetricSums* sums) {
 // Training goes on: the disk may have room again for the next one.
 void Trainer::report_failed_saves() {
   for (const std::string& failure : checkpoints_->take_failures())
-    progress_.line("warning: a checkpoint could not be saved, training goes on: " + failure);
+    progress_.line("warning: " + failure + "; training goes on");
 }
 
 }  // namespace riffle

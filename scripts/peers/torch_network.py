@@ -42,8 +42,29 @@ def duration_steps(text, steps_per_epoch):
     return round(float(text[:-2] if text.endswith("ep") else text) * steps_per_epoch)
 
 
+def scaled_to_batch(schedule, batch):
+    """The schedule with the rates of a step of so many images (schedule.reference_batch and batch_rule)."""
+    reference = schedule["reference_batch"] or batch
+    factor = {"linear": batch / reference, "sqrt": math.sqrt(batch / reference), "none": 1.0}[schedule["batch_rule"]]
+    return {**schedule, "lr": factor * schedule["lr"], "final_lr": factor * schedule["final_lr"]}
+
+
+# What make_network(), make_optimizer() and torch_train.py leave out, and the values with which that makes no difference.
+NEUTRAL = {("augment", "mixup"): 0, ("augment", "cutmix"): 0, ("data", "repeats"): 1, ("optimizer", "accumulate"): 1,
+           ("optimizer", "clip_norm"): 0, ("optimizer", "lr_multipliers"): [], ("ema", "decay"): 0,
+           ("early_stopping", "patience"): 0, ("finetune", "head_only"): "0ep", ("train", "limit_steps"): 0,
+           ("train", "overfit_batches"): 0, ("init", "checkpoint"): "", ("recalibrate", "duration"): "0ep"}
+
+
+def refuse_what_is_not_implemented(config):
+    for (section, key), neutral in NEUTRAL.items():
+        value = config[section][key]
+        if value != neutral:
+            raise SystemExit(f"{section}.{key} is {value}, which this script does not do; expected {neutral}")
+
+
 def learning_rate(schedule, step, total_steps, steps_per_epoch):
-    """Of a step counted from 0: linear warm-up, then cosine, linear or constant."""
+    """Of a step counted from 0, for rates scaled to the batch: linear warm-up, then cosine, linear or constant."""
     warmup = duration_steps(schedule["warmup"], steps_per_epoch)
     lr, final, factor = schedule["lr"], schedule["final_lr"], schedule["warmup_factor"]
     if step < warmup:

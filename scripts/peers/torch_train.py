@@ -16,7 +16,8 @@ import torch.nn as nn
 import torch.nn.functional as F
 import yaml
 
-from torch_network import duration_steps, learning_rate, make_network, make_optimizer, normalise, read_data
+from torch_network import (duration_steps, learning_rate, make_network, make_optimizer, normalise, read_data,
+                           refuse_what_is_not_implemented, scaled_to_batch)
 
 
 def augmentation(transforms):
@@ -66,6 +67,7 @@ def main():
     arguments = parser.parse_args()
     with open(arguments.config) as file:
         config = yaml.safe_load(file)
+    refuse_what_is_not_implemented(config)
     torch.manual_seed(arguments.seed)
     torch.set_num_threads(arguments.threads)
 
@@ -77,6 +79,7 @@ def main():
     optimizer = make_optimizer(network, config["optimizer"])
     criterion = nn.CrossEntropyLoss(label_smoothing=config["train"]["label_smoothing"])
     batch = config["train"]["batch"]
+    schedule = scaled_to_batch(config["schedule"], batch)
     steps_per_epoch = len(train_labels) // batch
     total_steps = duration_steps(config["train"]["duration"], steps_per_epoch)
 
@@ -87,7 +90,7 @@ def main():
         in_epoch = min(steps_per_epoch, total_steps - step)
         for i in range(in_epoch):
             for group in optimizer.param_groups:
-                group["lr"] = learning_rate(config["schedule"], step, total_steps, steps_per_epoch)
+                group["lr"] = learning_rate(schedule, step, total_steps, steps_per_epoch)
             indices = order[i * batch:(i + 1) * batch]
             x = normalise(augment(train_images[indices], padding, flip), config["normalisation"])
             optimizer.zero_grad()
