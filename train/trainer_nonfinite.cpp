@@ -1,6 +1,6 @@
-// What the trainer does about steps that are not finite. Where their gradients are not, the device has not applied them,
-// nor, where the run stops, any after the first; so the weights still are what that step saw, and its batch can be loaded
-// and computed again.
+// What the trainer does about steps that are not finite. Where their gradients are not, the device has not applied
+// them, nor, where the run stops, any after the first; so the weights still are what that step saw, and its batch can be
+// loaded and computed again.
 #include <cmath>
 #include <cstring>
 #include <exception>
@@ -66,8 +66,8 @@ void Trainer::check_loss(int64_t first_step) {
        "\n  To reproduce: the same run with train.limit_steps=", bad_step + 1, " train.log_every_steps=1");
 }
 
-// In words, and where the batch is saved: the first of the step in which something is found, else `suspect`. Says what it
-// cannot do rather than throw, since the message that this becomes part of must not be lost.
+// In words, and where the batch is saved: the first of the step in which something is found, else `suspect`. Says what
+// it cannot do rather than throw, since the message that this becomes part of must not be lost.
 std::string Trainer::find_non_finite(int64_t bad_step, int64_t suspect, const std::string& if_none) {
   train_step_.release_graph();  // it keeps the memory of a whole step
   const int64_t accumulate = config_.optimizer.accumulate;

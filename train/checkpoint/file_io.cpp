@@ -1,4 +1,5 @@
-// Reading, atomic replacement and appending of files, on POSIX system calls: streams report neither the reason nor a failed close.
+// Reading, atomic replacement and appending of files, on POSIX system calls: streams report neither the reason nor a
+// failed close.
 #include "train/checkpoint/file_io.h"
 
 #include <fcntl.h>
