@@ -1,7 +1,7 @@
 // What a run leaves for people and programs to look at: metrics.jsonl and .csv (a record for each log line and
-// evaluation), curves.svg, pictures, and TensorBoard's event file. One record in, every form out. docs/logs.md describes
-// the files. They must be writable when a run begins. After that a full disk is a warning, which comes once, not the end of
-// a long run: records are kept until they can be written.
+// evaluation), curves.svg, pictures, and TensorBoard's event file. One record in, every form out. docs/logs.md
+// describes the files. A run cannot begin where it cannot write its records. After that a full disk is a warning, which
+// comes once, not the end of a long run: records are kept until they can be written.
 #pragma once
 
 #include <deque>
