@@ -1,9 +1,7 @@
 // Writing a checkpoint either replaces the old file or leaves it as it was, and never leaves a temporary file: with a
 // full disk, without permission, and under a reader's eyes.
 #include <gtest/gtest.h>
-#include <signal.h>
 #include <sys/mount.h>
-#include <sys/resource.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -12,6 +10,7 @@
 #include <vector>
 
 #include "tests/checkpoint_files.h"
+#include "tests/file_size_limit.h"
 #include "train/checkpoint/file_io.h"
 #include "train/checkpoint/numpy.h"
 #include "train/checkpoint/safetensors.h"
@@ -24,26 +23,6 @@ CheckpointFile of_size(int64_t elements, float value) {
   file.tensors["w"] = f32_tensor({elements}, std::vector<float>(static_cast<size_t>(elements), value));
   return file;
 }
-
-// Files end at `bytes`, as on a full disk: write() fails (EFBIG) once the limit is reached.
-class FileSizeLimit {
- public:
-  explicit FileSizeLimit(rlim_t bytes) : old_handler_(signal(SIGXFSZ, SIG_IGN)) {
-    getrlimit(RLIMIT_FSIZE, &old_limit_);
-    const rlimit limit{bytes, old_limit_.rlim_max};
-    setrlimit(RLIMIT_FSIZE, &limit);
-  }
-  FileSizeLimit(const FileSizeLimit&) = delete;
-  FileSizeLimit& operator=(const FileSizeLimit&) = delete;
-  ~FileSizeLimit() {
-    setrlimit(RLIMIT_FSIZE, &old_limit_);
-    signal(SIGXFSZ, old_handler_);
-  }
-
- private:
-  void (*old_handler_)(int);
-  rlimit old_limit_{};
-};
 
 class Atomic : public ::testing::Test {
  protected:
@@ -78,6 +57,25 @@ TEST_F(Atomic, AFullDiskLeavesTheOldFile) {
     expect_message(message, {path_, "File too large", "previous file, if any, is unchanged"});
     expect_untouched();
   }
+}
+
+TEST_F(Atomic, AppendsAllOrNothing) {
+  const std::string path = folder_.file("log");
+  append_to_file(path, "one\n");
+  append_to_file(path, "two\n");
+  for (const size_t room : {0, 1, 5}) {
+    std::string message;
+    {
+      const FileSizeLimit full(8 + room);
+      message = message_of([&] { append_to_file(path, "three\n"); });
+    }
+    EXPECT_EQ(message, "cannot write " + path + ": File too large");
+    EXPECT_EQ(file_bytes(path), "one\ntwo\n") << "with room for " << room;
+  }
+  append_to_file(path, "three\n");
+  EXPECT_EQ(file_bytes(path), "one\ntwo\nthree\n");
+  EXPECT_EQ(message_of([] { append_to_file("/dev/full", "x"); }), "cannot write /dev/full: No space left on device");
+  expect_message(message_of([&] { append_to_file(folder_.file("absent/log"), "x"); }), {"absent/log", "No such file"});
 }
 
 TEST_F(Atomic, AFullFileSystemLeavesTheOldFile) {

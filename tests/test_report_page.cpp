@@ -216,6 +216,36 @@ TEST(ReportPage, SeveralRuns) {
   EXPECT_EQ(page.find("<code>model.width</code>"), std::string::npos) << "it does not differ";
 }
 
+// Where the last phase of a run gave the best network, it counts as that, and what it changed is shown.
+TEST(ReportPage, ARecalibratedRun) {
+  const TemporaryFolder folder;
+  const std::string recalibrated = nlohmann::json{{"type", "recalibrated"},
+                                                  {"step", 2},
+                                                  {"epoch", 0.2},
+                                                  {"loss", 0.625},
+                                                  {"top1", 0.75},
+                                                  {"top5", 0.875},
+                                                  {"ema_loss", 0.5},
+                                                  {"ema_top1", 0.8125},
+                                                  {"ema_top5", 1},
+                                                  {"best_top1", 0.8},
+                                                  {"recalibration_images", 64}}
+                                       .dump() +
+                                   "\n";
+  write_run(folder.path() + "/run", train_line(2, 2) + val_line(1, 0.5) + val_line(2, 0.4375) + recalibrated, "");
+  write_run(folder.path() + "/plain", train_line(2, 2) + val_line(2, 0.125), "");
+  const RunData run = read_run(folder.path() + "/run"), plain = read_run(folder.path() + "/plain");
+  EXPECT_EQ(run.recalibrated.size(), 1u);
+  EXPECT_EQ(run.val.size(), 2u);
+  const std::string page = report_page({run, plain});
+  expect_sound(page);
+  expect_contains(page, {">81.25%</td>", ">EMA, recalibrated</td>", "id=\"recalibration\"",
+                         "<td>raw</td><td class=\"n\">43.75%</td><td class=\"n\">75.00%</td>"
+                         "<td class=\"n\">25.00%</td><td class=\"n\">87.50%</td><td class=\"n\">0.625</td>",
+                         "<td>EMA</td><td class=\"n\">25.00%</td><td class=\"n\">81.25%</td>"});
+  EXPECT_EQ(report_page({plain}).find("id=\"recalibration\""), std::string::npos);
+}
+
 TEST(ReportPage, ARunThatHasJustBegun) {
   const TemporaryFolder folder;
   write_run(folder.path() + "/run", "", "");

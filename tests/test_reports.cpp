@@ -230,7 +230,7 @@ TEST(RunFolder, AppendsMetricsAndKeepsForeignFiles) {
   expect_error([&] { again.append_metrics({{"step", 3}}); }, {again.metrics(), "No such file"});
 }
 
-TEST(RunFolder, ADiskThatIsFullStopsTheLog) {
+TEST(RunFolder, ADiskThatIsFullIsSaid) {
   const TemporaryFolder temporary;
   const RunFolder folder(temporary.path() + "/run", /*overwrite=*/false);
   fs::create_symlink("/dev/full", folder.metrics());

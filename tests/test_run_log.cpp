@@ -9,6 +9,7 @@
 #include "checkpoint_files.h"
 #include "core/cpu/cpu_backend.h"
 #include "event_files.h"
+#include "file_size_limit.h"
 #include "small_network.h"
 #include "train/environment.h"
 #include "train/metrics_csv.h"
@@ -66,9 +67,23 @@ std::string cell(const std::string& line, const std::string& column) {
 
 class ARunLog : public testing::Test {
  protected:
-  RunLog make_log(int64_t finished_steps) {
-    return {*folder_, "title", options_, finished_steps,
-            [this](const std::string& text) { warnings_.push_back(text); }};
+  RunLog make_log(int64_t finished_steps, bool evaluated = true) {
+    return {*folder_,       "title",   options_,
+            finished_steps, evaluated, [this](const std::string& text) { warnings_.push_back(text); }};
+  }
+  // Each line's type and step, of both files, which must say the same.
+  std::vector<std::string> recorded() const {
+    std::vector<std::string> in_json, in_csv;
+    for (const std::string& line : lines_of(folder_->metrics())) {
+      const Json record = Json::parse(line);
+      in_json.push_back(join(record.at("type").get<std::string>(), " ", record.at("step")));
+    }
+    for (const std::string& line : lines_of(folder_->metrics_csv())) {
+      EXPECT_EQ(cells_of(line).size(), MetricsCsv::columns().size()) << line;
+      if (line.rfind("type,", 0) != 0) in_csv.push_back(cell(line, "type") + " " + cell(line, "step"));
+    }
+    EXPECT_EQ(in_csv, in_json);
+    return in_json;
   }
 
   TemporaryFolder temporary_;
@@ -83,10 +98,11 @@ TEST_F(ARunLog, SaysTheSameInJsonCsvAndTensorBoard) {
   EvaluationRecord evaluation = evaluation_record(4);
   evaluation.ema = evaluation.raw;
   log.evaluation(evaluation);
+  log.recalibrated(evaluation, 64);
 
   const std::vector<std::string> json = lines_of(folder_->metrics()), csv = lines_of(folder_->metrics_csv());
-  ASSERT_EQ(json.size(), 2u);
-  ASSERT_EQ(csv.size(), 3u);
+  ASSERT_EQ(json.size(), 3u);
+  ASSERT_EQ(csv.size(), 4u);
   EXPECT_EQ(cells_of(csv[0]), MetricsCsv::columns());
   for (size_t i = 0; i < json.size(); ++i) {
     const Json record = Json::parse(json[i]);
@@ -97,9 +113,10 @@ TEST_F(ARunLog, SaysTheSameInJsonCsvAndTensorBoard) {
   EXPECT_EQ(cell(csv[1], "ema_top1"), "");
   EXPECT_EQ(cell(csv[1], "grad_norm"), "3.0");
   EXPECT_EQ(cell(csv[1], "loss_scale"), "");
+  EXPECT_EQ(cell(csv[3], "recalibration_images"), "64");
 
   const std::vector<ReadEvent> events = read_events(file_bytes(event_files(folder_->path()).at(0)));
-  ASSERT_EQ(events.size(), 4u);
+  ASSERT_EQ(events.size(), 5u);
   EXPECT_EQ(events[2].step, 4);
   EXPECT_EQ(events[2].scalars.at("train/loss"), 0.5f);
   EXPECT_EQ(events[2].scalars.at("train/grad_norm"), 3);
@@ -108,6 +125,11 @@ TEST_F(ARunLog, SaysTheSameInJsonCsvAndTensorBoard) {
   EXPECT_EQ(events[3].scalars.at("val/loss"), 2);
   EXPECT_EQ(events[3].scalars.at("ema/top1"), 0.25f);
   EXPECT_EQ(events[3].scalars.at("val/images_per_s"), 4);
+  EXPECT_EQ(events[3].scalars.size(), 9u);
+  EXPECT_EQ(events[4].scalars.at("recalibrated/loss"), 2);
+  EXPECT_EQ(events[4].scalars.at("recalibrated_ema/top1"), 0.25f);
+  EXPECT_EQ(events[4].scalars.at("recalibrated/best_top1"), 0.25f);
+  EXPECT_EQ(events[4].scalars.size(), 9u);
 }
 
 TEST(MetricsCsvColumns, AreDocumentedInTheirOrder) {
@@ -133,11 +155,44 @@ TEST_F(ARunLog, ResumedAppendsUnderOneHeaderAndBeginsAnotherEventFile) {
   EXPECT_EQ(read_events(file_bytes(files[1])).at(1).step, 5);  // step 4 was recorded before and stays
 }
 
+// Killed between an evaluation and the checkpoint that knows of it: in the end both files and TensorBoard have it once.
+TEST_F(ARunLog, AnEvaluationThatComesAgainIsThereOnce) {
+  const auto backend = make_cpu_backend(1);
+  ShuffleNetV2 network(*backend, small_network(Dialect::kTorchvision), 1);
+  {
+    RunLog log = make_log(0);
+    for (const int64_t step : {2, 4}) log.train(train_record(step));
+    log.evaluation(evaluation_record(4));
+    log.network(4, *backend, network, 1, false);
+  }
+  RunLog log = make_log(4, /*evaluated=*/false);
+  EXPECT_EQ(log.dropped_records(), 1);
+  log.evaluation(evaluation_record(4));
+  log.network(4, *backend, network, std::nullopt, false);
+  log.train(train_record(6));
+  EXPECT_EQ(recorded(), (std::vector<std::string>{"train 2", "train 4", "val 4", "train 6"}));
+
+  // As TensorBoard reads it: a start forgets its step and later ones.
+  std::multiset<std::pair<int64_t, std::string>> shown;
+  for (const std::string& file : event_files(folder_->path())) {
+    for (const ReadEvent& event : read_events(file_bytes(file))) {
+      if (event.session_status == 1) shown.erase(shown.lower_bound({event.step, ""}), shown.end());
+      for (const auto& [tag, value] : event.scalars) shown.insert({event.step, tag});
+      for (const auto& [tag, value] : event.histograms) shown.insert({event.step, tag});
+      for (const auto& [tag, value] : event.images) shown.insert({event.step, tag});
+    }
+  }
+  for (const char* tag : {"train/loss", "memory/process_peak_bytes", "val/loss", "weights/fc.weight"})
+    EXPECT_EQ(shown.count({4, tag}), 1u) << tag;
+  EXPECT_EQ(shown.count({4, "weights/first_layer"}), 1u);
+  EXPECT_EQ(shown.count({2, "train/loss"}), 1u);
+  EXPECT_EQ(shown.count({6, "train/loss"}), 1u);
+}
+
 // An end that was not the last one may have written best weights of which no checkpoint's state knows.
 TEST_F(ARunLog, ResumedKnowsTheBestOfRecalibratedNetworks) {
   const auto best_after = [&](int64_t step) {
     RunLog log = make_log(step);
-    log.resume(step, /*evaluated=*/true);
     return log.best_recalibrated();
   };
   make_log(0).train(train_record(4));
@@ -169,6 +224,44 @@ TEST_F(ARunLog, WhatCannotBeWrittenIsOneWarning) {
   EXPECT_NE(warnings_[0].find("curves.svg"), std::string::npos) << warnings_[0];
   EXPECT_EQ(lines_of(folder_->metrics()).size(), 2u);
   EXPECT_EQ(lines_of(folder_->metrics_csv()).size(), 3u);
+}
+
+// Wherever in a record the disk is full, the file ends with the one before; what is missing comes later, in order.
+TEST_F(ARunLog, KeepsRecordsUntilTheyCanBeWritten) {
+  RunLog log = make_log(0);
+  log.train(train_record(1));
+  int64_t step = 2;
+  for (const std::string& path : {folder_->metrics(), folder_->metrics_csv()}) {
+    const std::string before = file_bytes(path);
+    {
+      const FileSizeLimit full(before.size() + 10);
+      log.train(train_record(step++));
+      log.evaluation(evaluation_record(step++));
+    }
+    EXPECT_EQ(file_bytes(path), before);
+  }
+  ASSERT_EQ(warnings_.size(), 1u);
+  EXPECT_NE(warnings_[0].find(folder_->metrics() + ": File too large; training goes on"), std::string::npos)
+      << warnings_[0];
+  log.train(train_record(step));
+  log.finish();
+  EXPECT_EQ(warnings_.size(), 1u);
+  EXPECT_EQ(recorded(), (std::vector<std::string>{"train 1", "train 2", "val 3", "train 4", "val 5", "train 6"}));
+  const std::vector<ReadEvent> events = read_events(file_bytes(event_files(folder_->path()).at(0)));
+  ASSERT_EQ(events.size(), 8u);
+  for (size_t i = 2; i < events.size(); ++i) EXPECT_EQ(events[i].step, static_cast<int64_t>(i) - 1);
+}
+
+TEST_F(ARunLog, SaysInTheEndWhatIsMissing) {
+  RunLog log = make_log(0);
+  const FileSizeLimit full(1);
+  log.train(train_record(1));
+  log.evaluation(evaluation_record(2));
+  log.finish();
+  ASSERT_EQ(warnings_.size(), 4u);
+  EXPECT_NE(warnings_[1].find(folder_->metrics() + " lacks 2 records"), std::string::npos) << warnings_[1];
+  EXPECT_NE(warnings_[2].find(folder_->metrics_csv() + " lacks 2 records"), std::string::npos) << warnings_[2];
+  EXPECT_NE(warnings_[3].find("TensorBoard lacks what could not be written"), std::string::npos) << warnings_[3];
 }
 
 TEST_F(ARunLog, OverwritingARunRemovesAllOfIt) {

@@ -1,9 +1,7 @@
 // TensorBoard's event files: frames, messages, histograms, restarts and truncation; and files for the real package.
 #include <gtest/gtest.h>
-#include <sys/resource.h>
 
 #include <cmath>
-#include <csignal>
 #include <cstdlib>
 #include <limits>
 #include <numeric>
@@ -11,6 +9,7 @@
 #include "checkpoint_files.h"
 #include "data/encode.h"
 #include "event_files.h"
+#include "file_size_limit.h"
 #include "train/tensorboard/event_writer.h"
 
 namespace riffle {
@@ -150,20 +149,12 @@ TEST(EventWriter, SaysWhatItCannotWrite) {
   writer.scalars(1, {{"loss", 1}});
   writer.flush();
   const std::string before = file_bytes(writer.path());
-  std::signal(SIGXFSZ, SIG_IGN);
-  rlimit limit{};
-  ASSERT_EQ(getrlimit(RLIMIT_FSIZE, &limit), 0);
-  rlimit small = limit;
-  small.rlim_cur = before.size() + 10;
-  ASSERT_EQ(setrlimit(RLIMIT_FSIZE, &small), 0);
   writer.scalars(2, {{"loss", 2}});
   std::string message;
-  try {
-    writer.flush();
-  } catch (const Error& error) {
-    message = error.what();
+  {
+    const FileSizeLimit full(before.size() + 10);
+    message = message_of([&] { writer.flush(); });
   }
-  ASSERT_EQ(setrlimit(RLIMIT_FSIZE, &limit), 0);
   EXPECT_NE(message.find("cannot write " + writer.path() + ": File too large"), std::string::npos) << message;
   EXPECT_EQ(file_bytes(writer.path()), before);
   writer.flush();

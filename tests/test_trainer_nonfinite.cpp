@@ -1,6 +1,9 @@
 // What a run does about steps that are not finite: what it says, saves, skips and counts.
 #include <gtest/gtest.h>
 
+#include <algorithm>
+#include <atomic>
+#include <filesystem>
 #include <limits>
 
 #include "train/checkpoint/numpy.h"
@@ -37,6 +40,52 @@ class Saboteur {
   std::vector<int64_t> steps_;
   bool active_ = false;
   float before_ = 0;
+};
+
+// Sets one parameter's first values before step `step`, counted from 0.
+class Setter {
+ public:
+  Setter(std::string name, int64_t step, std::vector<float> first)
+      : name_(std::move(name)), step_(step), first_(std::move(first)) {}
+
+  void operator()(Trainer& trainer, Backend& backend) const {
+    if (trainer.finished_steps() != step_) return;
+    trainer.network().for_each_parameter([&](const std::string& name, Parameter& parameter) {
+      if (name != name_) return;
+      std::vector<float> values(static_cast<size_t>(parameter.value.elements()));
+      backend.download(parameter.value, DType::kF32, values.data());
+      std::copy(first_.begin(), first_.end(), values.begin());
+      backend.upload(values.data(), DType::kF32, parameter.value);
+      parameter.value_changed(backend);
+    });
+  }
+
+ private:
+  std::string name_;
+  int64_t step_;
+  std::vector<float> first_;
+};
+
+// Data whose images can be read once.
+class ReadOnce : public Dataset {
+ public:
+  explicit ReadOnce(std::unique_ptr<Dataset> data)
+      : data_(std::move(data)), reads_(static_cast<size_t>(data_->size())) {}
+
+  int64_t size() const override { return data_->size(); }
+  int channels() const override { return data_->channels(); }
+  const std::vector<std::string>& classes() const override { return data_->classes(); }
+  int label(int64_t index) const override { return data_->label(index); }
+  Image load(int64_t index) const override {
+    if (reads_[static_cast<size_t>(index)]++ > 0) fail(name(index), " has gone");
+    return data_->load(index);
+  }
+  std::string name(int64_t index) const override { return data_->name(index); }
+  std::string description() const override { return data_->description(); }
+
+ private:
+  std::unique_ptr<Dataset> data_;
+  mutable std::vector<std::atomic<int>> reads_;
 };
 
 using TrainerNonFinite = TrainerRuns;
@@ -81,6 +130,83 @@ TEST_F(TrainerNonFinite, NamesTheFirstBatchOfAStep) {
                             Saboteur("stage2.0.branch2.0.weight", {5}));
   expect_contains(result.error,
                   {"the gradients of step 6 (epoch 2", "output of stage2.0.branch2", "Batch 11 of the run"});
+}
+
+// What is wrong in step 5 is right again when the step is computed again.
+TEST_F(TrainerNonFinite, ABatchIsSavedWhereNothingIsFound) {
+  const Result result =
+      run("run", {"optimizer.accumulate=2", "train.log_every_steps=4"}, Saboteur("stage3.0.branch2.0.weight", {2}));
+  expect_contains(result.error, {"the gradients of step 3 (epoch 1", "Computed again, every tensor is finite",
+                                 "Batch 5 of the run is saved in " + path("run") + "/nonfinite_batch.npz"});
+  EXPECT_EQ(read_npz(path("run") + "/nonfinite_batch.npz").at("labels").elements(), 8);
+}
+
+// Logits near the largest number: those of classes 0 and 1 are further apart than it.
+TEST_F(TrainerNonFinite, ALossThatIsNotFiniteIsExplainedAndItsBatchSaved) {
+  const Result result = run("run", {}, Setter("fc.bias", 4, {3e38f, -3e38f}));
+  EXPECT_FALSE(result.finished);
+  expect_contains(
+      result.error,
+      {"the loss of step 5 (epoch 1, learning rate 0.0", "loss scale 1)", "is not finite, though the gradients are",
+       "with the weights after step 6", "The first tensor that is not finite is the loss (",
+       "Batch 5 of the run is saved in " + path("run") + "/nonfinite_batch.npz", "schedule.lr", "train.limit_steps=5"});
+  EXPECT_EQ(read_npz(path("run") + "/nonfinite_batch.npz").at("labels").elements(), 8);
+  EXPECT_EQ(result.error.find("train.nonfinite=skip"), std::string::npos) << "that would not help";
+}
+
+// Though the network is well again: the second batch of a step, as only that one has an image of class 1.
+TEST_F(TrainerNonFinite, TheBatchOfALossIsKnownWithoutARecomputation) {
+  const std::vector<std::string> overrides{"train.batch=2", "optimizer.accumulate=2", "train.log_every_steps=16",
+                                           "schedule.lr=1e-30"};
+  const Config used = config(overrides);
+  const TrainData data = open_train_data(used);
+  Loader loader(*data.train, train_loader_options(used, 1));
+  loader.start_epoch(0);
+  std::vector<bool> has_class;
+  for (Batch batch; loader.next(batch);)
+    has_class.push_back(std::count(batch.labels, batch.labels + batch.count, 1) > 0);
+  int64_t step = 1;
+  while (has_class.at(static_cast<size_t>(2 * step)) || !has_class.at(static_cast<size_t>(2 * step + 1))) ++step;
+
+  const Setter break_it("fc.bias", step, {3e38f, -3e38f}), mend_it("fc.bias", step + 1, {0, 0});
+  const Result result = run("run", overrides, [&](Trainer& trainer, Backend& backend) {
+    break_it(trainer, backend);
+    mend_it(trainer, backend);
+  });
+  expect_contains(result.error,
+                  {join("the loss of step ", step + 1, " ("), "with the weights after step 16. Then every tensor is",
+                   join("Batch ", 2 * step + 2, " of the run is saved in ")});
+}
+
+// What went wrong is said in any case.
+TEST_F(TrainerNonFinite, ABatchThatCannotBeSavedHidesNothing) {
+  std::filesystem::create_directories(path("run/nonfinite_batch.npz"));
+  const Result result = run("run", {}, Saboteur("stage3.0.branch2.0.weight", {4, 5}));
+  expect_contains(result.error, {"the gradients of step 5 (epoch 1, learning rate 0.0", "training has diverged",
+                                 "is the output of stage3.0.branch2 (",
+                                 "Batch 5 of the run could not be saved: cannot write " +
+                                     path("run/nonfinite_batch.npz") + ": it is a folder",
+                                 "train.limit_steps=5"});
+}
+
+TEST_F(TrainerNonFinite, ABatchThatCannotBeLoadedAgainHidesNothing) {
+  const auto backend = make_cpu_backend(1);
+  const Config used = config({"train.limit_steps=6", "data.max_bad_images=0"});  // no image of another epoch is read
+  TrainData data = open_train_data(used);
+  data.train = std::make_unique<ReadOnce>(std::move(data.train));
+  std::ostringstream out;
+  Progress progress(out, Progress::Style::kPlain, false);
+  Trainer trainer(*backend, used, data, 1, progress);
+  Saboteur saboteur("stage3.0.branch2.0.weight", {4, 5});
+  expect_error(
+      [&] {
+        trainer.run(RunFolder::reopen(path("run")), [&] {
+          saboteur(trainer, *backend);
+          return false;
+        });
+      },
+      {"the gradients of step 5 (epoch 1", "training has diverged", "It could not be computed again: ", "has gone",
+       "Batch 5 of the run could not be saved: ", "train.limit_steps=5"});
 }
 
 TEST_F(TrainerNonFinite, SkipsWithinTheLimitAndSaysSo) {

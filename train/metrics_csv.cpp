@@ -1,12 +1,10 @@
 // The metrics as a table.
 #include "train/metrics_csv.h"
 
-#include <cerrno>
-#include <cstring>
 #include <fstream>
 #include <utility>
 
-#include "core/check.h"
+#include "train/checkpoint/file_io.h"
 #include "train/run_folder.h"
 
 namespace riffle {
@@ -53,7 +51,8 @@ const std::vector<std::string>& MetricsCsv::columns() {
                                               "ema_top1",
                                               "ema_top5",
                                               "ema_images_per_s",
-                                              "best_top1"};
+                                              "best_top1",
+                                              "recalibration_images"};
   return names;
 }
 
@@ -68,10 +67,7 @@ MetricsCsv::MetricsCsv(std::string path, const std::string& metrics_jsonl) : pat
 }
 
 void MetricsCsv::append(const Json& record) const {
-  errno = 0;
-  std::ofstream out(path_, std::ios::app);
-  out << row_of(record) << std::flush;
-  if (!out) fail("cannot write ", path_, ": ", std::strerror(errno));
+  append_to_file(path_, row_of(record));
 }
 
 }  // namespace riffle

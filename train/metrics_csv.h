@@ -16,7 +16,7 @@ class MetricsCsv {
 
   // Columns are added at the end, never moved.
   static const std::vector<std::string>& columns();
-  void append(const nlohmann::json& record) const;
+  void append(const nlohmann::json& record) const;  // one row, or, where it throws, none
 
  private:
   std::string path_;

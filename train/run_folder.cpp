@@ -150,10 +150,7 @@ std::vector<int64_t> RunFolder::checkpoint_steps(const std::string& folder) {
 }
 
 void RunFolder::append_metrics(const nlohmann::json& record) const {
-  errno = 0;
-  std::ofstream out(metrics(), std::ios::app);
-  out << record.dump() << '\n' << std::flush;
-  if (!out) fail("cannot write ", metrics(), ": ", std::strerror(errno));
+  append_to_file(metrics(), record.dump() + "\n");
 }
 
 std::string default_run_folder(const std::string& config_path) {

@@ -42,7 +42,7 @@ class RunFolder {
   std::string environment() const { return file("environment.json"); }
   std::string curves() const { return file("curves.svg"); }
 
-  void append_metrics(const nlohmann::json& record) const;  // one line
+  void append_metrics(const nlohmann::json& record) const;  // one line, or, where it throws, none
 
  private:
   explicit RunFolder(std::string path) : path_(std::move(path)) {}

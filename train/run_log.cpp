@@ -40,46 +40,13 @@ nlohmann::json to_json(const TrainRecord& record) {
   return json;
 }
 
-nlohmann::json to_json(const EvaluationRecord& record) {
+nlohmann::json to_json(const EvaluationRecord& record, const std::string& type) {
   nlohmann::json json{
-      {"type", "val"}, {"step", record.step}, {"epoch", record.epoch}, {"images", record.raw.sums.images}};
+      {"type", type}, {"step", record.step}, {"epoch", record.epoch}, {"images", record.raw.sums.images}};
   json.update(result_fields(record.raw, ""));
   if (record.ema) json.update(result_fields(*record.ema, "ema_"));
   json["best_top1"] = record.best_top1;
   return json;
-}
-
-using Scalars = std::vector<std::pair<std::string, double>>;
-
-Scalars scalars_of(const TrainRecord& record) {
-  Scalars scalars{{"train/loss", record.loss},
-                  {"train/top1", record.top1},
-                  {"train/top5", record.top5},
-                  {"train/lr", record.lr},
-                  {"train/epoch", record.epoch},
-                  {"train/images_per_s", record.images_per_s},
-                  {"train/data_queue", record.data_queue},
-                  {"train/data_wait_ms", record.data_wait_ms},
-                  {"train/grad_norm", record.grad_norm},
-                  {"memory/device_peak_bytes", static_cast<double>(record.device_peak_bytes)},
-                  {"memory/process_peak_bytes", static_cast<double>(record.process_peak_bytes)}};
-  if (record.loss_scale) scalars.emplace_back("train/loss_scale", *record.loss_scale);
-  return scalars;
-}
-
-void add_result(const std::string& group, const EvalResult& result, Scalars& scalars) {
-  scalars.emplace_back(group + "/loss", result.sums.loss());
-  scalars.emplace_back(group + "/top1", result.sums.top1());
-  scalars.emplace_back(group + "/top5", result.sums.top5());
-  scalars.emplace_back(group + "/images_per_s", result.images_per_s());
-}
-
-Scalars scalars_of(const EvaluationRecord& record) {
-  Scalars scalars;
-  add_result("val", record.raw, scalars);
-  if (record.ema) add_result("ema", *record.ema, scalars);
-  scalars.emplace_back("val/best_top1", record.best_top1);
-  return scalars;
 }
 
 // Numbers that are not finite are null in JSON; the curves leave them out.
@@ -96,50 +63,84 @@ nlohmann::json parsed_record(const std::string& line) {
   return valid ? record : nlohmann::json();
 }
 
+// TensorBoard's tag for a field of a record; "" for those that it does not show.
+std::string tag_of(const std::string& type, const std::string& key) {
+  if (type == "train") return (key.find("_peak_bytes") == std::string::npos ? "train/" : "memory/") + key;
+  if (key == "epoch" || key == "images" || key == "recalibration_images") return "";
+  const bool averaged = key.rfind("ema_", 0) == 0;
+  if (type == "val") return averaged ? "ema/" + key.substr(4) : "val/" + key;
+  return averaged ? type + "_ema/" + key.substr(4) : type + "/" + key;
+}
+
+// All numbers of a record but its step.
+std::vector<std::pair<std::string, double>> scalars_of(const nlohmann::json& record) {
+  std::vector<std::pair<std::string, double>> scalars;
+  for (const auto& [key, value] : record.items()) {
+    const std::string tag = key == "step" || key == "type" ? "" : tag_of(record["type"], key);
+    if (!tag.empty()) scalars.emplace_back(tag, number(record, key));
+  }
+  return scalars;
+}
+
 }  // namespace
 
-// TensorBoard forgets what it knows of the first step to come and later ones.
+// Rewrites metrics.jsonl without the records that do not count.
+RunLog::Earlier RunLog::keep_records(const std::string& path, int64_t step, bool evaluated) {
+  Earlier earlier{step, false, 0};
+  std::ifstream file(path);
+  std::string kept;
+  for (std::string line; std::getline(file, line);) {
+    const nlohmann::json record = parsed_record(line);
+    const bool repeats = !record.is_null() && !evaluated && record["type"] == "val" && record["step"] == step;
+    earlier.evaluation_repeats = earlier.evaluation_repeats || repeats;
+    if (record.is_null() || record["step"] > step || repeats) {
+      ++earlier.dropped;
+    } else {
+      kept += line + "\n";
+    }
+  }
+  file.close();
+  write_text_file(path, kept);
+  return earlier;
+}
+
 RunLog::RunLog(const RunFolder& folder, std::string title, const LogSection& options, int64_t finished_steps,
+               bool evaluated, std::function<void(const std::string&)> warn)
+    : RunLog(folder, std::move(title), options, keep_records(folder.metrics(), finished_steps, evaluated),
+             std::move(warn)) {}
+
+// TensorBoard forgets what it knows of the first step to come and later ones. Of a step whose evaluation comes again it
+// must forget all, so what does not come again is told it anew.
+RunLog::RunLog(const RunFolder& folder, std::string title, const LogSection& options, const Earlier& earlier,
                std::function<void(const std::string&)> warn)
     : folder_(folder),
       title_(std::move(title)),
       options_(options),
       csv_(folder.metrics_csv(), folder.metrics()),
       events_(options.tensorboard
-                  ? std::make_unique<EventWriter>(folder.path(), finished_steps == 0 ? 0 : finished_steps + 1)
+                  ? std::make_unique<EventWriter>(folder.path(), earlier.step == 0 || earlier.evaluation_repeats
+                                                                     ? earlier.step
+                                                                     : earlier.step + 1)
                   : nullptr),
-      warn_(std::move(warn)) {}
+      warn_(std::move(warn)),
+      dropped_records_(earlier.dropped) {
+  std::ifstream file(folder_.metrics());
+  for (std::string line; std::getline(file, line);) {
+    const nlohmann::json record = parsed_record(line);
+    add_to_curves(record);
+    if (record["type"] == kRecalibrated) note_recalibrated(record);
+    if (earlier.evaluation_repeats && record["step"] == earlier.step) add_scalars(record);
+  }
+}
 
 void RunLog::try_to(const std::function<void()>& write) {
   try {
     write();
   } catch (const Error& error) {
     if (!warned_)
-      warn_(join("warning: ", error.what(), "; training goes on, and its log lacks what cannot be written"));
+      warn_(join("warning: ", error.what(), "; training goes on, and records are kept until they can be written"));
     warned_ = true;
   }
-}
-
-int64_t RunLog::resume(int64_t step, bool evaluated) {
-  std::ifstream file(folder_.metrics());
-  std::string kept;
-  int64_t dropped = 0;
-  for (std::string line; std::getline(file, line);) {
-    const nlohmann::json record = parsed_record(line);
-    const bool keeps =
-        !record.is_null() && record["step"] <= step && (evaluated || record["type"] != "val" || record["step"] != step);
-    if (!keeps) {
-      ++dropped;
-      continue;
-    }
-    kept += line + "\n";
-    add_to_curves(record);
-    if (record["type"] == "recalibrated") note_recalibrated(record);
-  }
-  file.close();
-  write_text_file(folder_.metrics(), kept);
-  csv_ = MetricsCsv(folder_.metrics_csv(), folder_.metrics());
-  return dropped;
 }
 
 void RunLog::note_recalibrated(const nlohmann::json& record) {
@@ -149,40 +150,75 @@ void RunLog::note_recalibrated(const nlohmann::json& record) {
 }
 
 void RunLog::append(const nlohmann::json& record) {
-  folder_.append_metrics(record);
-  try_to([&] { csv_.append(record); });
+  unwritten_.push_back(record);
+  unwritten_rows_.push_back(record);
+  write_records();
 }
 
-void RunLog::add_scalars(int64_t step, const Scalars& scalars) {
+void RunLog::write_records() {
+  const auto write = [this](std::deque<nlohmann::json>& records, const auto& append_one) {
+    try_to([&] {
+      for (; !records.empty(); records.pop_front()) append_one(records.front());
+    });
+  };
+  write(unwritten_, [this](const nlohmann::json& record) { folder_.append_metrics(record); });
+  write(unwritten_rows_, [this](const nlohmann::json& record) { csv_.append(record); });
+}
+
+void RunLog::finish() {
+  write_records();
+  const auto say = [this](size_t missing, const std::string& path) {
+    if (missing > 0)
+      warn_(join("warning: ", path, " lacks ", missing, missing == 1 ? " record" : " records",
+                 " that could not be written"));
+  };
+  say(unwritten_.size(), folder_.metrics());
+  say(unwritten_rows_.size(), folder_.metrics_csv());
+  try {
+    if (events_) events_->flush();
+  } catch (const Error& error) {
+    warn_(join("warning: ", error.what(), "; TensorBoard lacks what could not be written"));
+  }
+}
+
+void RunLog::add_scalars(const nlohmann::json& record) {
   if (!events_) return;
-  events_->scalars(step, scalars);
+  events_->scalars(record["step"], scalars_of(record));
   try_to([&] { events_->flush(); });
 }
 
 void RunLog::train(const TrainRecord& record) {
   const nlohmann::json json = to_json(record);
   append(json);
-  add_scalars(record.step, scalars_of(record));
+  add_scalars(json);
   add_to_curves(json);
 }
 
 void RunLog::evaluation(const EvaluationRecord& record) {
-  const nlohmann::json json = to_json(record);
+  const nlohmann::json json = to_json(record, "val");
   append(json);
-  add_scalars(record.step, scalars_of(record));
+  add_scalars(json);
   add_to_curves(json);
   try_to([&] { write_curves(); });
+}
+
+void RunLog::recalibrated(const EvaluationRecord& record, int64_t training_images) {
+  nlohmann::json json = to_json(record, kRecalibrated);
+  json["recalibration_images"] = training_images;
+  append(json);
+  add_scalars(json);
 }
 
 void RunLog::first_batch(const Batch& batch, const std::vector<std::string>& classes) {
   show(0, "samples.png", "train/images", sample_sheet(batch, classes));
 }
 
-void RunLog::network(int64_t step, Backend& backend, ShuffleNetV2& network, double loss_scale, bool bgr) {
+void RunLog::network(int64_t step, Backend& backend, ShuffleNetV2& network, std::optional<double> gradient_scale,
+                     bool bgr) {
   show(step, "filters.png", "weights/first_layer", filter_sheet(backend, network, bgr));
   if (!events_ || options_.histograms == "none") return;
   events_->histograms(step, weight_histograms(backend, network));
-  events_->histograms(step, gradient_histograms(backend, network, loss_scale));
+  if (gradient_scale) events_->histograms(step, gradient_histograms(backend, network, *gradient_scale));
   try_to([&] { events_->flush(); });
 }
 

@@ -1,9 +1,10 @@
 // What a run leaves for people and programs to look at: metrics.jsonl and .csv (a record for each log line and
-// evaluation), curves.svg, pictures, and TensorBoard's event file. One record in, every form out. docs/logs.md describes
-// the files. Only what the others could be made from, metrics.jsonl, must be writable: for the others a full disk is a
-// warning, which comes once, not the end of a long run.
+// evaluation), curves.svg, pictures, and TensorBoard's event file. One record in, every form out. docs/logs.md
+// describes the files. A run cannot begin where it cannot write its records. After that a full disk is a warning, which
+// comes once, not the end of a long run: records are kept until they can be written.
 #pragma once
 
+#include <deque>
 #include <functional>
 #include <memory>
 #include <optional>
@@ -48,29 +49,46 @@ struct EvaluationRecord {
 
 class RunLog {
  public:
-  // title: of the curves. finished_steps: those before this start of the run; 0 unless it was resumed.
-  RunLog(const RunFolder& folder, std::string title, const LogSection& options, int64_t finished_steps,
+  static constexpr const char* kRecalibrated = "recalibrated";  // the type of the record that recalibrated() writes
+
+  // title: of the curves. Goes on after the records of an earlier process up to step `finished_steps`, and drops later
+  // ones; 0: a fresh start. evaluated: whether the evaluation at that step is done; else it will come again.
+  RunLog(const RunFolder& folder, std::string title, const LogSection& options, int64_t finished_steps, bool evaluated,
          std::function<void(const std::string&)> warn);
 
-  // Goes on after the records of an earlier process up to `step`; drops later ones and returns how many. evaluated:
-  // whether the evaluation at `step` is done; else it will come again.
-  int64_t resume(int64_t step, bool evaluated);
-  // The best of the "recalibrated" records that resume() kept; a top1 of -1 where there is none.
+  // Records of the earlier process that were dropped.
+  int64_t dropped_records() const { return dropped_records_; }
+  // The best of its "recalibrated" records that were kept; a top1 of -1 where there is none.
   const TrainingState::Best& best_recalibrated() const { return best_recalibrated_; }
 
   void train(const TrainRecord& record);
   void evaluation(const EvaluationRecord& record);  // draws the curves anew, too
+  // Of the networks whose batch norm has statistics of so many training images.
+  void recalibrated(const EvaluationRecord& record, int64_t training_images);
   // What the run began with: samples.png.
   void first_batch(const Batch& batch, const std::vector<std::string>& classes);
-  // The network between steps: filters.png and histograms. The arguments are those of network_histograms.h and
-  // run_images.h. Waits for the device.
-  void network(int64_t step, Backend& backend, ShuffleNetV2& network, double loss_scale, bool bgr);
+  // The network between steps: filters.png and histograms. gradient_scale: what its gradients are multiplied by; none
+  // where it has no gradients yet. bgr: as in run_images.h. Waits for the device.
+  void network(int64_t step, Backend& backend, ShuffleNetV2& network, std::optional<double> gradient_scale, bool bgr);
+  // For the end of a run: tries once more to write what could not be written, and says what is missing then.
+  void finish();
 
  private:
+  // What an earlier process recorded.
+  struct Earlier {
+    int64_t step = 0;                 // its last one that counts
+    bool evaluation_repeats = false;  // of that step, which it recorded already
+    int64_t dropped = 0;              // records
+  };
+  static Earlier keep_records(const std::string& path, int64_t step, bool evaluated);
+  RunLog(const RunFolder& folder, std::string title, const LogSection& options, const Earlier& earlier,
+         std::function<void(const std::string&)> warn);
+
   void note_recalibrated(const nlohmann::json& record);
   void append(const nlohmann::json& record);
+  void write_records();
   void try_to(const std::function<void()>& write);
-  void add_scalars(int64_t step, const std::vector<std::pair<std::string, double>>& scalars);
+  void add_scalars(const nlohmann::json& record);
   void show(int64_t step, const std::string& name, const std::string& tag, const Image& image);
   void add_to_curves(const nlohmann::json& record);
   void write_curves() const;
@@ -82,6 +100,8 @@ class RunLog {
   std::unique_ptr<EventWriter> events_;  // null without TensorBoard
   std::function<void(const std::string&)> warn_;
   bool warned_ = false;
+  std::deque<nlohmann::json> unwritten_, unwritten_rows_;  // what metrics.jsonl and .csv lack, in order
+  int64_t dropped_records_;
   TrainingState::Best best_recalibrated_;
   Curve train_loss_{"train", "train", {}}, val_loss_{"validation", "val", {}}, ema_loss_{"validation, EMA", "ema", {}};
   Curve train_top1_{"train", "train", {}}, val_top1_{"validation", "val", {}}, ema_top1_{"validation, EMA", "ema", {}};

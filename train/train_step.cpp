@@ -63,6 +63,7 @@ void TrainStep::begin(double lr) {
 
 void TrainStep::write_scalars(int64_t step, bool keep_halted) {
   optimizer_.begin(step, lr_, average_ ? average_->decay_at(step + 1) : 0, loss_scale_.value, keep_halted);
+  gradient_scale_ = loss_scale_.value;
 }
 
 void TrainStep::keep_statistics() {

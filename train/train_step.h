@@ -3,6 +3,7 @@
 
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -104,6 +105,9 @@ class TrainStep {
     RIFFLE_CHECK(!undecided_, "the loss scale is known when the step is settled");
     return loss_scale_;
   }
+  // What the gradients of the last step are multiplied by, once it is settled. None before the first step, which may be
+  // one of a run that goes on: gradients are not part of a checkpoint.
+  std::optional<double> gradient_scale() const { return gradient_scale_; }
   // How steps run, once that is known (after the third): "one CUDA graph a step", or why not; else empty.
   const std::string& execution() const { return execution_; }
   // Whether that is for want of a graph that was asked for and could not be had.
@@ -144,6 +148,7 @@ class TrainStep {
   double lr_ = 0;
   LossScale loss_scale_;
   double loss_scale_before_step_ = 1;
+  std::optional<double> gradient_scale_;
   std::vector<Tensor> statistics_, kept_statistics_;  // of batch norm, and what they were before the step
   Tensor applied_;                                    // kApply of the steps since the last read
   int64_t unread_steps_ = 0;

@@ -270,9 +270,9 @@ double Trainer::try_steps(int64_t steps) {
 
 bool Trainer::run(const RunFolder& folder, const std::function<bool()>& stop) {
   const std::string title = join("ShuffleNetV2 ", network_.config().width_name(), ", ", config_.data.source);
-  log_ = std::make_unique<RunLog>(folder, title, config_.log, step(),
+  log_ = std::make_unique<RunLog>(folder, title, config_.log, step(), evaluated_,
                                   [this](const std::string& warning) { progress_.line(warning); });
-  if (const int64_t dropped = log_->resume(step(), evaluated_); dropped > 0)
+  if (const int64_t dropped = log_->dropped_records(); dropped > 0)
     progress_.line(
         join("log         dropped ", dropped, dropped == 1 ? " record" : " records", " after step ", step()));
   // An earlier end's last phase may have written a better one than the checkpoint of its last step knows.
@@ -298,6 +298,7 @@ bool Trainer::run(const RunFolder& folder, const std::function<bool()>& stop) {
   if (step() != last_step_ && step() % steps_per_epoch_ != 0) report_bad_images();  // of the part before the stop
   bool is_finished = finished();
   if (saved_step_ != step() && step() > 0) save(nullptr);
+  log_->finish();  // before what throws where the disk is full
   checkpoints_->finish();
   report_failed_saves();
   if (is_finished) is_finished = recalibrate_network(folder);
@@ -399,15 +400,6 @@ bool Trainer::log(TrainProgress& progress) {
   state_.window.first_step = step();
   window_clock_.restart();
   return true;
-}
-
-// Of the steps since first_step. Finite gradients can come with a loss that is not, and then were applied.
-void Trainer::check_loss(int64_t first_step) const {
-  if (state_.window.sums.not_finite == 0) return;
-  const int64_t bad_step = first_step + state_.window.sums.first_not_finite_batch / config_.optimizer.accumulate;
-  fail("the loss is not finite at step ", bad_step + 1, " (epoch ", bad_step / steps_per_epoch_ + 1, ", learning rate ",
-       format_significant(learning_rate_.at(bad_step), 4),
-       "): training has diverged; lower schedule.lr, lengthen schedule.warmup or set optimizer.clip_norm");
 }
 
 void Trainer::finish_epoch() {

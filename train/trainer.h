@@ -103,13 +103,16 @@ class Trainer {
   void report_failed_saves();
   TrainingState state() const;
   double window_seconds() const { return state_.window.seconds + window_clock_.seconds(); }
-  void check_loss(int64_t first_step) const;
   bool stops_early() const { return riffle::stops_early(config_.early_stopping, state_.early_stopping); }
   // train/trainer_nonfinite.cpp: of the steps since the last read that were not applied, stops the run or counts them.
   void handle_unapplied_steps();
   [[noreturn]] void stop_at_non_finite(int64_t bad_step);
-  std::string find_non_finite(int64_t bad_step);
-  std::string save_batch(const Batch& batch, int64_t number) const;
+  void check_loss(int64_t first_step);
+  std::string describe_step(int64_t step) const;
+  std::string find_non_finite(int64_t bad_step, int64_t suspect, const std::string& if_none);
+  std::string first_non_finite(int64_t step, int64_t number);
+  Batch load_again(int64_t number);
+  std::string save_batch(int64_t number);
   double remaining_seconds() const;
   int64_t step() const { return train_step_.finished_steps(); }
   int64_t epoch() const { return (step() + steps_per_epoch_ - 1) / steps_per_epoch_; }  // the current one, from 1

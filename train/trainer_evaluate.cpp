@@ -48,7 +48,7 @@ void Trainer::keep_measured(const EvaluationRecord& measured) {
   }
   record.best_top1 = state_.best.top1;
   log_->evaluation(record);
-  log_->network(step(), backend_, network_, train_step_.loss_scale().value, config_.network_input().reverse_channels);
+  log_->network(step(), backend_, network_, train_step_.gradient_scale(), config_.network_input().reverse_channels);
   last_evaluation_ = record;
   if (stops_early() && step() < last_step_)
     progress_.line(join("stopping    early: ", state_.early_stopping.waited, " evaluations in a row not better than ",

@@ -9,17 +9,9 @@
 namespace riffle {
 namespace {
 
-void add_result(nlohmann::json& record, const std::string& prefix, const EvalResult& result) {
-  record[prefix + "top1"] = result.sums.top1();
-  record[prefix + "top5"] = result.sums.top5();
-  record[prefix + "loss"] = result.sums.loss();
-}
-
 CheckpointMetadata::Metrics metrics_of(const MetricSums& sums) {
   return {100 * sums.top1(), 100 * sums.top5(), sums.loss()};
 }
-
-constexpr const char* kRecordType = "recalibrated";
 
 }  // namespace
 
@@ -33,7 +25,8 @@ bool Trainer::recalibration_is_due(const std::string& folder) const {
   std::ifstream metrics(RunFolder::metrics(folder));
   for (std::string line; std::getline(metrics, line);) {
     const nlohmann::json record = nlohmann::json::parse(line, nullptr, /*allow_exceptions=*/false);
-    if (record.is_object() && record.value("type", "") == kRecordType && record.value("step", int64_t{-1}) == step())
+    if (record.is_object() && record.value("type", "") == RunLog::kRecalibrated &&
+        record.value("step", int64_t{-1}) == step())
       return false;
   }
   return true;
@@ -73,10 +66,6 @@ void Trainer::recalibrate_and_measure(const RunFolder& folder) {
   CheckpointMetadata metadata = metadata_;
   metadata.training = CheckpointMetadata::Training{step() / steps_per_epoch_, step(), 1};
   metadata.recalibrated_images = recalibration_batches() * config_.train.batch;
-  nlohmann::json record{{"type", kRecordType},
-                        {"step", step()},
-                        {"epoch", epochs_done()},
-                        {"recalibration_images", *metadata.recalibrated_images}};
   const auto save = [&](const std::string& name, ShuffleNetV2& network, bool averaged, const MetricSums& sums,
                         ShuffleNetV2* averages) {
     metadata.averaged = averaged;
@@ -98,20 +87,19 @@ void Trainer::recalibrate_and_measure(const RunFolder& folder) {
   progress_.line(join("recalibrate batch norm's statistics from ", format_count(*metadata.recalibrated_images),
                       " training images"));
   estimate_statistics(network_);
-  const EvalResult raw = measure(network_, "recalibrated");
-  add_result(record, "", raw);
-  keep_if_best(network_, /*averaged=*/false, raw.sums);
+  EvaluationRecord record{step(), epochs_done(), measure(network_, "recalibrated"), {}, 0};
+  keep_if_best(network_, /*averaged=*/false, record.raw.sums);
   if (averaged_) {
     train_step_.average()->copy_to(*averaged_);
     averaged_->freeze_parts(backend_, config_.frozen_parts());
     estimate_statistics(*averaged_);
-    const EvalResult ema = measure(*averaged_, "recalibrated EMA");
-    add_result(record, "ema_", ema);
-    keep_if_best(*averaged_, /*averaged=*/true, ema.sums);
+    record.ema = measure(*averaged_, "recalibrated EMA");
+    keep_if_best(*averaged_, /*averaged=*/true, record.ema->sums);
   }
-  save("recalibrated", network_, /*averaged=*/false, raw.sums, averaged_.get());
-  record["best_top1"] = state_.best.top1;
-  folder.append_metrics(record);
+  save("recalibrated", network_, /*averaged=*/false, record.raw.sums, averaged_.get());
+  record.best_top1 = state_.best.top1;
+  log_->recalibrated(record, *metadata.recalibrated_images);
+  log_->finish();
 }
 
 }  // namespace riffle

@@ -1,4 +1,5 @@
-// Reading and atomic replacement of files, on POSIX system calls: streams report neither the reason nor a failed close.
+// Reading, atomic replacement and appending of files, on POSIX system calls: streams report neither the reason nor a
+// failed close.
 #include "train/checkpoint/file_io.h"
 
 #include <fcntl.h>
@@ -143,6 +144,39 @@ void AtomicFile::commit() {
   // that we may write but not list.
   const bool flushed = folder.valid() ? fsync(folder.get()) == 0 || errno == EINVAL : errno == EACCES;
   if (!flushed) fail("wrote ", path_, ", but cannot flush its folder to the disk: ", reason(errno));
+}
+
+namespace {
+
+[[noreturn]] void fail_to_append(const std::string& path, int error, bool cut) {
+  fail("cannot write ", path, ": ", reason(error), cut ? "" : "; nor can what was written be cut off again");
+}
+
+}  // namespace
+
+void append_to_file(const FileDescriptor& file, int64_t end, std::string_view bytes, const std::string& path) {
+  lseek(file.get(), static_cast<off_t>(end), SEEK_SET);  // fails where there are no places, in a pipe
+  while (!bytes.empty()) {
+    const ssize_t count = ::write(file.get(), bytes.data(), bytes.size());
+    if (count < 0 && errno == EINTR) continue;
+    if (count > 0) {
+      bytes.remove_prefix(static_cast<size_t>(count));
+      continue;
+    }
+    const int error = count < 0 ? errno : EIO;
+    // EINVAL: a device or a pipe, which keeps nothing that could be cut.
+    fail_to_append(path, error, ftruncate(file.get(), static_cast<off_t>(end)) == 0 || errno == EINVAL);
+  }
+}
+
+void append_to_file(const std::string& path, std::string_view bytes) {
+  FileDescriptor file(open_retrying(path, O_WRONLY | O_CREAT, 0666));
+  struct stat status {};
+  if (!file.valid() || fstat(file.get(), &status) != 0) fail("cannot write ", path, ": ", reason(errno));
+  append_to_file(file, status.st_size, bytes, path);
+  if (file.close() == 0) return;  // else a network's file system has not taken what it was given
+  const int error = errno;
+  fail_to_append(path, error, truncate(path.c_str(), status.st_size) == 0);
 }
 
 }  // namespace riffle

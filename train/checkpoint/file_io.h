@@ -1,5 +1,5 @@
-// Files, read in one pass and replaced atomically: a reader never sees half a checkpoint, and a full disk or a crash
-// never costs the previous one. Every system call is checked; errors name the path and the reason.
+// Files, read in one pass, replaced atomically or appended to: a reader never sees half a checkpoint, and a full disk or a
+// crash never costs the previous one. Every system call is checked; errors name the path and the reason.
 #pragma once
 
 #include <cstddef>
@@ -7,6 +7,7 @@
 #include <new>
 #include <stdexcept>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "core/check.h"
@@ -83,5 +84,11 @@ class AtomicFile {
   FileDescriptor fd_;
   bool renamed_ = false;
 };
+
+// Adds to the end of a file, which is created where there is none. All of it or nothing: if that fails, what was written
+// is cut off again, so that what comes next does not follow half a record.
+void append_to_file(const std::string& path, std::string_view bytes);
+// Likewise, to an open file that ends at byte `end`. `path` is for messages.
+void append_to_file(const FileDescriptor& file, int64_t end, std::string_view bytes, const std::string& path);
 
 }  // namespace riffle

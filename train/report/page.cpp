@@ -29,17 +29,20 @@ std::string percent_cell(double fraction) {
 
 struct BestEvaluation {
   double top1 = NAN, top5 = NAN, loss = NAN, epoch = NAN;
-  bool averaged = false;
+  std::string weights = "–";
 };
 
+// As the run keeps them: a recalibrated network is the best where it is better than all before it.
 BestEvaluation best_evaluation(const RunData& run) {
   BestEvaluation best;
-  for (const nlohmann::json& line : run.val) {
-    for (const bool averaged : {false, true}) {
-      const std::string prefix = averaged ? "ema_" : "";
-      const double top1 = metric(line, prefix + "top1");
-      if (!std::isfinite(top1) || top1 <= best.top1) continue;
-      best = {top1, metric(line, prefix + "top5"), metric(line, prefix + "loss"), metric(line, "epoch"), averaged};
+  for (const bool recalibrated : {false, true}) {
+    for (const nlohmann::json& line : recalibrated ? run.recalibrated : run.val) {
+      for (const std::string prefix : {"", "ema_"}) {
+        const double top1 = metric(line, prefix + "top1");
+        if (!std::isfinite(top1) || top1 <= best.top1) continue;
+        best = {top1, metric(line, prefix + "top5"), metric(line, prefix + "loss"), metric(line, "epoch"),
+                (prefix.empty() ? "raw" : "EMA") + std::string(recalibrated ? ", recalibrated" : "")};
+      }
     }
   }
   return best;
@@ -68,18 +71,49 @@ std::string results_table(const std::vector<RunData>& runs) {
          "<th class=\"n\">images/s (median)</th></tr></thead><tbody>\n";
   for (size_t i = 0; i < runs.size(); ++i) {
     const BestEvaluation best = best_evaluation(runs[i]);
-    const bool any = std::isfinite(best.top1);
     const double last = runs[i].train.empty() ? NAN : metric(runs[i].train.back(), "loss");
     const double throughput = median_throughput(runs[i]);
     out << "<tr><td>" << swatch(i) << html_escaped(runs[i].name) << "</td>" << percent_cell(best.top1)
         << percent_cell(1 - best.top1) << percent_cell(best.top5) << "<td class=\"n\">"
         << significant_or_dash(best.loss, 4) << "</td><td class=\"n\">" << significant_or_dash(best.epoch, 6)
-        << "</td><td>" << (any ? best.averaged ? "EMA" : "raw" : "–") << "</td><td class=\"n\">"
-        << significant_or_dash(last, 4) << "</td><td class=\"n\">"
-        << (std::isfinite(throughput) ? format_count(std::llround(throughput)) : "–") << "</td></tr>\n";
+        << "</td><td>" << best.weights << "</td><td class=\"n\">" << significant_or_dash(last, 4)
+        << "</td><td class=\"n\">" << (std::isfinite(throughput) ? format_count(std::llround(throughput)) : "–")
+        << "</td></tr>\n";
   }
   out << "</tbody></table></div></section>\n";
   return out.str();
+}
+
+// The evaluation that a run made at `step`, or an empty object.
+const nlohmann::json& evaluation_at(const RunData& run, double step) {
+  static const nlohmann::json none = nlohmann::json::object();
+  const auto found = std::find_if(run.val.begin(), run.val.end(),
+                                  [step](const nlohmann::json& line) { return metric(line, "step") == step; });
+  return found == run.val.end() ? none : *found;
+}
+
+// "" where no run has estimated batch norm's statistics anew.
+std::string recalibration_table(const std::vector<RunData>& runs) {
+  std::ostringstream rows;
+  for (size_t i = 0; i < runs.size(); ++i) {
+    if (runs[i].recalibrated.empty()) continue;
+    const nlohmann::json& line = runs[i].recalibrated.back();
+    const nlohmann::json& before = evaluation_at(runs[i], metric(line, "step"));
+    for (const std::string prefix : {"", "ema_"}) {
+      const double top1 = metric(line, prefix + "top1");
+      if (!std::isfinite(top1)) continue;
+      rows << "<tr><td>" << swatch(i) << html_escaped(runs[i].name) << "</td><td>" << (prefix.empty() ? "raw" : "EMA")
+           << "</td>" << percent_cell(metric(before, prefix + "top1")) << percent_cell(top1) << percent_cell(1 - top1)
+           << percent_cell(metric(line, prefix + "top5")) << "<td class=\"n\">"
+           << significant_or_dash(metric(line, prefix + "loss"), 4) << "</td></tr>\n";
+    }
+  }
+  if (rows.str().empty()) return "";
+  return "<section id=\"recalibration\"><h2>Batch norm’s statistics estimated anew</h2><div class=\"scroll\">"
+         "<table><thead><tr><th>Run</th><th>weights</th><th class=\"n\">top-1 accuracy before</th>"
+         "<th class=\"n\">after</th><th class=\"n\">error</th><th class=\"n\">top-5 accuracy</th>"
+         "<th class=\"n\">loss</th></tr></thead><tbody>\n" +
+         rows.str() + "</tbody></table></div></section>\n";
 }
 
 const char* describe_kind(const std::string& kind) {
@@ -218,7 +252,7 @@ std::string report_page(const std::vector<RunData>& runs) {
       << title << " – Riffle</title>\n<style>\n"
       << kPageStyle << "</style>\n</head>\n<body>\n<header><p class=\"kind\">Training report</p><h1>" << title
       << "</h1></header>\n<main>\n"
-      << notes(runs) << results_table(runs) << curves_section(runs);
+      << notes(runs) << results_table(runs) << recalibration_table(runs) << curves_section(runs);
   for (const RunData& run : runs) {
     if (run.evaluation.empty()) continue;
     out << evaluation_sections(run.evaluation, runs.size() > 1 ? "Evaluation of " + run.name : "Evaluation");

@@ -54,6 +54,8 @@ void read_metrics(const std::string& path, RunData& run) {
       append(run.train, std::move(line));
     else if (type == "val")
       append(run.val, std::move(line));
+    else if (type == "recalibrated")
+      append(run.recalibrated, std::move(line));
   }
   if (skipped > 0) {
     run.notes.push_back(join(path, ": ", skipped, skipped == 1 ? " line is" : " lines are",

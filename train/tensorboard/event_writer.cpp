@@ -144,21 +144,7 @@ void EventWriter::add_record(const std::string& message) {
 }
 
 void EventWriter::flush() {
-  size_t written = 0;
-  while (written < pending_.size()) {
-    const ssize_t count = pwrite(fd_.get(), pending_.data() + written, pending_.size() - written,
-                                 static_cast<off_t>(size_ + static_cast<int64_t>(written)));
-    if (count < 0 && errno == EINTR) continue;
-    if (count < 0) {
-      const int reason = errno;
-      if (ftruncate(fd_.get(), static_cast<off_t>(size_)) != 0) {
-        fail("cannot write ", path_, ": ", std::generic_category().message(reason),
-             "; nor cut it to whole records: ", std::generic_category().message(errno));
-      }
-      fail("cannot write ", path_, ": ", std::generic_category().message(reason));
-    }
-    written += static_cast<size_t>(count);
-  }
+  append_to_file(fd_, size_, pending_, path_);
   size_ += static_cast<int64_t>(pending_.size());
   pending_.clear();
 }
