@@ -3,13 +3,14 @@
 #include "cuda/convolution_plans.h"
 
 #include <algorithm>
+#include <cmath>
 #include <limits>
 #include <utility>
 
 namespace riffle {
 namespace {
 
-// Candidates that are timed: of the heuristics, and of engines that run anything but slowly.
+// The most candidates: of the heuristics, and of the engines that run where those do not.
 constexpr size_t kCandidates = 10, kFallbacks = 2;
 // The workspaces of engines that lose stay in the allocator's cache, so this bounds what trying them costs in memory.
 // Tensor cores read channels in eights: with three, as in the stem, an engine first makes a padded copy of its input in the
@@ -176,29 +177,50 @@ bool ConvolutionPlans::is_wanted(const CudnnDescriptor& engine, bool keep_f32) c
   });
 }
 
-void ConvolutionPlans::append_candidates(cudnnBackendHeurMode_t mode, size_t limit, bool keep_f32,
-                                         int64_t workspace_bytes, Problem* problem) const {
+void ConvolutionPlans::ask(cudnnBackendHeurMode_t mode, size_t room, Problem* problem) const {
+  problem->offers.clear();
+  problem->planned = 0;
+  problem->room = room;
   CudnnDescriptor heuristics(library_, CUDNN_BACKEND_ENGINEHEUR_DESCRIPTOR);
   heuristics.set(CUDNN_ATTR_ENGINEHEUR_OPERATION_GRAPH, problem->graph.graph);
   heuristics.set(CUDNN_ATTR_ENGINEHEUR_MODE, CUDNN_TYPE_HEUR_MODE, mode);
   if (!heuristics.try_finalize()) return;
   std::vector<CudnnDescriptor> configurations =
       heuristics.fill(CUDNN_ATTR_ENGINEHEUR_RESULTS, CUDNN_BACKEND_ENGINECFG_DESCRIPTOR);
-  const size_t end = problem->candidates.size() + limit;
   for (CudnnDescriptor& configuration : configurations) {
-    if (problem->candidates.size() == end) return;
     const std::vector<CudnnDescriptor> engines =
         configuration.fill(CUDNN_ATTR_ENGINECFG_ENGINE, CUDNN_BACKEND_ENGINE_DESCRIPTOR);
-    if (engines.size() != 1 || !is_wanted(engines.front(), keep_f32)) continue;
+    if (engines.size() != 1 || !is_wanted(engines.front(), problem->keep_f32)) continue;
+    const auto engine = engines.front().value<int64_t>(CUDNN_ATTR_ENGINE_GLOBAL_INDEX, CUDNN_TYPE_INT64);
+    problem->offers.push_back({std::move(configuration), engine});
+  }
+}
+
+bool ConvolutionPlans::add_candidate(Problem* problem) const {
+  while (problem->room > 0 && problem->planned < problem->offers.size()) {
+    Offer& offer = problem->offers[problem->planned++];
     CudnnDescriptor plan(library_, CUDNN_BACKEND_EXECUTION_PLAN_DESCRIPTOR);
     plan.set(CUDNN_ATTR_EXECUTION_PLAN_HANDLE, CUDNN_TYPE_HANDLE, handle_);
-    plan.set(CUDNN_ATTR_EXECUTION_PLAN_ENGINE_CONFIG, configuration);
+    plan.set(CUDNN_ATTR_EXECUTION_PLAN_ENGINE_CONFIG, offer.configuration);
     if (!plan.try_finalize()) continue;  // heuristics are estimates
     const auto bytes = plan.value<int64_t>(CUDNN_ATTR_EXECUTION_PLAN_WORKSPACE_SIZE, CUDNN_TYPE_INT64);
-    if (bytes > workspace_bytes) continue;
-    const auto engine = engines.front().value<int64_t>(CUDNN_ATTR_ENGINE_GLOBAL_INDEX, CUDNN_TYPE_INT64);
-    problem->candidates.push_back({std::move(configuration), std::move(plan), bytes, engine});
+    if (bytes > problem->workspace_limit) continue;
+    problem->candidates.push_back({std::move(offer.configuration), std::move(plan), bytes, offer.engine});
+    --problem->room;
+    return true;
   }
+  return false;
+}
+
+// The fallback's engines run anything, but slowly: they are asked for where nothing else ran.
+bool ConvolutionPlans::has_candidate(size_t index, bool none_ran, Problem* problem) const {
+  while (problem->candidates.size() <= index) {
+    if (add_candidate(problem)) continue;
+    if (!none_ran || problem->fallback_asked) return false;
+    ask(CUDNN_HEUR_MODE_FALLBACK, kFallbacks, problem);
+    problem->fallback_asked = true;
+  }
+  return true;
 }
 
 ConvolutionPlans::Problem& ConvolutionPlans::problem_for(const Convolution& c) {
@@ -227,10 +249,9 @@ ConvolutionPlans::Problem& ConvolutionPlans::problem_for(const Convolution& c) {
   const auto known = problems_.find(key);
   if (known != problems_.end()) return known->second;
   const bool keep_f32 = c.x.dtype() == DType::kF32 && !settings_.tf32;
-  Problem problem{make_graph(c), {}};
-  append_candidates(CUDNN_HEUR_MODE_A, kCandidates, keep_f32, workspace_limit(c), &problem);
-  append_candidates(CUDNN_HEUR_MODE_FALLBACK, kFallbacks, keep_f32, workspace_limit(c), &problem);
-  if (problem.candidates.empty())
+  Problem problem{make_graph(c), keep_f32, workspace_limit(c), {}, {}};
+  ask(CUDNN_HEUR_MODE_A, kCandidates, &problem);
+  if (!has_candidate(0, /*none_ran=*/true, &problem))
     fail("cuDNN ", library_.version(), " has no engine for ", describe(c), ": ", last_account(library_));
   return problems_.emplace(key, std::move(problem)).first->second;
 }
@@ -246,14 +267,14 @@ cudnnStatus_t ConvolutionPlans::execute(const Convolution& c, const Candidate& c
   return library_.execute(handle_, candidate.plan.get(), pack.get());
 }
 
-// Times the candidates and keeps the quickest, or the first that runs where the choice must not depend on timings: an
-// engine may turn out not to run.
+// Times the candidates and keeps the quickest, or takes the first that runs where the choice must not depend on timings:
+// an engine may turn out not to run.
 void ConvolutionPlans::choose(const Convolution& c, Problem* problem) {
   if (problem->settled || stream_.capturing()) return;
   float least = std::numeric_limits<float>::infinity();
   const std::vector<Candidate>& candidates = problem->candidates;
-  const bool time = !settings_.deterministic && candidates.size() > 1;
-  for (size_t i = 0; i < candidates.size(); ++i) {
+  const bool time = !settings_.deterministic && has_candidate(1, /*none_ran=*/false, problem);
+  for (size_t i = 0; has_candidate(i, /*none_ran=*/std::isinf(least), problem); ++i) {
     if (!runs([&] { return execute(c, candidates[i]) == CUDNN_STATUS_SUCCESS; })) continue;
     const auto work = [&] { check_cudnn(library_, execute(c, candidates[i]), "execute"); };
     const float ms = time ? least_milliseconds(stream_, work, least) : 0;
@@ -263,6 +284,7 @@ void ConvolutionPlans::choose(const Convolution& c, Problem* problem) {
     if (!time) break;
   }
   problem->settled = true;
+  problem->offers.clear();
   const Candidate& chosen = candidates[problem->chosen];
   const std::string how = time ? join(least * 1e3f, " us, quickest of ", candidates.size()) : std::string("the first");
   choices_.push_back(
@@ -274,8 +296,10 @@ void ConvolutionPlans::run(const Convolution& c) {
   choose(c, &problem);
   const std::vector<Candidate>& candidates = problem.candidates;
   cudnnStatus_t status = execute(c, candidates[problem.chosen]);
-  for (size_t i = 1; !problem.settled && status != CUDNN_STATUS_SUCCESS && i < candidates.size(); ++i)
-    status = execute(c, candidates[i]);
+  const auto must_try = [&](size_t i) {
+    return !problem.settled && status != CUDNN_STATUS_SUCCESS && has_candidate(i, /*none_ran=*/true, &problem);
+  };
+  for (size_t i = 1; must_try(i); ++i) status = execute(c, candidates[i]);
   check_cudnn(library_, status, describe(c));
 }
 

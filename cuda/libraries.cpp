@@ -7,6 +7,7 @@
 #include <algorithm>
 #include <cstdlib>
 #include <filesystem>
+#include <set>
 #include <sstream>
 
 #include "core/check.h"
@@ -24,8 +25,15 @@ namespace fs = std::filesystem;
 
 const char* const kCublasLtFile = "libcublasLt.so." RIFFLE_STRINGIFY(CUBLAS_VER_MAJOR);
 const char* const kCudnnFile = "libcudnn.so." RIFFLE_STRINGIFY(CUDNN_MAJOR);
-const char* const kHowToInstallCudnn =
-    "pip install nvidia-cudnn-cu" RIFFLE_STRINGIFY(CUBLAS_VER_MAJOR) ", or libcudnn9 from NVIDIA's packages";
+constexpr int kCudaMajor = CUDART_VERSION / 1000;
+
+std::string how_to_install_cublas() {
+  return join("pip install ", python_package("cublas", kCudaMajor), ", or libcublas from NVIDIA's CUDA ", kCudaMajor,
+              " packages");
+}
+std::string how_to_install_cudnn() {
+  return join("pip install ", python_package("cudnn", kCudaMajor), ", or libcudnn9 from NVIDIA's packages");
+}
 
 std::string environment(const char* name) {
   const char* value = std::getenv(name);
@@ -50,7 +58,7 @@ std::vector<fs::path> entries(const fs::path& folder, const std::string& beginni
   return found;
 }
 
-// PREFIX/lib/python3*/{site,dist}-packages/nvidia/*/lib: where pip puts nvidia-cublas and nvidia-cudnn-cu13.
+// PREFIX/lib/python3*/{site,dist}-packages/nvidia/*/lib: where pip puts NVIDIA's packages.
 void append_python_packages(const fs::path& prefix, std::vector<std::string>* folders) {
   for (const fs::path& python : entries(prefix / "lib", "python3"))
     for (const char* packages : {"site-packages", "dist-packages"})
@@ -71,10 +79,9 @@ void append_python_prefixes(fs::path python, std::vector<fs::path>* prefixes) {
   }
 }
 
-std::vector<fs::path> python_prefixes() {
+// Of the python3 in PATH, of the user and of the system.
+std::vector<fs::path> other_python_prefixes() {
   std::vector<fs::path> prefixes;
-  for (const char* name : {"VIRTUAL_ENV", "CONDA_PREFIX"})
-    if (const std::string prefix = environment(name); !prefix.empty()) prefixes.emplace_back(prefix);
   for (const std::string& bin : split_path(environment("PATH"))) {
     std::error_code error;
     if (!fs::exists(fs::path(bin) / "python3", error)) continue;
@@ -91,7 +98,7 @@ std::vector<fs::path> python_prefixes() {
 struct LibraryName {
   const char* title;
   const char* file;
-  const char* how_to_install;
+  std::string how_to_install;
 };
 
 struct Search {
@@ -163,23 +170,33 @@ class Symbols {
 LibraryFolders library_folders() {
   LibraryFolders folders;
   folders.preferred = split_path(environment("RIFFLE_CUDA_LIBRARIES"));
-  for (const fs::path& prefix : python_prefixes()) append_python_packages(prefix, &folders.others);
-  if (const std::string conda = environment("CONDA_PREFIX"); !conda.empty()) folders.others.push_back(conda + "/lib");
+  const std::string conda = environment("CONDA_PREFIX");
+  for (const std::string& prefix : {environment("VIRTUAL_ENV"), conda})
+    if (!prefix.empty()) append_python_packages(prefix, &folders.preferred);
+  if (!conda.empty()) folders.preferred.push_back(conda + "/lib");
+  for (const fs::path& prefix : other_python_prefixes()) append_python_packages(prefix, &folders.others);
   for (const fs::path& toolkit : entries("/usr/local", "cuda")) {
     std::error_code error;
     if (fs::is_directory(toolkit / "lib64", error)) folders.others.push_back(toolkit / "lib64");
   }
-  std::vector<std::string> unique;
-  for (const std::string& folder : folders.others)
-    if (std::find(unique.begin(), unique.end(), folder) == unique.end()) unique.push_back(folder);
-  folders.others = unique;
+  std::set<std::string> known;  // python3 in PATH is often the active environment's
+  for (std::vector<std::string>* list : {&folders.preferred, &folders.others}) {
+    std::vector<std::string> unique;
+    for (const std::string& folder : *list)
+      if (known.insert(folder).second) unique.push_back(folder);
+    *list = unique;
+  }
   return folders;
 }
 
+// Since CUDA 13 the name of a toolkit's package tells no version; cuDNN is of no toolkit, and tells it.
+std::string python_package(const std::string& library, int cuda_major) {
+  const bool named_by_cuda = library == "cudnn" || cuda_major <= 12;
+  return join("nvidia-", library, named_by_cuda ? join("-cu", cuda_major) : std::string());
+}
+
 CublasLt open_cublas_lt() {
-  const Symbols symbols(
-      {"cuBLASLt", kCublasLtFile,
-       "pip install nvidia-cublas, or libcublas from NVIDIA's CUDA " RIFFLE_STRINGIFY(CUBLAS_VER_MAJOR) " packages"});
+  const Symbols symbols({"cuBLASLt", kCublasLtFile, how_to_install_cublas()});
   CublasLt library{};
   symbols.find(&library.create, "cublasLtCreate");
   symbols.find(&library.destroy, "cublasLtDestroy");
@@ -204,7 +221,7 @@ CublasLt open_cublas_lt() {
 }
 
 Cudnn open_cudnn() {
-  const Symbols symbols({"cuDNN", kCudnnFile, kHowToInstallCudnn});
+  const Symbols symbols({"cuDNN", kCudnnFile, how_to_install_cudnn()});
   Cudnn library{};
   symbols.find(&library.version, "cudnnGetVersion");
   symbols.find(&library.cudart_version, "cudnnGetCudartVersion");
@@ -229,7 +246,8 @@ void check_cuda_of(const Cudnn& library) {
   fail("cuDNN (", path_of(reinterpret_cast<const void*>(library.cudart_version)), ") is the one for CUDA ",
        cuda_version(theirs), "; this riffle is built for CUDA ", cuda_version(ours),
        ", and NVIDIA gives both the same file name.\n  Install the one for CUDA ", ours / 1000, " (",
-       kHowToInstallCudnn, ") and, if the other is found first, set RIFFLE_CUDA_LIBRARIES to the folder it is in.");
+       how_to_install_cudnn(),
+       ") in the active Python environment, or set RIFFLE_CUDA_LIBRARIES to the folder it is in.");
 }
 
 std::string open_nvrtc() {

@@ -1,5 +1,5 @@
-// cuBLASLt and cuDNN, opened at first use: a build with CUDA starts on a machine that has neither, and finds the ones
-// of the system or of Python's nvidia packages. Each library is a struct of the functions we call, so that the emulated
+// cuBLASLt and cuDNN, opened at first use: a build with CUDA starts on a machine that has neither, and finds those of
+// Python's nvidia packages or of the system. Each library is a struct of the functions we call, so that the emulated
 // device can bring twins of its own (cuda/emulation/library_twins.h).
 #pragma once
 
@@ -66,13 +66,17 @@ std::string nvrtc_version();
 // NVIDIA's, always.
 std::string open_nvrtc();
 
-// Folders that are searched when the system's loader does not know a library: those of RIFFLE_CUDA_LIBRARIES (separated
-// by colons; searched before the loader is asked), then of the Python packages of the active virtual environment, of
-// conda, of the python3 in PATH, of the user and of the system, then conda's own, then of CUDA
-// toolkits.
+// Folders that are searched. Before the system's loader is asked: those of RIFFLE_CUDA_LIBRARIES (separated by colons),
+// then of the Python packages of the active virtual environment and of conda's, then conda's own: the first cuDNN that
+// is found decides, since a second of its name cannot be opened, and the active environment says more of what the user
+// wants than what the system happens to have. After it: of the Python packages of the python3 in PATH, of the user and
+// of the system, then of CUDA toolkits.
 struct LibraryFolders {
   std::vector<std::string> preferred, others;
 };
 LibraryFolders library_folders();
+
+// NVIDIA's Python package with a library ("cublas", "cudnn") for a major version of CUDA.
+std::string python_package(const std::string& library, int cuda_major);
 
 }  // namespace riffle

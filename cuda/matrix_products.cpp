@@ -10,6 +10,7 @@
 #include <utility>
 
 #include "cuda/device_types.h"
+#include "cuda/split_tails.h"
 #include "cuda/status.h"
 
 namespace riffle {
@@ -195,13 +196,23 @@ void MatrixProducts::find_candidates(const MatrixProduct& p, Plan* plan) const {
                          created, kCandidates, plan->candidates.data(), &found);
   if (status != CUBLAS_STATUS_NOT_SUPPORTED) check(status, "MatmulAlgoGetHeuristic", p);
   plan->candidates.resize(static_cast<size_t>(found));
-  std::vector<cublasLtMatmulHeuristicResult_t> usable;
-  for (const cublasLtMatmulHeuristicResult_t& candidate : plan->candidates)
-    if (candidate.state == CUBLAS_STATUS_SUCCESS && candidate.workspaceSize <= kWorkspaceLimit)
-      usable.push_back(candidate);
-  plan->candidates = std::move(usable);
+  keep_usable(p, plan);
   if (plan->candidates.empty()) fail("cuBLASLt ", library_.version(), " has no algorithm for the ", describe(p));
   if (!settings_.deterministic) append_split_candidates(p, plan);
+}
+
+// Algorithms that may lose the end of k are left out, or asked to sum k whole where there are no others.
+void MatrixProducts::keep_usable(const MatrixProduct& p, Plan* plan) const {
+  const std::vector<cublasLtMatmulHeuristicResult_t> offered = std::move(plan->candidates);
+  plan->candidates.clear();
+  std::vector<cublasLtMatmulHeuristicResult_t> losing;
+  for (const cublasLtMatmulHeuristicResult_t& candidate : offered) {
+    if (candidate.state != CUBLAS_STATUS_SUCCESS || candidate.workspaceSize > kWorkspaceLimit) continue;
+    const int32_t parts = algorithm_number(candidate.algo, CUBLASLT_ALGO_CONFIG_SPLITK_NUM).value_or(1);
+    (may_lose_tail(p.k, parts) ? losing : plan->candidates).push_back(candidate);
+  }
+  if (!plan->candidates.empty()) return;
+  for (const cublasLtMatmulHeuristicResult_t& candidate : losing) append_split(candidate, /*parts=*/1, plan);
 }
 
 // Algorithms that leave most of the GPU idle, with k split into so many parts that they would not, where the library
@@ -211,41 +222,46 @@ void MatrixProducts::append_split_candidates(const MatrixProduct& p, Plan* plan)
   const std::vector<cublasLtMatmulHeuristicResult_t> offered = plan->candidates;
   for (const cublasLtMatmulHeuristicResult_t& candidate : offered) {
     if (candidate.wavesCount <= 0 || candidate.wavesCount > 0.5f) continue;
-    const int32_t id = algorithm_number(candidate.algo, CUBLASLT_ALGO_CONFIG_ID, p);
-    const int32_t split = algorithm_number(candidate.algo, CUBLASLT_ALGO_CONFIG_SPLITK_NUM, p);
-    int32_t can_split = 0;
-    size_t written = 0;
-    check(library_.algorithm_can(&candidate.algo, CUBLASLT_ALGO_CAP_SPLITK_SUPPORT, &can_split, sizeof can_split,
-                                 &written),
-          "AlgoCapGetAttribute", p);
-    if (can_split == 0 || split > 1 || tried.size() == kSplitAlgorithms || !tried.insert(id).second) continue;
+    const std::optional<int32_t> id = algorithm_number(candidate.algo, CUBLASLT_ALGO_CONFIG_ID);
+    const std::optional<int32_t> split = algorithm_number(candidate.algo, CUBLASLT_ALGO_CONFIG_SPLITK_NUM);
+    if (!id || !split || *split > 1 || !can_split(candidate.algo)) continue;
+    if (tried.size() == kSplitAlgorithms || !tried.insert(*id).second) continue;
     const int64_t most = std::min(static_cast<int64_t>(1 / candidate.wavesCount), p.k / kLeastPart);
     int32_t parts = 1;
     while (parts * 2 <= most) parts *= 2;
     for (const int32_t each : {parts, parts / 2})
-      if (each > 1) append_split(p, candidate, each, plan);
+      if (each > 1 && !may_lose_tail(p.k, each)) append_split(candidate, each, plan);
   }
 }
 
-void MatrixProducts::append_split(const MatrixProduct& p, const cublasLtMatmulHeuristicResult_t& candidate,
-                                  int32_t parts, Plan* plan) const {
+void MatrixProducts::append_split(const cublasLtMatmulHeuristicResult_t& candidate, int32_t parts, Plan* plan) const {
   cublasLtMatmulHeuristicResult_t split = candidate;
   const auto set = [&](cublasLtMatmulAlgoConfigAttributes_t attribute, auto value) {
-    check(library_.algorithm_set(&split.algo, attribute, &value, sizeof value), "AlgoConfigSetAttribute", p);
+    return library_.algorithm_set(&split.algo, attribute, &value, sizeof value) == CUBLAS_STATUS_SUCCESS;
   };
-  set(CUBLASLT_ALGO_CONFIG_SPLITK_NUM, parts);
-  set(CUBLASLT_ALGO_CONFIG_REDUCTION_SCHEME, static_cast<uint32_t>(CUBLASLT_REDUCTION_SCHEME_COMPUTE_TYPE));
+  const auto scheme = parts > 1 ? CUBLASLT_REDUCTION_SCHEME_COMPUTE_TYPE : CUBLASLT_REDUCTION_SCHEME_NONE;
+  if (!set(CUBLASLT_ALGO_CONFIG_SPLITK_NUM, parts) ||
+      !set(CUBLASLT_ALGO_CONFIG_REDUCTION_SCHEME, static_cast<uint32_t>(scheme)))
+    return;
   const cublasStatus_t status = library_.algorithm_check(handle_, plan->operation.get(), plan->a.get(), plan->b.get(),
                                                          plan->c.get(), plan->c.get(), &split.algo, &split);
   if (status == CUBLAS_STATUS_SUCCESS && split.workspaceSize <= kWorkspaceLimit) plan->candidates.push_back(split);
 }
 
-int32_t MatrixProducts::algorithm_number(const cublasLtMatmulAlgo_t& algorithm,
-                                         cublasLtMatmulAlgoConfigAttributes_t attribute, const MatrixProduct& p) const {
+std::optional<int32_t> MatrixProducts::algorithm_number(const cublasLtMatmulAlgo_t& algorithm,
+                                                        cublasLtMatmulAlgoConfigAttributes_t attribute) const {
   int32_t value = 0;
   size_t written = 0;
-  check(library_.algorithm_get(&algorithm, attribute, &value, sizeof value, &written), "AlgoConfigGetAttribute", p);
+  if (library_.algorithm_get(&algorithm, attribute, &value, sizeof value, &written) != CUBLAS_STATUS_SUCCESS) return {};
   return value;
+}
+
+bool MatrixProducts::can_split(const cublasLtMatmulAlgo_t& algorithm) const {
+  int32_t value = 0;
+  size_t written = 0;
+  const cublasStatus_t status =
+      library_.algorithm_can(&algorithm, CUBLASLT_ALGO_CAP_SPLITK_SUPPORT, &value, sizeof value, &written);
+  return status == CUBLAS_STATUS_SUCCESS && value != 0;
 }
 
 void MatrixProducts::set_bias(const MatrixProduct& p, cublasLtMatmulDesc_t operation) const {
@@ -292,13 +308,13 @@ void MatrixProducts::choose(const MatrixProduct& p, Plan* plan) {
   }
   plan->settled = true;
   const cublasLtMatmulAlgo_t& algorithm = plan->candidates[plan->chosen].algo;
-  const int32_t id = algorithm_number(algorithm, CUBLASLT_ALGO_CONFIG_ID, p);
-  const int32_t split = algorithm_number(algorithm, CUBLASLT_ALGO_CONFIG_SPLITK_NUM, p);
+  const std::optional<int32_t> id = algorithm_number(algorithm, CUBLASLT_ALGO_CONFIG_ID);
+  const int32_t split = algorithm_number(algorithm, CUBLASLT_ALGO_CONFIG_SPLITK_NUM).value_or(1);
   std::string how = time
                         ? join(", ", least * 1e3f, " us, candidate ", plan->chosen + 1, " of ", plan->candidates.size())
                         : std::string(", the library's first choice");
-  choices_.push_back(
-      join(describe(p), ": algorithm ", id, split > 1 ? join(" in ", split, " parts") : std::string(), how));
+  choices_.push_back(join(describe(p), ": algorithm ", id ? std::to_string(*id) : "unknown",
+                          split > 1 ? join(" in ", split, " parts") : std::string(), how));
 }
 
 void MatrixProducts::multiply(const MatrixProduct& product) {

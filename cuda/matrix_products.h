@@ -8,6 +8,7 @@
 #include <cstdint>
 #include <map>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -60,13 +61,15 @@ class MatrixProducts {
   Plan& plan_for(const MatrixProduct& product);
   std::unique_ptr<Plan> build_plan(const MatrixProduct& product) const;
   void find_candidates(const MatrixProduct& product, Plan* plan) const;
+  // Of what the heuristics offered, what can be used.
+  void keep_usable(const MatrixProduct& product, Plan* plan) const;
   void append_split_candidates(const MatrixProduct& product, Plan* plan) const;
-  // `candidate` with k in `parts` parts, unless the library refuses that.
-  void append_split(const MatrixProduct& product, const cublasLtMatmulHeuristicResult_t& candidate, int32_t parts,
-                    Plan* plan) const;
-  // A configuration attribute that is an int32_t; `product` is for the error.
-  int32_t algorithm_number(const cublasLtMatmulAlgo_t& algorithm, cublasLtMatmulAlgoConfigAttributes_t attribute,
-                           const MatrixProduct& product) const;
+  // `candidate` with k in `parts` parts, or whole (1), unless the library refuses that.
+  void append_split(const cublasLtMatmulHeuristicResult_t& candidate, int32_t parts, Plan* plan) const;
+  // A configuration attribute that is an int32_t; nothing where the library does not tell it.
+  std::optional<int32_t> algorithm_number(const cublasLtMatmulAlgo_t& algorithm,
+                                          cublasLtMatmulAlgoConfigAttributes_t attribute) const;
+  bool can_split(const cublasLtMatmulAlgo_t& algorithm) const;
   void choose(const MatrixProduct& product, Plan* plan);
   void set_bias(const MatrixProduct& product, cublasLtMatmulDesc_t operation) const;
   MatrixProduct with_aligned_bias(const MatrixProduct& product, Tensor* copy) const;

@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "cuda/emulation/cudnn_twin_descriptors.h"
+#include "cuda/emulation/device_memory.h"
 #include "cuda/emulation/library_twins.h"
 
 namespace riffle::emulation {
@@ -160,9 +161,12 @@ PlainConvolution bound(const Descriptor& plan, const Descriptor& pack, void** wo
       fail("a tensor is less aligned than its descriptor says");
   }
   *workspace = value<void*>(pack, CUDNN_ATTR_VARIANT_PACK_WORKSPACE, CUDNN_TYPE_VOID_PTR);
-  if (plan.engine->workspace_bytes > 0 &&
-      !in_device_memory(*workspace, static_cast<size_t>(plan.engine->workspace_bytes)))
-    fail("the workspace is too small or not in device memory");
+  if (plan.engine->workspace_bytes > 0) {
+    if (!in_device_memory(*workspace, static_cast<size_t>(plan.engine->workspace_bytes)))
+      fail("the workspace is too small or not in device memory");
+    // cuDNN promises to do with no less than what cudaMalloc aligns to.
+    if (reinterpret_cast<uintptr_t>(*workspace) % kAllocationAlignment != 0) fail("the workspace is not aligned");
+  }
   const std::vector<cudnnBackendNumericalNote_t>& notes = plan.engine->notes;
   p.tf32 = p.x.type == Element::kF32 &&
            std::find(notes.begin(), notes.end(), CUDNN_NUMERICAL_NOTE_TENSOR_CORE) != notes.end();

@@ -1,6 +1,7 @@
 // The convolution that the twin of cuDNN computes, from the definition.
 #pragma once
 
+#include <algorithm>
 #include <cstdint>
 
 #include "cuda/emulation/library_twin_support.h"
@@ -15,6 +16,12 @@ struct StridedTensor {
 
   int64_t offset(int64_t n, int64_t c, int64_t h, int64_t w) const {
     return n * strides[0] + c * strides[1] + h * strides[2] + w * strides[3];
+  }
+  // Whether neighbours lie side by side: channels last, or columns last.
+  bool packed() const {
+    const int64_t c = dimensions[1], h = dimensions[2], w = dimensions[3];
+    const int64_t channels_last[] = {h * w * c, 1, w * c, c}, columns_last[] = {c * h * w, h * w, w, 1};
+    return std::equal(strides, strides + 4, channels_last) || std::equal(strides, strides + 4, columns_last);
   }
   // From the first element to behind the last.
   int64_t span() const {

@@ -98,6 +98,8 @@ void finalize_tensor(const Descriptor& d) {
     fail("the alignment is no multiple of the element's size");
   for (int i = 0; i < 4; ++i)
     if (tensor.dimensions[i] <= 0 || tensor.strides[i] <= 0) fail("dimensions and strides must be positive");
+  // Stricter than cuDNN, which may have an engine for other strides, or not.
+  if (!tensor.packed()) fail("the tensor is not packed");
 }
 
 void finalize_convolution(const Descriptor& d) {

@@ -1,5 +1,4 @@
-// ConvolutionPlans on the emulated device with the twin of cuDNN: results against plain loops, what is chosen, and that
-// the twin refuses what cuDNN refuses. Where NVIDIA's cuDNN is installed, it is asked too, without a GPU: given the
+// ConvolutionPlans on the emulated device with the twin of cuDNN: results against plain loops, and what is chosen. Where NVIDIA's cuDNN is installed, it is asked too, without a GPU: given the
 // properties of one, its heuristics answer and its plans are built, so that what we ask of it is known to be right.
 #include <gtest/gtest.h>
 
@@ -10,6 +9,7 @@
 
 #include "cuda/convolution_plans.h"
 #include "cuda/emulation/library_twins.h"
+#include "cuda/status.h"
 #include "tests/cuda/device_tensors.h"
 
 namespace riffle {
@@ -143,6 +143,72 @@ TEST_F(CudaConvolutions, AnotherEngineIsTakenWhereOneDoesNotRun) {
   EXPECT_NE(plans.choices()[0].find("engine 0, the first"), std::string::npos) << plans.choices()[0];
 }
 
+// What is asked of cuDNN: building a plan may compile kernels.
+struct Asked {
+  int plans = 0, fallbacks = 0;
+};
+Asked asked;
+
+cudnnStatus_t create_counting_plans(cudnnBackendDescriptorType_t type, cudnnBackendDescriptor_t* descriptor) {
+  asked.plans += type == CUDNN_BACKEND_EXECUTION_PLAN_DESCRIPTOR;
+  return cudnn().descriptor_create(type, descriptor);
+}
+cudnnStatus_t set_counting_fallbacks(cudnnBackendDescriptor_t descriptor, cudnnBackendAttributeName_t name,
+                                     cudnnBackendAttributeType_t type, int64_t count, const void* elements) {
+  if (name == CUDNN_ATTR_ENGINEHEUR_MODE)
+    asked.fallbacks += *static_cast<const cudnnBackendHeurMode_t*>(elements) == CUDNN_HEUR_MODE_FALLBACK;
+  return cudnn().set(descriptor, name, type, count, elements);
+}
+
+TEST_F(CudaConvolutions, PlansAreBuiltWhereTheyAreNeeded) {
+  const struct {
+    bool deterministic, first_choice_runs;
+    DType dtype;
+    Asked expected;
+  } cases[] = {
+      {true, true, DType::kBF16, {2, 0}},   // 99, which cannot be planned, then 7
+      {false, true, DType::kBF16, {4, 0}},  // 99, 7, 20 and 28
+      {true, true, DType::kF32, {2, 0}},    // 99 and 28
+      {true, false, DType::kF32, {3, 1}},   // 28 does not run: also 0
+      {false, false, DType::kF32, {3, 0}},  // 20 runs
+  };
+  Cudnn library = cudnn();
+  library.descriptor_create = create_counting_plans;
+  library.set = set_counting_fallbacks;
+  for (const auto& c : cases) {
+    emulation::twin_options().first_choice_runs = c.first_choice_runs;
+    asked = {};
+    ConvolutionPlans plans(library, stream_, device_scratch(), {false, c.deterministic});
+    expect_right(&plans, kGeometries[0], ConvolutionPass::kForward, c.dtype);
+    expect_right(&plans, kGeometries[0], ConvolutionPass::kForward, c.dtype);
+    EXPECT_EQ(asked.plans, c.expected.plans) << plans.choices()[0];
+    EXPECT_EQ(asked.fallbacks, c.expected.fallbacks) << plans.choices()[0];
+  }
+}
+
+// Nothing can be tried while a graph is captured, and what is queued must still run.
+TEST_F(CudaConvolutions, CapturedUnknownConvolutionsTakeTheFirstThatIsAccepted) {
+  emulation::twin_options().first_choice_runs = false;
+  ConvolutionPlans plans(cudnn(), stream_, device_scratch(), {false, true});
+  const Geometry& g = kGeometries[0];
+  const std::vector<double> x = numbers(g.x, 1), w = numbers(g.w(), 2);
+  const Convolution c{ConvolutionPass::kForward, device_tensor(g.x, DType::kF32, x),
+                      device_tensor(g.w(), DType::kF32, w), device_memory(g.y(), DType::kF32), g.window};
+  cudaGraph_t graph = nullptr;
+  cudaGraphExec_t executable = nullptr;
+  RIFFLE_CUDA(cudaStreamBeginCapture(stream_.get(), cudaStreamCaptureModeThreadLocal));
+  plans.run(c);
+  RIFFLE_CUDA(cudaStreamEndCapture(stream_.get(), &graph));
+  RIFFLE_CUDA(cudaGraphInstantiate(&executable, graph, 0));
+  RIFFLE_CUDA(cudaGraphLaunch(executable, stream_.get()));
+  stream_.synchronize();
+  const std::vector<double> got = downloaded(c.y), wanted = expected(g, c.pass, x, w, {});
+  for (size_t i = 0; i < got.size(); ++i) ASSERT_NEAR(got[i], wanted[i], 1e-5);
+  EXPECT_TRUE(plans.choices().empty());
+  RIFFLE_CUDA(cudaGraphExecDestroy(executable));
+  RIFFLE_CUDA(cudaGraphDestroy(graph));
+}
+
 TEST_F(CudaConvolutions, UnalignedTensorsAreDescribedAsTheyAre) {
   const Geometry& g = kGeometries[0];
   const std::vector<double> x = numbers(g.x, 1), w = numbers(g.w(), 2);
@@ -175,25 +241,6 @@ TEST_F(CudaConvolutions, ImpossibleConvolutionsSayWhy) {
   emulation::clear_complaints();
   c.y = device_memory(g.y(), DType::kBF16);
   EXPECT_THROW(plans.run(c), Error) << "dtypes differ";
-}
-
-TEST_F(CudaConvolutions, TheTwinRefusesWhatCudnnRefuses) {
-  const Cudnn& library = cudnn();
-  CudnnDescriptor tensor(library, CUDNN_BACKEND_TENSOR_DESCRIPTOR);
-  EXPECT_FALSE(tensor.try_finalize()) << "nothing is set";
-  tensor.set(CUDNN_ATTR_TENSOR_UNIQUE_ID, CUDNN_TYPE_INT64, int64_t{1});
-  tensor.set(CUDNN_ATTR_TENSOR_DATA_TYPE, CUDNN_TYPE_DATA_TYPE, CUDNN_DATA_BFLOAT16);
-  tensor.set(CUDNN_ATTR_TENSOR_DIMENSIONS, CUDNN_TYPE_INT64, std::vector<int64_t>{1, 1, 1, 1});
-  tensor.set(CUDNN_ATTR_TENSOR_STRIDES, CUDNN_TYPE_INT64, std::vector<int64_t>{1, 1, 1, 1});
-  tensor.set(CUDNN_ATTR_TENSOR_BYTE_ALIGNMENT, CUDNN_TYPE_INT64, int64_t{1});
-  EXPECT_FALSE(tensor.try_finalize()) << "less aligned than an element";
-  CudnnDescriptor graph(library, CUDNN_BACKEND_OPERATIONGRAPH_DESCRIPTOR);
-  EXPECT_THROW(graph.set(CUDNN_ATTR_OPERATIONGRAPH_OPS, tensor), Error) << "not finalized";
-  tensor.set(CUDNN_ATTR_TENSOR_BYTE_ALIGNMENT, CUDNN_TYPE_INT64, int64_t{2});
-  ASSERT_TRUE(tensor.try_finalize()) << emulation::last_complaint();
-  EXPECT_THROW(tensor.set(CUDNN_ATTR_TENSOR_UNIQUE_ID, CUDNN_TYPE_INT64, int64_t{2}), Error) << "finalized";
-  EXPECT_EQ(emulation::misuse_count(), 4);
-  emulation::clear_complaints();
 }
 
 // --- NVIDIA's cuDNN, without a GPU ---

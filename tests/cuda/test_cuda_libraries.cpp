@@ -1,20 +1,20 @@
-// Finding NVIDIA's libraries; and MatrixProducts on the emulated device with the twin of cuBLASLt: results against
-// plain loops, what is chosen, and that the twin refuses what cuBLASLt refuses.
+// MatrixProducts on the emulated device with the twin of cuBLASLt: results against plain loops, and what is chosen.
 #include <gtest/gtest.h>
 
 #include <algorithm>
 #include <cmath>
-#include <cstdlib>
-#include <filesystem>
-#include <fstream>
 #include <limits>
+#include <map>
 #include <random>
+#include <set>
+#include <string>
 #include <vector>
 
 #include "cuda/device_types.h"
 #include "cuda/emulation/control.h"
 #include "cuda/emulation/library_twins.h"
 #include "cuda/matrix_products.h"
+#include "cuda/split_tails.h"
 #include "cuda/status.h"
 #include "tests/cuda/device_tensors.h"
 
@@ -255,6 +255,123 @@ TEST_F(CudaLibraries, LongSumsAreTriedInMoreParts) {
   }
 }
 
+TEST(SplitTails, AreLostWhereTheyAreTooShortForAllParts) {
+  const struct {
+    int64_t k, parts;
+    bool lost;
+  } cases[] = {
+      {8196, 32, true},   // 128 blocks of 64, 4 each, and 4 for 32
+      {8196, 16, true},   // the same
+      {8196, 4, false},   // one for each
+      {8196, 7, false},   // parts of different lengths
+      {8196, 1, false},   // whole
+      {8192, 32, false},  // no tail
+      {8648, 9, true},    // 135 blocks of 64, 15 each, and 8 for 9
+      {8648, 8, false},   // parts of different lengths
+      {1057, 3, true},    // 33 blocks of 32, 11 each; of 64 and of 128 the parts would differ
+      {200, 40, false},   // 6 blocks of 32
+      {5156, 40, true},   // 40 blocks of 128, and 36 for 40
+  };
+  for (const auto& c : cases) EXPECT_EQ(may_lose_tail(c.k, c.parts), c.lost) << c.k << " in " << c.parts;
+}
+
+// Into how many parts k was split by the products that ran.
+std::set<int32_t> parts_run;
+
+cublasStatus_t matmul_noting_parts(cublasLtHandle_t handle, cublasLtMatmulDesc_t operation, const void* alpha,
+                                   const void* a, cublasLtMatrixLayout_t layout_a, const void* b,
+                                   cublasLtMatrixLayout_t layout_b, const void* beta, const void* c,
+                                   cublasLtMatrixLayout_t layout_c, void* d, cublasLtMatrixLayout_t layout_d,
+                                   const cublasLtMatmulAlgo_t* algorithm, void* workspace, size_t workspace_bytes,
+                                   cudaStream_t stream) {
+  int32_t parts = 0;
+  cublas_lt().algorithm_get(algorithm, CUBLASLT_ALGO_CONFIG_SPLITK_NUM, &parts, sizeof parts, nullptr);
+  parts_run.insert(parts);
+  return cublas_lt().matmul(handle, operation, alpha, a, layout_a, b, layout_b, beta, c, layout_c, d, layout_d,
+                            algorithm, workspace, workspace_bytes, stream);
+}
+
+// The twin loses the end of k where cuBLASLt was reported to. Its own splits are into 4 parts, ours into 32 and 16.
+TEST_F(CudaLibraries, SplitsThatMayLoseTheEndOfKAreNotRun) {
+  CublasLt library = cublas_lt();
+  library.matmul = matmul_noting_parts;
+  const std::map<int64_t, std::set<int32_t>> expected{
+      {8192, {1, 4, 16, 32}}, {8194, {1}}, {8196, {1, 4}}, {8648, {1, 4, 16, 32}}};
+  for (const auto& [k, parts] : expected)
+    for (DType input : {DType::kBF16, DType::kF16})
+      for (bool deterministic : {false, true}) {
+        parts_run.clear();
+        MatrixProducts products(library, stream_, device_scratch(), {false, deterministic});
+        ProductRun run({7, 5, k, input, DType::kF32, true, false, 1, 0});
+        products.multiply(run.product());
+        stream_.synchronize();
+        run.expect_right();
+        const std::set<int32_t> first_choice{parts.count(4) > 0 ? 4 : 1};
+        EXPECT_EQ(parts_run, deterministic ? first_choice : parts) << "k " << k;
+      }
+}
+
+cublasStatus_t only_splits(cublasLtHandle_t handle, cublasLtMatmulDesc_t operation, cublasLtMatrixLayout_t a,
+                           cublasLtMatrixLayout_t b, cublasLtMatrixLayout_t c, cublasLtMatrixLayout_t d,
+                           cublasLtMatmulPreference_t preference, int requested,
+                           cublasLtMatmulHeuristicResult_t* results, int* found) {
+  const cublasStatus_t status =
+      cublas_lt().heuristic(handle, operation, a, b, c, d, preference, requested, results, found);
+  const auto is_whole = [](const cublasLtMatmulHeuristicResult_t& result) {
+    int32_t parts = 0;
+    cublas_lt().algorithm_get(&result.algo, CUBLASLT_ALGO_CONFIG_SPLITK_NUM, &parts, sizeof parts, nullptr);
+    return parts < 2;
+  };
+  *found = static_cast<int>(std::remove_if(results, results + *found, is_whole) - results);
+  return status;
+}
+
+TEST_F(CudaLibraries, WhereAllSplitsMayLoseTheEndOfKItIsSummedWhole) {
+  CublasLt library = cublas_lt();
+  library.heuristic = only_splits;
+  library.matmul = matmul_noting_parts;
+  for (bool deterministic : {false, true}) {
+    parts_run.clear();
+    MatrixProducts products(library, stream_, device_scratch(), {false, deterministic});
+    ProductRun run({7, 5, 8194, DType::kBF16, DType::kF32, true, false, 1, 0});
+    products.multiply(run.product());
+    stream_.synchronize();
+    run.expect_right();
+    EXPECT_EQ(parts_run, std::set<int32_t>{1});
+  }
+}
+
+// What algorithms can and are is asked for splits of ours, and for the log.
+TEST_F(CudaLibraries, ProductsDoWithoutWhatTheLibraryDoesNotTell) {
+  const auto without = [&](auto change) {
+    CublasLt library = cublas_lt();
+    change(&library);
+    MatrixProducts products(library, stream_, device_scratch(), {});
+    ProductRun run({7, 5, 4096, DType::kBF16, DType::kF32, true, false, 1, 0});
+    products.multiply(run.product());
+    stream_.synchronize();
+    run.expect_right();
+    return products.choices().at(0);
+  };
+  const std::string no_capability = without([](CublasLt* library) {
+    library->algorithm_can = [](const cublasLtMatmulAlgo_t*, cublasLtMatmulAlgoCapAttributes_t, void*, size_t,
+                                size_t*) { return CUBLAS_STATUS_NOT_SUPPORTED; };
+  });
+  EXPECT_NE(no_capability.find("of 3"), std::string::npos) << no_capability;  // the library's own
+  const std::string no_splits = without([](CublasLt* library) {
+    library->algorithm_set = [](cublasLtMatmulAlgo_t*, cublasLtMatmulAlgoConfigAttributes_t, const void*, size_t) {
+      return CUBLAS_STATUS_INVALID_VALUE;
+    };
+  });
+  EXPECT_NE(no_splits.find("of 3"), std::string::npos) << no_splits;
+  const std::string no_numbers = without([](CublasLt* library) {
+    library->algorithm_get = [](const cublasLtMatmulAlgo_t*, cublasLtMatmulAlgoConfigAttributes_t, void*, size_t,
+                                size_t*) { return CUBLAS_STATUS_NOT_SUPPORTED; };
+  });
+  EXPECT_NE(no_numbers.find("algorithm unknown, "), std::string::npos) << no_numbers;
+  EXPECT_NE(no_numbers.find("of 3"), std::string::npos) << no_numbers;
+}
+
 TEST_F(CudaLibraries, CapturedProductsReplay) {
   const ProductCase c{16, 24, 80, DType::kF32, DType::kF32, true, false, 0, 0};
   MatrixProducts products(cublas_lt(), stream_, device_scratch(), {});
@@ -275,146 +392,6 @@ TEST_F(CudaLibraries, CapturedProductsReplay) {
   }
   RIFFLE_CUDA(cudaGraphExecDestroy(executable));
   RIFFLE_CUDA(cudaGraphDestroy(graph));
-}
-
-TEST(LibraryFolders, PythonsPackagesAreFoundWithoutPython) {
-  const std::filesystem::path prefix = std::filesystem::path(testing::TempDir()) / "riffle_python";
-  const std::filesystem::path expected = prefix / "lib/python3.12/site-packages/nvidia/cudnn/lib";
-  std::filesystem::create_directories(expected);
-  setenv("VIRTUAL_ENV", prefix.c_str(), 1);
-  setenv("RIFFLE_CUDA_LIBRARIES", "/one:/other", 1);
-  const LibraryFolders folders = library_folders();
-  unsetenv("RIFFLE_CUDA_LIBRARIES");
-  unsetenv("VIRTUAL_ENV");
-  EXPECT_EQ(folders.preferred, (std::vector<std::string>{"/one", "/other"}));
-  ASSERT_FALSE(folders.others.empty());
-  EXPECT_EQ(folders.others.front(), expected.string());
-  std::filesystem::remove_all(prefix);
-}
-
-// The python3 in PATH may be a link into a virtual environment, by way of another.
-TEST(LibraryFolders, LinksToPythonAreFollowed) {
-  namespace fs = std::filesystem;
-  const fs::path root = fs::path(testing::TempDir()) / "riffle_links";
-  fs::remove_all(root);
-  const fs::path expected = root / "venv/lib/python3.12/site-packages/nvidia/cu13/lib";
-  for (const fs::path& folder : {root / "bin", root / "opt", root / "venv/bin", root / "system/bin", expected})
-    fs::create_directories(folder);
-  std::ofstream(root / "system/bin/python3") << "";
-  fs::create_symlink("../../system/bin/python3", root / "venv/bin/python3");
-  fs::create_symlink(root / "venv/bin/python3", root / "opt/python");
-  fs::create_symlink("../opt/python", root / "bin/python3");
-  const std::string path = std::getenv("PATH");
-  setenv("PATH", (root / "bin").c_str(), 1);
-  const std::vector<std::string> folders = library_folders().others;
-  setenv("PATH", path.c_str(), 1);
-  EXPECT_NE(std::find(folders.begin(), folders.end(), expected.string()), folders.end());
-  fs::remove_all(root);
-}
-
-// cuDNN's files for CUDA 12 and 13 have one name.
-TEST(Libraries, CudnnOfAnotherCudaIsRefused) {
-  Cudnn library = cudnn();
-  EXPECT_NO_THROW(check_cuda_of(library));
-  library.cudart_version = [] { return size_t{11080}; };
-  try {
-    check_cuda_of(library);
-    FAIL() << "a cuDNN for CUDA 11";
-  } catch (const Error& error) {
-    const std::string text = error.what();
-    for (const char* part : {"the one for CUDA 11.8", "built for CUDA ", "RIFFLE_CUDA_LIBRARIES", "nvidia-cudnn-cu"})
-      EXPECT_NE(text.find(part), std::string::npos) << part << " in: " << text;
-  }
-}
-
-// --- what the twin refuses, as cuBLASLt does ---
-
-// A product by hand, with one rule broken by the caller.
-struct HandMade {
-  explicit HandMade(cudaDataType_t type = CUDA_R_16BF) : lt(cublas_lt()) {
-    lt.create(&handle);
-    lt.matmul_create(&operation, CUBLAS_COMPUTE_32F, CUDA_R_32F);
-    lt.layout_create(&layout, type, 16, 16, 16);
-    lt.preference_create(&preference);
-    const uint64_t workspace_bytes = 1 << 20;
-    lt.preference_set(preference, CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES, &workspace_bytes, sizeof workspace_bytes);
-  }
-  ~HandMade() {
-    lt.preference_destroy(preference);
-    lt.layout_destroy(layout);
-    lt.matmul_destroy(operation);
-    lt.destroy(handle);
-  }
-  cublasStatus_t search() {
-    return lt.heuristic(handle, operation, layout, layout, layout, layout, preference, 1, &result, &found);
-  }
-  cublasStatus_t run(const void* a, void* d) {
-    const float one = 1, zero = 0;
-    return lt.matmul(handle, operation, &one, a, layout, a, layout, &zero, d, layout, d, layout, &result.algo, nullptr,
-                     0, nullptr);
-  }
-
-  const CublasLt& lt;
-  cublasLtHandle_t handle = nullptr;
-  cublasLtMatmulDesc_t operation = nullptr;
-  cublasLtMatrixLayout_t layout = nullptr;
-  cublasLtMatmulPreference_t preference = nullptr;
-  cublasLtMatmulHeuristicResult_t result{};
-  int found = 0;
-};
-
-// The twin computes the same, split or not, but holds a split to its workspace.
-TEST_F(CudaLibraries, TheTwinChecksSplits) {
-  HandMade made;
-  ASSERT_EQ(made.search(), CUBLAS_STATUS_SUCCESS);  // which finds the algorithm for aligned data
-  const auto split_with = [&](int32_t parts, uint32_t scheme) {
-    EXPECT_EQ(made.lt.algorithm_set(&made.result.algo, CUBLASLT_ALGO_CONFIG_SPLITK_NUM, &parts, sizeof parts),
-              CUBLAS_STATUS_SUCCESS);
-    EXPECT_EQ(made.lt.algorithm_set(&made.result.algo, CUBLASLT_ALGO_CONFIG_REDUCTION_SCHEME, &scheme, sizeof scheme),
-              CUBLAS_STATUS_SUCCESS);
-    return made.lt.algorithm_check(made.handle, made.operation, made.layout, made.layout, made.layout, made.layout,
-                                   &made.result.algo, &made.result);
-  };
-  EXPECT_EQ(split_with(4, CUBLASLT_REDUCTION_SCHEME_COMPUTE_TYPE), CUBLAS_STATUS_NOT_SUPPORTED) << "cannot split";
-  const uint32_t alignment = 2;
-  made.lt.preference_set(made.preference, CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_A_BYTES, &alignment, sizeof alignment);
-  ASSERT_EQ(made.search(), CUBLAS_STATUS_SUCCESS);
-  EXPECT_EQ(split_with(4, CUBLASLT_REDUCTION_SCHEME_NONE), CUBLAS_STATUS_NOT_SUPPORTED) << "no scheme";
-  ASSERT_EQ(split_with(4, CUBLASLT_REDUCTION_SCHEME_COMPUTE_TYPE), CUBLAS_STATUS_SUCCESS);
-  EXPECT_EQ(made.result.workspaceSize, 4u * 16 * 16 * sizeof(float));
-  const Tensor memory = device_tensor({16, 1, 1, 32}, DType::kBF16, std::vector<double>(512, 0.0));
-  char* const base = static_cast<char*>(memory.raw());
-  EXPECT_EQ(made.run(base, base + 512), CUBLAS_STATUS_INVALID_VALUE) << "without its workspace";
-  EXPECT_EQ(emulation::misuse_count(), 1);
-  emulation::clear_complaints();
-}
-
-TEST_F(CudaLibraries, TheTwinRefusesWhatCublasLtRefuses) {
-  const Tensor memory = device_tensor({16, 1, 1, 32}, DType::kBF16, std::vector<double>(512, 0.0));
-  char* const base = static_cast<char*>(memory.raw());
-  HandMade made;
-  ASSERT_EQ(made.search(), CUBLAS_STATUS_SUCCESS);
-  EXPECT_EQ(made.run(base, base + 512), CUBLAS_STATUS_SUCCESS);
-  RIFFLE_CUDA(cudaDeviceSynchronize());
-  EXPECT_EQ(made.run(base + 2, base + 512), CUBLAS_STATUS_INVALID_VALUE) << "the algorithm was asked for aligned data";
-  EXPECT_NE(emulation::last_complaint().find("A is not aligned"), std::string::npos) << emulation::last_complaint();
-  std::vector<char> host(512);
-  EXPECT_EQ(made.run(base, host.data()), CUBLAS_STATUS_INVALID_VALUE) << "host memory";
-  EXPECT_EQ(made.run(base, base + 1024 - 256), CUBLAS_STATUS_INVALID_VALUE) << "beyond the allocation";
-  const uint32_t alignment = 2;
-  made.lt.preference_set(made.preference, CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_A_BYTES, &alignment, sizeof alignment);
-  ASSERT_EQ(made.search(), CUBLAS_STATUS_SUCCESS);
-  EXPECT_EQ(made.run(base + 2, base + 512), CUBLAS_STATUS_SUCCESS) << emulation::last_complaint();
-  RIFFLE_CUDA(cudaDeviceSynchronize());
-  const int32_t transposed = CUBLAS_OP_T;
-  made.lt.matmul_set(made.operation, CUBLASLT_MATMUL_DESC_TRANSA, &transposed, sizeof transposed);
-  EXPECT_EQ(made.run(base, base + 512), CUBLAS_STATUS_INVALID_VALUE) << "the algorithm of another problem";
-  EXPECT_EQ(made.lt.matmul_set(made.operation, CUBLASLT_MATMUL_DESC_TRANSA, &transposed, 8),
-            CUBLAS_STATUS_INVALID_VALUE);
-  HandMade doubles(CUDA_R_64F);
-  EXPECT_EQ(doubles.search(), CUBLAS_STATUS_NOT_SUPPORTED) << "f64 factors with f32 sums";
-  EXPECT_EQ(emulation::misuse_count(), 5);
-  emulation::clear_complaints();
 }
 
 }  // namespace
