@@ -174,10 +174,10 @@ void RunCheckpoints::tidy_up(int64_t newest_step) {
     }
   };
   try_to(link_failure_told_, [&] { point_to(folder_.checkpoint("last"), folder_.step_checkpoint(newest_step)); });
-  try_to(removal_failure_told_, [&] { remove_old(newest_step); });
+  try_to(removal_failure_told_, [&] { remove_old(); });
 }
 
-void RunCheckpoints::remove_old(int64_t newest_step) const {
+void RunCheckpoints::remove_old() const {
   int64_t newer = 0;
   for (const int64_t step : folder_.checkpoint_steps()) {
     if (++newer <= keep_.last) continue;

@@ -61,7 +61,7 @@ class RunCheckpoints {
   void write_jobs();
   void write(Job& job);
   void tidy_up(int64_t newest_step);
-  void remove_old(int64_t newest_step) const;
+  void remove_old() const;
 
   Backend& backend_;
   const RunFolder folder_;  // a copy: the thread still writes when an error has unwound the caller
