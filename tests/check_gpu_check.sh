@@ -24,6 +24,8 @@ for part in 1 2 3 4 5; do
   expect "a passed check in part $part" grep -q '"status":"pass"' "$work/out/part$part/checks.jsonl"
 done
 expect 'part 6 skipped, with a reason' grep -q '\*\*skip\*\* .*torch' "$work/out/report.md"
+expect 'a table of layers' grep -q '^| stage2.0.branch1 | [0-9.]* | [0-9.]* | [0-9.]* |$' "$work/out/report.md"
+expect 'layers in report.json' grep -q '"layers":.*"name":"conv5"' <(tr -d '\n' <"$work/out/report.json")
 expect 'a table of operations' grep -q '^| norm_depthwise_backward, stride 1 |' "$work/out/report.md"
 for check in 'mixed losses on CPU and CUDA' 'losses after a stop, fp16' 'parity, the quickest algorithms'; do
   expect "a passed check '$check'" grep -q "\"check\":\"$check.*\"status\":\"pass\"" "$work/out/report.json"
@@ -83,7 +85,7 @@ status=$(CALLS=$work/gpu/calls COMPUTE_SANITIZER=$work/gpu/compute-sanitizer \
 expect 'the sanitizer to be quiet about statuses that are checked anyway' test "$status" -eq 0
 expect 'a run of each tool over a training step' \
   test "$(grep -c '"check":"[a-z]*check: train' "$work/gpu/report/report.json")" -eq 6
-for precision in F32 BF16 F16; do
+for precision in F32 TF32 BF16 F16; do
   expect "the suites in $precision" grep -q -e "--gtest_filter=\*/Cuda$precision\$" "$work/gpu/calls"
 done
 
