@@ -121,6 +121,12 @@ struct MemoryStatistics {
   int64_t system_allocations = 0;  // stops growing after the second training step
 };
 
+// How long the device was in a range: see Backend::time_ranges().
+struct RangeTime {
+  std::string name;
+  double milliseconds = 0;
+};
+
 class Backend {
  public:
   virtual ~Backend() = default;
@@ -150,6 +156,11 @@ class Backend {
   // Brackets work in profiles of the device, with the name of the layer that queues it. They nest.
   virtual void begin_range(const std::string& name) = 0;
   virtual void end_range() = 0;
+  // From here on the device's time in each range is taken; what lies within another range is part of that. Such work
+  // cannot be captured.
+  virtual void time_ranges() = 0;
+  // The ranges since time_ranges(), in their order. Waits, and takes no more times.
+  virtual std::vector<RangeTime> range_times() = 0;
 
   // --- movement ---
   // Host memory (packed, of `host_dtype`) to y and back. Host f32 and f64 convert to and from any floating dtype

@@ -74,15 +74,26 @@ void CudaBackend::synchronize() {
 }
 
 std::unique_ptr<CapturedWork> CudaBackend::capture(const std::function<void()>& work) {
+  if (range_events_.running()) fail("work whose ranges are timed cannot be captured into a graph");
   return std::make_unique<StepGraph>(stream_, allocator_, work);
 }
 
 void CudaBackend::begin_range(const std::string& name) {
   nvtxRangePushA(name.c_str());
+  range_events_.begin(name, stream_.get());
 }
 
 void CudaBackend::end_range() {
+  range_events_.end(stream_.get());
   nvtxRangePop();
+}
+
+void CudaBackend::time_ranges() {
+  range_events_.start();
+}
+
+std::vector<RangeTime> CudaBackend::range_times() {
+  return range_events_.stop();
 }
 
 void CudaBackend::check_ours(const Tensor& tensor, const char* operation) const {

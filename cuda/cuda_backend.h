@@ -14,6 +14,7 @@
 #include "cuda/allocator.h"
 #include "cuda/gpu.h"
 #include "cuda/options.h"
+#include "cuda/range_events.h"
 #include "cuda/runtime.h"
 #include "cuda/status.h"
 
@@ -46,6 +47,8 @@ class CudaBackend final : public Backend {
   // Brackets work in profiles (NVTX), with the name of the layer that queues it. They nest.
   void begin_range(const std::string& name) override;
   void end_range() override;
+  void time_ranges() override;
+  std::vector<RangeTime> range_times() override;
 
   // transfer.cpp
   void upload(const void* host, DType host_dtype, const Tensor& y) override;
@@ -224,6 +227,7 @@ class CudaBackend final : public Backend {
   Stream stream_, copy_stream_;  // compute; from host to device
   std::shared_ptr<DeviceAllocator> allocator_;
   PinnedStaging staging_;
+  RangeEvents range_events_;
   std::array<ArrivalBuffer, 2> arrivals_;
   size_t next_arrival_ = 0;
   std::unique_ptr<MatrixProducts> products_;

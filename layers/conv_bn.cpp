@@ -23,7 +23,6 @@ Variable ConvBn::forward(const Context& context, const Variable& x) {
 }
 
 Variable ConvBn::forward_max_pool(const Context& context, const Variable& x, const Window& window) {
-  const ProfileRange range(context.backend, conv_->path());
   const std::string name = conv_->path() + ".max_pool";
   if (relu_ && !folded() && conv_->groups() == 1 && conv_->weight().kind == ParameterKind::kDenseFilter) {
     const FusedStem stem{&conv_->weight(), conv_->window(x.shape()), &norm_, window};

@@ -8,6 +8,7 @@ namespace riffle {
 Variable dropout(const Context& context, const std::string& name, const Variable& x, double rate, uint64_t layer) {
   if (!context.training || rate == 0) return x;
   Backend& backend = context.backend;
+  const ProfileRange range(backend, name);
   const PhiloxKey key = RandomStream(context.seed, RandomPurpose::kDropout, context.batch, layer).key();
   const Tensor y = backend.empty(x.shape());
   backend.dropout(x.value(), key, rate, context.scalars, y);

@@ -12,6 +12,7 @@ Linear::Linear(Backend& backend, int64_t inputs, int64_t outputs, bool bias)
 
 Variable Linear::forward(const Context& context, const Variable& x) {
   RIFFLE_CHECK(x.shape().h == 1 && x.shape().w == 1, path(), ": expected (N,1,1,C), got ", x.shape());
+  const ProfileRange range(context.backend, path());
   return pointwise_conv2d(context, path(), x, *weight_, bias_);
 }
 

@@ -23,6 +23,7 @@ Variable max_pool2d(const Context& context, const std::string& name, const Varia
 
 Variable global_avg_pool(const Context& context, const std::string& name, const Variable& x) {
   Backend& backend = context.backend;
+  const ProfileRange range(backend, name);
   const Tensor y = backend.empty({x.shape().n, 1, 1, x.shape().c});
   backend.global_average_pool(x.value(), y);
   const Variable output(y, context.records(x));

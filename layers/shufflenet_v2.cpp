@@ -153,6 +153,7 @@ Variable ShuffleNetV2::forward_stage(const Context& context, Stage& stage, Varia
 }
 
 Variable ShuffleNetV2::forward_stem(const Context& context, const Variable& input) {
+  const ProfileRange range(context.backend, stem_.path());
   ConvBn& stem = *stem_.blocks().front();
   if (!config_.stem_max_pool) return stem.forward(context, input);
   const Shape shape = stem.conv().output_shape(input.shape());

@@ -8,6 +8,7 @@ namespace {
 template <class Operation>
 Tensor root_of(const Context& context, const Variable& logits, double grad_scale, const Operation& operation) {
   Backend& backend = context.backend;
+  const ProfileRange range(backend, "loss");
   const int64_t images = logits.shape().n;
   const Tensor loss = backend.empty_parameter({images, 1, 1, 1});
   const Tensor dlogits = context.records(logits) ? backend.empty(logits.shape()) : Tensor{};

@@ -9,4 +9,8 @@ std::vector<BackendUnderTest> backends_under_test() {
           {"CpuTwoThreads", [] { return make_cpu_backend(2, /*poison=*/true); }}};
 }
 
+std::vector<BackendUnderTest> backends_under_product_test() {
+  return backends_under_test();
+}
+
 }  // namespace riffle::parity

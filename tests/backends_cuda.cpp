@@ -7,22 +7,35 @@
 #include "tests/parity.h"
 
 namespace riffle::parity {
+namespace {
+
+CudaOptions options_of(DType dtype) {
+  CudaOptions options;
+  options.dtype = dtype;
+  options.deterministic = std::getenv("RIFFLE_TEST_TIMED_ALGORITHMS") == nullptr;
+  options.poison = true;
+  return options;
+}
+
+BackendUnderTest cuda(const std::string& name, const CudaOptions& options) {
+  return {name, [options] { return make_cuda_backend(options); }};
+}
+
+}  // namespace
 
 std::vector<BackendUnderTest> backends_under_test() {
-  const auto cuda = [](DType dtype, bool cudnn_depthwise = false) {
-    return [=] {
-      CudaOptions options;
-      options.dtype = dtype;
-      options.cudnn_depthwise = cudnn_depthwise;
-      options.deterministic = std::getenv("RIFFLE_TEST_TIMED_ALGORITHMS") == nullptr;
-      options.poison = true;
-      return make_cuda_backend(options);
-    };
-  };
-  return {{"CudaF32", cuda(DType::kF32)},
-          {"CudaBF16", cuda(DType::kBF16)},
-          {"CudaF16", cuda(DType::kF16)},
-          {"CudaF32CudnnDepthwise", cuda(DType::kF32, /*cudnn_depthwise=*/true)}};
+  CudaOptions cudnn_depthwise = options_of(DType::kF32);
+  cudnn_depthwise.cudnn_depthwise = true;
+  return {cuda("CudaF32", options_of(DType::kF32)), cuda("CudaBF16", options_of(DType::kBF16)),
+          cuda("CudaF16", options_of(DType::kF16)), cuda("CudaF32CudnnDepthwise", cudnn_depthwise)};
+}
+
+std::vector<BackendUnderTest> backends_under_product_test() {
+  std::vector<BackendUnderTest> backends = backends_under_test();
+  CudaOptions tf32 = options_of(DType::kF32);
+  tf32.tf32 = true;
+  backends.push_back(cuda("CudaTF32", tf32));
+  return backends;
 }
 
 }  // namespace riffle::parity

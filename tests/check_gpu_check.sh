@@ -24,6 +24,8 @@ for part in 1 2 3 4 5; do
   expect "a passed check in part $part" grep -q '"status":"pass"' "$work/out/part$part/checks.jsonl"
 done
 expect 'part 6 skipped, with a reason' grep -q '\*\*skip\*\* .*torch' "$work/out/report.md"
+expect 'a table of layers' grep -q '^| stage2.0.branch1 | [0-9.]* | [0-9.]* | [0-9.]* |$' "$work/out/report.md"
+expect 'layers in report.json' grep -q '"layers":.*"name":"conv5"' <(tr -d '\n' <"$work/out/report.json")
 expect 'a table of operations' grep -q '^| norm_depthwise_backward, stride 1 |' "$work/out/report.md"
 for check in 'mixed losses on CPU and CUDA' 'losses after a stop, fp16' 'parity, the quickest algorithms'; do
   expect "a passed check '$check'" grep -q "\"check\":\"$check.*\"status\":\"pass\"" "$work/out/report.json"
@@ -56,5 +58,35 @@ kill -TERM $!
 wait $! && status=0 || status=$?
 expect 'exit code 143 where it is stopped' test "$status" -eq 143
 expect 'a report that says so' grep -q '\*\*fail\*\* .*stopped from outside' "$work/stopped/report.md"
+
+# As on a GPU, with programs that only write down how they are called. This sanitizer, too, takes it for an error that a
+# library asks the driver for a function that is not there, unless it is told otherwise.
+mkdir "$work/gpu"
+cat >"$work/gpu/riffle" <<'END'
+#!/bin/sh
+[ "$1" != devices ] || printf 'cuda    usable\nauto    CUDA: a GPU\n'
+END
+cat >"$work/gpu/test_cuda_parity" <<'END'
+#!/bin/sh
+echo "$*" >>"$CALLS"
+if [ "$1" = --gtest_list_tests ]; then echo Backends/PointwiseParity.; else echo '[  PASSED  ] 3 tests.'; fi
+END
+cat >"$work/gpu/compute-sanitizer" <<'END'
+#!/bin/sh
+case "$*" in
+  --version) echo 'version 1' ;;
+  *'--tool memcheck'*'--report-api-errors no'* | *'--tool racecheck'*) exit 0 ;;
+  *) exit 86 ;;
+esac
+END
+chmod +x "$work/gpu/"*
+status=$(CALLS=$work/gpu/calls COMPUTE_SANITIZER=$work/gpu/compute-sanitizer \
+  status_of scripts/gpu_check.sh "$work/gpu" --parts 2,3 --out "$work/gpu/report")
+expect 'the sanitizer to be quiet about statuses that are checked anyway' test "$status" -eq 0
+expect 'a run of each tool over a training step' \
+  test "$(grep -c '"check":"[a-z]*check: train' "$work/gpu/report/report.json")" -eq 6
+for precision in F32 TF32 BF16 F16; do
+  expect "the suites in $precision" grep -q -e "--gtest_filter=\*/Cuda$precision\$" "$work/gpu/calls"
+done
 
 expect 'exit code 2 for a wrong part' test "$(status_of scripts/gpu_check.sh "$build" --parts 7)" -eq 2

@@ -27,8 +27,10 @@ struct BackendUnderTest {
   std::function<std::unique_ptr<Backend>()> make;
 };
 
-// The one list of backends of a test program: whichever backends_*.cpp it is linked with.
+// The lists of backends of a test program are of whichever backends_*.cpp it is linked with.
 std::vector<BackendUnderTest> backends_under_test();
+// Those, and what differs from one of them in products of matrices and convolutions only.
+std::vector<BackendUnderTest> backends_under_product_test();
 
 inline std::ostream& operator<<(std::ostream& out, const BackendUnderTest& backend) {
   return out << backend.name;
@@ -44,14 +46,23 @@ class ParityTest : public ::testing::TestWithParam<BackendUnderTest> {
 };
 
 // Runs a suite of TEST_P on every backend.
-#define RIFFLE_INSTANTIATE_PARITY(suite)                                                                  \
-  INSTANTIATE_TEST_SUITE_P(Backends, suite, ::testing::ValuesIn(::riffle::parity::backends_under_test()), \
+#define RIFFLE_INSTANTIATE_PARITY_ON(suite, backends)                      \
+  INSTANTIATE_TEST_SUITE_P(Backends, suite, ::testing::ValuesIn(backends), \
                            [](const auto& parameter) { return parameter.param.name; })
+#define RIFFLE_INSTANTIATE_PARITY(suite) RIFFLE_INSTANTIATE_PARITY_ON(suite, ::riffle::parity::backends_under_test())
+#define RIFFLE_INSTANTIATE_PRODUCT_PARITY(suite) \
+  RIFFLE_INSTANTIATE_PARITY_ON(suite, ::riffle::parity::backends_under_product_test())
 
 using riffle::host;
 
 // The relative error of one rounding to float, in which every backend computes.
 constexpr double kRounding = 1.0 / (1 << 24);
+
+// The relative error of rounding a factor before it is multiplied: 0 except with tf32, which keeps 10 bits behind the
+// leading one. Sums and results are of float there, too.
+inline double factor_rounding(const Backend& backend) {
+  return backend.description().find("tf32 products") == std::string::npos ? 0 : 1.0 / (1 << 11);
+}
 
 // Neighbouring channels on the left and right of an argument within its buffer.
 struct Layout {
@@ -106,6 +117,11 @@ class Case {
   // The relative error of an activation that is stored on the way to a result: 0 where that is in float or wider.
   double intermediate_rounding() const {
     return size_of(test_.dtype()) < sizeof(float) ? unit_roundoff(test_.dtype()) : 0;
+  }
+  // The relative error of a product of two factors.
+  double product_rounding() const {
+    const double factor = factor_rounding(test_);
+    return (1 + factor) * (1 + factor) - 1;
   }
   // The values that an argument holds if it is given these.
   std::vector<float> rounded(std::vector<float> values, Kind kind = Kind::kActivation) const {
@@ -186,18 +202,17 @@ class Case {
     compare(y, nearest, std::vector<double>(nearest.size(), 0.0));
   }
   // Sums of `terms` products: exact for integers, else within the standard bound terms * u * sum |a||b|.
-  void expect_sum(const Argument& y, int64_t terms) {
-    if (exact()) return expect_equal(y);
-    std::vector<double> bounds = download<double>(*reference_, y[Side::kMagnitude]);
-    for (double& bound : bounds) bound *= static_cast<double>(terms + 2) * kRounding;
-    expect_within(y, bounds);
+  void expect_sum(const Argument& y, int64_t terms) { expect_sum_within(y, sum_rounding(terms)); }
+  // The same of a matrix product, whose factors may be rounded: small integers stay as they are.
+  void expect_product_sum(const Argument& y, int64_t terms) {
+    expect_sum_within(y, product_rounding() + (1 + product_rounding()) * sum_rounding(terms));
   }
-  // The same where a library may store the sums, `stored`, as activations before anything is added to them.
+  // expect_product_sum where a library may store the sums, `stored`, as activations before anything is added to them.
   void expect_stored_sum(const Argument& y, int64_t terms, const std::vector<double>& stored) {
-    if (intermediate_rounding() == 0) return expect_sum(y, terms);
+    if (intermediate_rounding() == 0) return expect_product_sum(y, terms);
     std::vector<double> bounds = download<double>(*reference_, y[Side::kMagnitude]);
     for (size_t i = 0; i < bounds.size(); ++i) {
-      bounds[i] *= exact() ? 0 : static_cast<double>(terms + 2) * kRounding;
+      bounds[i] *= exact() ? 0 : sum_rounding(terms);
       const bool representable = exact() && rounded_to(test_.dtype(), stored[i]) == stored[i];
       if (!representable) bounds[i] += spacing(test_.dtype(), std::abs(stored[i]) + bounds[i]) / 2;
     }
@@ -223,6 +238,14 @@ class Case {
   }
 
  private:
+  static double sum_rounding(int64_t terms) { return static_cast<double>(terms + 2) * kRounding; }
+  // `bound` is relative to the sum of the terms' magnitudes.
+  void expect_sum_within(const Argument& y, double bound) {
+    if (exact()) return expect_equal(y);
+    std::vector<double> bounds = download<double>(*reference_, y[Side::kMagnitude]);
+    for (double& magnitude : bounds) magnitude *= bound;
+    expect_within(y, bounds);
+  }
   static std::vector<float> unwritten(Shape shape) {
     return std::vector<float>(static_cast<size_t>(shape.elements()), std::numeric_limits<float>::quiet_NaN());
   }

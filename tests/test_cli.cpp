@@ -133,6 +133,16 @@ TEST_F(CommandLine, WithoutAGpuTheReasonIsSaidOnce) {
   expect_failure(run_riffle(on_gpu), 1, {"--device cuda: " + reason + "; use --device cpu"});
 }
 
+TEST_F(CommandLine, BenchShowsTheTimeOfEachLayer) {
+  const ProcessResult bench = run_riffle({"bench", "--layers", "--width", "0.5x", "--size", "32", "--batch", "2",
+                                          "--steps", "2", "--repeats", "1", "--device", "cpu"});
+  expect_success(bench);
+  for (const char* row :
+       {"layer +forward ms  backward ms +share", "stage4.3.branch2 +[0-9.]+ +[0-9.]+ +[0-9.]+%",
+        "fc +[0-9.]+ +[0-9.]+ +[0-9.]+%", "loss +[0-9.]+ +- +[0-9.]+%", "sum +[0-9.]+% of the [0-9.]+ ms of a step"})
+    EXPECT_TRUE(std::regex_search(bench.out, std::regex("\n" + std::string(row)))) << row << " in\n" << bench.out;
+}
+
 TEST_F(CommandLine, DevicesAreCheckedAndExplained) {
   expect_failure(run_riffle({"bench", "--device", "gpu"}), 2, {"--device gpu", "auto, cpu, cuda"});
   expect_failure(run_riffle({"bench", "--threads", "-1"}), 2, {"--threads", "-1"});

@@ -8,7 +8,7 @@ namespace {
 using namespace parity;
 
 class Conv2dParity : public ParityTest {};
-RIFFLE_INSTANTIATE_PARITY(Conv2dParity);
+RIFFLE_INSTANTIATE_PRODUCT_PARITY(Conv2dParity);
 
 struct Problem {
   Shape x;

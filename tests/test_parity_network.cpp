@@ -18,9 +18,16 @@ using Named = std::map<std::string, std::vector<double>>;
 // Limits relative to the norm of each tensor: the project's for float32, against the truth.
 constexpr double kForwardTolerance = 1e-4, kGradientTolerance = 1e-3;
 
+// What the factors of products are rounded to, so that numbers of this type are multiplied as they are. A number in tf32
+// has as many bits as one in f16.
+DType factor_dtype(const Backend& backend) {
+  return factor_rounding(backend) > 0 ? DType::kF16 : backend.dtype();
+}
+
 // Of logits, losses and statistics. In 16 bits some 40 activations are rounded on the way to the logits; like random
-// numbers, the roundings add up to about the root of that many.
-double forward_tolerance(DType dtype) {
+// numbers, the roundings add up to about the root of that many. With tf32 as many are rounded to be factors.
+double forward_tolerance(const Backend& backend) {
+  const DType dtype = factor_dtype(backend);
   return size_of(dtype) < sizeof(float) ? 8 * unit_roundoff(dtype) : kForwardTolerance;
 }
 
@@ -28,7 +35,7 @@ double forward_tolerance(DType dtype) {
 constexpr double kLossScaleForF16 = 1024;
 
 class NetworkParity : public ParityTest {};
-RIFFLE_INSTANTIATE_PARITY(NetworkParity);
+RIFFLE_INSTANTIATE_PRODUCT_PARITY(NetworkParity);
 
 // The same small network, images and labels on any backend.
 class NetworkRun {
@@ -140,9 +147,9 @@ std::vector<double> whole_gradient(const Named& results) {
   return all;
 }
 
-// In 16 bits a rounding turns some ReLUs' signs and maxima around, and each changes a gradient by as much as itself. So
-// the yardstick is what rounding the images and filters alone does to the exact gradient; rounding every activation as
-// well, forward and backward, was seen to do 0.7 to 1.5 times as much.
+// In 16 bits, and with factors in tf32, a rounding turns some ReLUs' signs and maxima around, and each changes a gradient
+// by as much as itself. So the yardstick is what rounding the images and filters alone does to the exact gradient;
+// rounding every activation as well, forward and backward, was seen to do 0.7 to 1.5 times as much in 16 bits.
 void expect_gradient_as_near_as_rounding(const Named& got, const Named& wanted, const Named& wanted_unrounded) {
   const std::vector<double> exact = whole_gradient(wanted), computed = whole_gradient(got);
   ASSERT_EQ(computed.size(), exact.size());
@@ -155,13 +162,12 @@ TEST_P(NetworkParity, TrainingStep) {
   for (Dialect dialect : kDialects) {
     SCOPED_TRACE(name_of(dialect));
     const std::unique_ptr<Backend> reference = make_reference_backend();
-    const Named wanted = NetworkRun(*reference, dialect, backend().dtype()).train();
-    const Named got = NetworkRun(backend(), dialect, backend().dtype()).train();
+    const Named wanted = NetworkRun(*reference, dialect, factor_dtype(backend())).train();
+    const Named got = NetworkRun(backend(), dialect, factor_dtype(backend())).train();
     ASSERT_EQ(got.size(), wanted.size());
     for (const auto& [name, values] : wanted)
-      if (!is_gradient(name))
-        expect_near(name, got.at(name), values, forward_tolerance(backend().dtype()), norm(values));
-    if (size_of(backend().dtype()) < sizeof(float)) {
+      if (!is_gradient(name)) expect_near(name, got.at(name), values, forward_tolerance(backend()), norm(values));
+    if (size_of(factor_dtype(backend())) < sizeof(float)) {
       expect_gradient_as_near_as_rounding(got, wanted, NetworkRun(*reference, dialect, DType::kF64).train());
     } else {
       expect_near_gradients(got, wanted);
@@ -173,9 +179,10 @@ TEST_P(NetworkParity, InferenceAndFolding) {
   for (Dialect dialect : kDialects) {
     SCOPED_TRACE(name_of(dialect));
     const std::unique_ptr<Backend> reference = make_reference_backend();
-    NetworkRun exact(*reference, dialect, backend().dtype()), test(backend(), dialect, backend().dtype());
+    const DType dtype = factor_dtype(backend());
+    NetworkRun exact(*reference, dialect, dtype), test(backend(), dialect, dtype);
     const std::vector<double> wanted = exact.infer();
-    const double tolerance = forward_tolerance(backend().dtype());
+    const double tolerance = forward_tolerance(backend());
     expect_near("logits", test.infer(), wanted, tolerance, norm(wanted));
     exact.network().fold_batch_norm(*reference);
     expect_near("folded logits of the reference", exact.infer(), wanted, 1e-12, norm(wanted));

@@ -7,7 +7,7 @@ namespace {
 using namespace parity;
 
 class PointwiseParity : public ParityTest {};
-RIFFLE_INSTANTIATE_PARITY(PointwiseParity);
+RIFFLE_INSTANTIATE_PRODUCT_PARITY(PointwiseParity);
 
 struct Problem {
   Shape x;
@@ -49,7 +49,7 @@ TEST_P(PointwiseParity, Forward) {
         const Argument bias = with_bias ? test.bias(problem.outputs) : Argument();
         const Argument y = test.output(problem.x.with_channels(problem.outputs), problem.y_layout);
         test.run([&](Backend& b, Side side) { b.pointwise(x[side], w[side], {bias[side], relu}, y[side]); });
-        test.expect_sum(y, problem.x.c + 1);
+        test.expect_product_sum(y, problem.x.c + 1);
       }
   });
 }
@@ -62,7 +62,7 @@ TEST_P(PointwiseParity, BackwardData) {
       const Argument w = test.input({problem.outputs, 1, 1, problem.x.c});
       const Argument dx = test.output(problem.x, problem.x_layout, write);
       test.run([&](Backend& b, Side side) { b.pointwise_backward_data(dy[side], w[side], write, dx[side]); });
-      test.expect_sum(dx, problem.outputs + 1);
+      test.expect_product_sum(dx, problem.outputs + 1);
     }
   });
 }
@@ -75,7 +75,7 @@ TEST_P(PointwiseParity, BackwardWeights) {
       const Argument dy = test.input(problem.x.with_channels(problem.outputs), problem.y_layout);
       const Argument dw = test.parameter_output({problem.outputs, 1, 1, problem.x.c}, write);
       test.run([&](Backend& b, Side side) { b.pointwise_backward_weights(x[side], dy[side], write, dw[side]); });
-      test.expect_sum(dw, problem.x.pixels() + 1);
+      test.expect_product_sum(dw, problem.x.pixels() + 1);
     }
   });
 }
@@ -117,7 +117,7 @@ TEST_P(PointwiseParity, NanInInputReachesOutput) {
     const Argument w = test.input({29, 1, 1, 24});
     const Argument y = test.output({1, 2, 2, 29});
     test.run([&](Backend& b, Side side) { b.pointwise(x[side], w[side], {Tensor{}, relu}, y[side]); });
-    test.expect_sum(y, 24);
+    test.expect_product_sum(y, 24);
   }
 }
 

@@ -1,132 +1,105 @@
 // riffle bench
 #include <CLI/CLI.hpp>
-#include <algorithm>
-#include <functional>
 #include <iostream>
 #include <memory>
 #include <nlohmann/json.hpp>
-#include <numeric>
 
 #include "train/commands.h"
-#include "train/stopwatch.h"
+#include "train/step_bench.h"
 #include "train/text.h"
-#include "train/train_step.h"
 #include "train/whole_number.h"
 
 namespace riffle {
 namespace {
 
-constexpr int64_t kWarmUpSteps = 3;  // as the allocator's cache and the convolutions' plans need
-constexpr int64_t kClasses = 1000;
-
 const char* const kFooter =
     "Synthetic images, already normalised and on the device: data loading is measured by 'riffle bench data'. train:\n"
-    "forward, loss, backward, SGD. infer: forward with batch norms folded into the convolutions.\n"
-    "Example:\n"
-    "  riffle bench --width 1.0x --mode infer --batch 32 --threads 2";
+    "forward, loss, backward, SGD. infer: forward with batch norms folded into the convolutions. The device is waited\n"
+    "for once a repeat; with fp16 once a step, to ask whether gradients overflowed.\n"
+    "--layers: medians over the repeats of the mean over a repeat's steps, of the time that the device is in a layer:\n"
+    "on a GPU between events before and after its kernels, waits for the next launch included. A branch of a unit is\n"
+    "one layer, and so is the stem. What is in none is the last line's rest.\n"
+    "Examples:\n"
+    "  riffle bench --width 1.0x --mode infer --batch 32 --threads 2\n"
+    "  riffle bench --layers --batch 256 --precision bf16";
 
 struct BenchOptions {
-  std::string width = "1.0x", dialect = "torchvision", mode = "train";
-  int64_t batch = 32, size = 224, steps = 10, repeats = 5;
-  bool json = false, graphs = true;
+  StepBenchOptions steps;
   DeviceOptions device;
+  bool json = false;
 };
 
-struct Measurement {
-  double median = 0, slowest = 0, fastest = 0;  // images/s
-  std::string execution{};                      // TrainStep::execution()
-};
+double share(const LayerTime& layer, const StepBenchResult& result) {
+  return (layer.forward_ms + layer.backward_ms) / result.step_ms;
+}
 
-Measurement measure(Backend& backend, const BenchOptions& options, const std::function<void()>& step) {
-  for (int64_t i = 0; i < kWarmUpSteps; ++i) step();
-  backend.synchronize();
-  std::vector<double> rates;
-  for (int64_t repeat = 0; repeat < options.repeats; ++repeat) {
-    const Stopwatch clock;
-    for (int64_t i = 0; i < options.steps; ++i) step();
-    backend.synchronize();
-    rates.push_back(static_cast<double>(options.batch * options.steps) / clock.seconds());
+nlohmann::json layers_json(const StepBenchResult& result) {
+  nlohmann::json rows = nlohmann::json::array();
+  for (const LayerTime& layer : result.layers)
+    rows.push_back({{"name", layer.name},
+                    {"forward_ms", layer.forward_ms},
+                    {"backward_ms", layer.backward_ms},
+                    {"share", share(layer, result)}});
+  return rows;
+}
+
+void print_json(const BenchOptions& options, const DeviceChoice& device, const StepBenchResult& result) {
+  const StepBenchOptions& steps = options.steps;
+  nlohmann::json line{{"mode", steps.mode},
+                      {"width", steps.width},
+                      {"dialect", steps.dialect},
+                      {"batch", steps.batch},
+                      {"size", steps.size},
+                      {"precision", options.device.request.precision},
+                      {"graphs", steps.graphs && !steps.layers},
+                      {"execution", result.execution},
+                      {"cudnn_depthwise", options.device.request.cudnn_depthwise},
+                      {"threads", device.threads},
+                      {"device", device.backend->description()},
+                      {"repeats", steps.repeats},
+                      {"steps", steps.steps},
+                      {"images_per_s", result.images_per_s},
+                      {"images_per_s_min", result.slowest},
+                      {"images_per_s_max", result.fastest},
+                      {"peak_bytes", device.backend->memory().peak_bytes}};
+  if (steps.layers) {
+    line["step_ms"] = result.step_ms;
+    line["covered"] = result.covered;
+    line["layers"] = layers_json(result);
   }
-  std::sort(rates.begin(), rates.end());
-  return {rates[rates.size() / 2], rates.front(), rates.back()};
+  std::cout << line.dump() << '\n';
 }
 
-Tensor random_images(Backend& backend, const Shape& shape) {
-  RandomStream random(/*seed=*/1, RandomPurpose::kTest);
-  std::vector<float> values(static_cast<size_t>(shape.elements()));
-  std::generate(values.begin(), values.end(), [&random] { return static_cast<float>(random.normal()); });
-  Tensor images = backend.empty(shape);
-  backend.upload(values.data(), DType::kF32, images);
-  return images;
+void print_layers(const StepBenchResult& result) {
+  const auto ms = [](double value) { return value > 0 ? format_fixed(value, 3) : "-"; };
+  std::vector<std::vector<std::string>> cells{{"layer", "forward ms", "backward ms", "share"}};
+  for (const LayerTime& layer : result.layers)
+    cells.push_back({layer.name, ms(layer.forward_ms), ms(layer.backward_ms), format_percent(share(layer, result))});
+  std::cout << aligned_table(cells, /*first_number=*/1) << "sum         " << format_percent(result.covered)
+            << " of the " << format_fixed(result.step_ms, 3) << " ms of a step are in these layers\n";
 }
 
-Tensor counted_labels(Backend& backend, int64_t batch) {
-  std::vector<int32_t> values(static_cast<size_t>(batch));
-  for (size_t i = 0; i < values.size(); ++i) values[i] = static_cast<int32_t>(i % kClasses);
-  Tensor labels = backend.empty({batch, 1, 1, 1}, DType::kI32);
-  backend.upload(values.data(), DType::kI32, labels);
-  return labels;
-}
-
-Measurement bench(Backend& backend, const BenchOptions& options) {
-  ShuffleNetV2Config model = ShuffleNetV2Config::published(options.width, parse_dialect(options.dialect));
-  model.classes = kClasses;
-  ShuffleNetV2 network(backend, model, /*seed=*/1);
-  const Variable x(random_images(backend, {options.batch, options.size, options.size, model.input_channels}),
-                   /*requires_grad=*/false);
-  if (options.mode == "infer") {
-    network.fold_batch_norm(backend);
-    return measure(backend, options, [&] { network.forward(Context{backend}, x); });
-  }
-  const Tensor labels = counted_labels(backend, options.batch);
-  TrainStepOptions step_options;
-  step_options.batch = options.batch;
-  step_options.scale_loss = options.device.request.precision == "fp16";
-  step_options.cuda_graphs = options.graphs;
-  TrainStep step(backend, network, step_options);
-  Measurement result = measure(backend, options, [&] {
-    step.begin(/*lr=*/1e-3);
-    step.forward_backward(x, labels);
-    step.finish();
-    step.read_metrics();
-  });
-  result.execution = step.execution();
-  if (step.gave_up_graph()) std::cerr << "warning: " << step.execution() << '\n';
-  return result;
-}
-
-void run_bench(const BenchOptions& options) {
-  std::ostream& log = options.json ? std::cerr : std::cout;
-  const DeviceChoice device = options.device.open(log);
-  const Measurement result = bench(*device.backend, options);
-  if (options.json) {
-    const nlohmann::json line{{"mode", options.mode},
-                              {"width", options.width},
-                              {"dialect", options.dialect},
-                              {"batch", options.batch},
-                              {"size", options.size},
-                              {"precision", options.device.request.precision},
-                              {"graphs", options.graphs},
-                              {"execution", result.execution},
-                              {"cudnn_depthwise", options.device.request.cudnn_depthwise},
-                              {"threads", device.threads},
-                              {"device", device.backend->description()},
-                              {"repeats", options.repeats},
-                              {"steps", options.steps},
-                              {"images_per_s", result.median},
-                              {"images_per_s_min", result.slowest},
-                              {"images_per_s_max", result.fastest},
-                              {"peak_bytes", device.backend->memory().peak_bytes}};
-    std::cout << line.dump() << '\n';
-    return;
-  }
+void print_text(const StepBenchOptions& steps, const MemoryStatistics& memory, const StepBenchResult& result) {
   if (!result.execution.empty()) std::cout << "execution   " << result.execution << '\n';
-  std::cout << "bench       ShuffleNetV2 " << options.width << " (" << options.dialect << ") " << options.mode
-            << ", batch " << options.batch << ", " << options.size << 'x' << options.size << '\n'
-            << "result      " << format_fixed(result.median, 1) << " images/s, median of " << options.repeats
-            << " repeats of " << options.steps << " steps (" << format_fixed(result.slowest, 1) << " to "
+  std::cout << "bench       ShuffleNetV2 " << steps.width << " (" << steps.dialect << ") " << steps.mode << ", batch "
+            << steps.batch << ", " << steps.size << 'x' << steps.size << '\n'
+            << "result      " << format_fixed(result.images_per_s, 1) << " images/s, median of " << steps.repeats
+            << " repeats of " << steps.steps << " steps (" << format_fixed(result.slowest, 1) << " to "
             << format_fixed(result.fastest, 1) << "); peak memory "
-            << format_bytes(static_cast<double>(device.backend->memory().peak_bytes)) << '\n';
+            << format_bytes(static_cast<double>(memory.peak_bytes)) << '\n';
+  if (steps.layers) print_layers(result);
+}
+
+void run_bench(BenchOptions& options) {
+  const DeviceChoice device = options.device.open(options.json ? std::cerr : std::cout);
+  options.steps.scale_loss = options.device.request.precision == "fp16";
+  const StepBenchResult result = bench_steps(*device.backend, options.steps);
+  if (result.gave_up_graph) std::cerr << "warning: " << result.execution << '\n';
+  if (options.json) {
+    print_json(options, device, result);
+  } else {
+    print_text(options.steps, device.backend->memory(), result);
+  }
 }
 
 }  // namespace
@@ -134,22 +107,25 @@ void run_bench(const BenchOptions& options) {
 void add_bench_command(CLI::App& app) {
   auto options = std::make_shared<BenchOptions>();
   CLI::App* command = app.add_subcommand("bench", "Measure images/s of training or inference on synthetic data");
-  command->add_option("--width", options->width, "0.5x, 1.0x, 1.5x or 2.0x")->capture_default_str();
-  command->add_option("--dialect", options->dialect, "torchvision, megvii or tensorpack")->capture_default_str();
-  command->add_option("--mode", options->mode, "train or infer")
+  command->add_option("--width", options->steps.width, "0.5x, 1.0x, 1.5x or 2.0x")->capture_default_str();
+  command->add_option("--dialect", options->steps.dialect, "torchvision, megvii or tensorpack")->capture_default_str();
+  command->add_option("--mode", options->steps.mode, "train or infer")
       ->check(CLI::IsMember({"train", "infer"}))
       ->capture_default_str();
   const auto at_least_one = whole_number(1, 1 << 20);
-  command->add_option("--batch", options->batch, "Images a step")->check(at_least_one)->capture_default_str();
-  command->add_option("--size", options->size, "Height and width of the images")
+  command->add_option("--batch", options->steps.batch, "Images a step")->check(at_least_one)->capture_default_str();
+  command->add_option("--size", options->steps.size, "Height and width of the images")
       ->check(whole_number(32, 4096))
       ->capture_default_str();
-  command->add_option("--steps", options->steps, "Steps a repeat")->check(at_least_one)->capture_default_str();
-  command->add_option("--repeats", options->repeats, "Repeats; the median counts")
+  command->add_option("--steps", options->steps.steps, "Steps a repeat")->check(at_least_one)->capture_default_str();
+  command->add_option("--repeats", options->steps.repeats, "Repeats; the median counts")
       ->check(at_least_one)
       ->capture_default_str();
   command->add_flag("--json", options->json, "One line of JSON");
-  command->add_flag("--graphs,!--no-graphs", options->graphs, "On a GPU: replay a training step as one CUDA graph");
+  command->add_flag("--layers", options->steps.layers,
+                    "Also the time of each layer, forward and backward, and its share of a step; without CUDA graphs");
+  command->add_flag("--graphs,!--no-graphs", options->steps.graphs,
+                    "On a GPU: replay a training step as one CUDA graph");
   command->add_flag("--cudnn-depthwise", options->device.request.cudnn_depthwise,
                     "On a GPU: depthwise convolutions by cuDNN instead of riffle's kernels, to compare them");
   options->device.add_to(*command);

@@ -115,17 +115,7 @@ void print_table(const std::vector<LayerRow>& rows, int64_t parameters, int64_t 
                      format_count(row.parameters), format_count(row.macs)});
   }
   cells.push_back({"total", "", "", format_count(parameters), format_count(macs)});
-  std::vector<size_t> widths(cells.front().size());
-  for (const auto& row : cells) {
-    for (size_t i = 0; i < row.size(); ++i) widths[i] = std::max(widths[i], row[i].size());
-  }
-  constexpr size_t kFirstNumber = 2;  // names to the left, numbers to the right
-  for (const auto& row : cells) {
-    for (size_t i = 0; i < row.size(); ++i) {
-      const std::string space(widths[i] - row[i].size(), ' ');
-      std::cout << (i >= kFirstNumber ? space + row[i] : row[i] + space) << (i + 1 < row.size() ? "  " : "\n");
-    }
-  }
+  std::cout << aligned_table(cells, /*first_number=*/2);
 }
 
 void print_metadata(const nlohmann::json& metadata) {

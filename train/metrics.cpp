@@ -4,6 +4,8 @@
 #include <algorithm>
 #include <cmath>
 
+#include "core/context.h"
+
 namespace riffle {
 
 void MetricSums::add_image(float loss, int32_t rank, int64_t classes, int64_t batch_number) {
@@ -40,6 +42,7 @@ MetricBuffer::MetricBuffer(Backend& backend, int64_t batch, int64_t batches, int
 
 void MetricBuffer::record(const Tensor& losses, const Tensor& logits, const Tensor& labels) {
   RIFFLE_CHECK(!full(), "read() must be called after ", capacity_, " batches");
+  const ProfileRange range(backend_, "metrics");
   const int64_t count = logits.shape().n;
   backend_.copy(losses, Write::kOverwrite, losses_.sample_slice(images_, count));
   backend_.label_rank(logits, labels, ranks_.sample_slice(images_, count));
@@ -52,6 +55,7 @@ MetricSums MetricBuffer::read(const MetricSums& before, const std::vector<bool>&
   MetricSums sums = before;
   sums.first_not_finite_batch = -1;
   if (images_ > 0) {
+    const ProfileRange range(backend_, "read metrics");
     backend_.download(losses_.sample_slice(0, images_), DType::kF32, host_losses_.data());
     backend_.download(ranks_.sample_slice(0, images_), DType::kI32, host_ranks_.data());
   }

@@ -224,6 +224,7 @@ double WeightAverage::decay_at(int64_t step) const {
 }
 
 void WeightAverage::update(const Tensor& scalars) {
+  const ProfileRange range(backend_, "weight average");
   backend_.ema_update(trained_averages_, trained_values_, scalars);
 }
 

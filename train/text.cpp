@@ -88,6 +88,22 @@ std::string printable(std::string text) {
   return text;
 }
 
+std::string aligned_table(const std::vector<std::vector<std::string>>& rows, size_t first_number) {
+  std::vector<size_t> widths;
+  for (const auto& row : rows) {
+    widths.resize(std::max(widths.size(), row.size()));
+    for (size_t i = 0; i < row.size(); ++i) widths[i] = std::max(widths[i], row[i].size());
+  }
+  std::string text;
+  for (const auto& row : rows) {
+    for (size_t i = 0; i < row.size(); ++i) {
+      const std::string space(widths[i] - row[i].size(), ' ');
+      text += (i >= first_number ? space + row[i] : row[i] + space) + (i + 1 < row.size() ? "  " : "\n");
+    }
+  }
+  return text;
+}
+
 std::string format_names(const std::vector<std::string>& names) {
   constexpr size_t kShown = 5, kLongest = 100;
   std::string text;

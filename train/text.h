@@ -17,6 +17,8 @@ std::string format_bytes(double bytes);                    // "5.2 MiB"
 int64_t parse_bytes(const std::string& text);
 // Control characters become '?': a name may come from a file of anybody's, and a terminal obeys them.
 std::string printable(std::string text);
+// Rows of the same number of cells as lines: columns to the left, from number `first_number` on to the right.
+std::string aligned_table(const std::vector<std::vector<std::string>>& rows, size_t first_number);
 // "'a', 'b', 'c', 'd', 'e', ...": the first few, each shortened, control characters as '?'.
 std::string format_names(const std::vector<std::string>& names);
 

@@ -6,6 +6,7 @@
 
 #include "core/out_of_memory.h"
 #include "layers/softmax_cross_entropy.h"
+#include "train/layer_times.h"
 #include "train/lr_multipliers.h"
 
 namespace riffle {
@@ -156,19 +157,25 @@ TrainStep::BatchResult TrainStep::forward_and_backward(const Batch& batch, size_
                             : softmax_cross_entropy(context, logits, batch.targets.labels, options_.label_smoothing,
                                                     grad_scale, optimizer_.scalars());
   if (search) search->look("the loss", losses);
-  std::unique_ptr<ProfileRange> range;  // of the node that runs
+  std::string running;  // the node that runs, which is announced once for each of its outputs, and its range
+  std::unique_ptr<ProfileRange> range;
   tape_.backward([&](const std::string& name, const Tensor& dy) {
     if (search) search->look("the gradient of the output of " + name, dy);
     most_bytes_ = std::max(most_bytes_, backend_.memory().bytes_in_use);
+    if (range && name == running) return;
+    running = name;
     range.reset();
-    range = std::make_unique<ProfileRange>(backend_, name + " backward");
+    range = std::make_unique<ProfileRange>(backend_, name + kBackwardRange);
   });
   return {losses, logits.value()};
 }
 
 void TrainStep::run_update() {
-  optimizer_.step();
-  if (!statistics_.empty()) backend_.keep_or_restore(statistics_, kept_statistics_, optimizer_.scalars());
+  {
+    const ProfileRange range(backend_, "optimizer");
+    optimizer_.step();
+    if (!statistics_.empty()) backend_.keep_or_restore(statistics_, kept_statistics_, optimizer_.scalars());
+  }
   if (average_ && options_.ema_every == 1) average_->update(optimizer_.scalars());
 }
 

@@ -11,6 +11,7 @@
 #include "core/cpu/allocator.h"
 #include "core/cpu/packed_product.h"
 #include "core/cpu/parallel.h"
+#include "core/cpu/range_clock.h"
 #include "core/cpu/simd_kernels.h"
 
 namespace riffle {
@@ -50,8 +51,10 @@ class CpuBackend final : public Backend {
   std::unique_ptr<CapturedWork> capture(const std::function<void()>&) override {
     fail("work is captured on CUDA devices only");
   }
-  void begin_range(const std::string&) override {}
-  void end_range() override {}
+  void begin_range(const std::string& name) override { range_clock_.begin(name); }
+  void end_range() override { range_clock_.end(); }
+  void time_ranges() override { range_clock_.start(); }
+  std::vector<RangeTime> range_times() override { return range_clock_.stop(); }
 
   void upload(const void* host, DType host_dtype, const Tensor& y) override;
   void download(const Tensor& x, DType host_dtype, void* host) override;
@@ -204,6 +207,7 @@ class CpuBackend final : public Backend {
   bool poison_;
   std::shared_ptr<CachingAllocator> allocator_;
   const SimdKernels& simd_;
+  RangeClock range_clock_;
   const MatrixProducts products_;
 };
 

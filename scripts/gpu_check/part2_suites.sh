@@ -1,5 +1,5 @@
 # Part 2: the parity suite on CUDA: every operation and whole networks, forward and gradients, against the float64
-# reference, in each precision.
+# reference, in each precision; of tf32 what it changes, which is what the libraries' products are part of.
 # shellcheck shell=bash disable=SC2154
 
 # Sets parity: the program of the parity suite. Records a failure where there is none.
@@ -22,8 +22,8 @@ run_part_2() {
     unset RIFFLE_TEST_TIMED_ALGORITHMS
     return
   fi
-  for precision in F32 BF16 F16; do run_tests "parity, $precision" "*/Cuda$precision"; done
-  run_tests 'parity, tests of no single precision' '-*/CudaF32:*/CudaBF16:*/CudaF16'
+  for precision in F32 TF32 BF16 F16; do run_tests "parity, $precision" "*/Cuda$precision"; done
+  run_tests 'parity, tests of no single precision' '-*/CudaF32:*/CudaTF32:*/CudaBF16:*/CudaF16'
   # The runs before have the libraries' first choices of algorithms; programs use the quickest of many.
   export RIFFLE_TEST_TIMED_ALGORITHMS=1
   run_tests 'parity, the quickest algorithms' '*Pointwise*:*Conv2d*:*Fused*:*Network*'

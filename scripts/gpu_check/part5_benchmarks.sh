@@ -1,4 +1,4 @@
-# Part 5: images/s of whole steps, GB/s of every operation against a device copy, time per layer where nsys is at hand.
+# Part 5: images/s of whole steps, GB/s of every operation against a device copy, time per layer.
 # shellcheck shell=bash disable=SC2154
 
 run_part_5() {
@@ -8,14 +8,14 @@ run_part_5() {
     widths=0.5x batches=2 precisions=bf16 kernels=bf16 size=32 repeats=1
     kernel_options=(--batch 1 --size 32 --seconds 0 --repeats 1)
   fi
-  local precision
+  local precision mode
   for precision in $kernels; do
     bench_kernels "operations, $precision" --precision "$precision" "${kernel_options[@]}"
     bench_kernels "depthwise convolutions of cuDNN, $precision" --precision "$precision" "${kernel_options[@]}" \
       --only depthwise --cudnn-depthwise
   done
+  for mode in $modes; do bench_layers "$mode"; done
   bench_steps
-  bench_layers
 }
 
 # bench_kernels NAME OPTION...
@@ -63,14 +63,19 @@ bench_step() {
     "$(json_field images_per_s_max "$line")" "$(json_field peak_bytes "$line" | awk '{ print $1 / 1048576 }')" | say
 }
 
-# GPU time per layer: the layers' NVTX ranges, projected onto the GPU's timeline.
+# bench_layers MODE: time per layer, from events around each layer's kernels.
 bench_layers() {
-  if ! command -v nsys >/dev/null; then
-    record 'time per layer' skip 'nsys (Nsight Systems) is not in PATH'
-    return
-  fi
-  check 'profile' nsys profile -t cuda,nvtx -f true -o "$folder/step" "$riffle" bench --device cuda --no-graphs \
-    --precision bf16 --batch 256 --steps 5 --repeats 1 || return
-  check 'time per layer' nsys stats -r nvtx_gpu_proj_sum --format csv "$folder/step.nsys-rep" || return
-  say "GPU time per layer, training in bf16, batch 256: [${log##*/}](part5/${log##*/})" ''
+  local line row
+  check "time per layer, $1" "$riffle" bench --layers --json --device cuda --mode "$1" --width "${widths%% *}" \
+    --batch "${batches%% *}" --precision bf16 --size "$size" --repeats "$repeats" --steps "$((repeats * 4))" || return
+  line=$(grep '^{' "$log")
+  printf '%s\n' "$line" >>"$folder/layers.jsonl"
+  say "Time per layer of ${widths%% *}, $1, batch ${batches%% *}, bf16, without CUDA graphs:" '' \
+    '| layer | forward ms | backward ms | share of a step |' '|---|---|---|---|'
+  grep -o '{"backward_ms":[^}]*}' <<<"$line" | while IFS= read -r row; do
+    printf '| %s | %.3f | %.3f | %.3f |\n' "$(json_field name "$row")" "$(json_field forward_ms "$row")" \
+      "$(json_field backward_ms "$row")" "$(json_field share "$row")"
+  done | say
+  printf '| sum | | | %.3f of %.3f ms |\n' "$(json_field covered "$line")" "$(json_field step_ms "$line")" | say
+  say ''
 }

@@ -84,6 +84,7 @@ write_json() {
     "$(json_string "$driver")" "$(json_string "$(commit)")" "$started" "$([ -n "$emulated" ] && echo true || echo false)"
   printf ',"checks":%s' "$(json_array "$out"/part?/checks.jsonl)"
   printf ',"steps":%s' "$(json_array "$out/part5/steps.jsonl")"
+  printf ',"layers":%s' "$(json_array "$out/part5/layers.jsonl")"
   printf ',"operations":%s' "$(json_array "$out/part5/operations.jsonl")"
   printf ',"pytorch":%s}\n' "$(json_array "$out"/part6/*-*.jsonl)"
 }

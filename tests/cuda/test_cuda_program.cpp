@@ -1,6 +1,7 @@
 // The program on the emulated device.
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cstdlib>
 #include <fstream>
 #include <nlohmann/json.hpp>
@@ -72,6 +73,35 @@ TEST(EmulatedProgram, MeasuresDepthwiseConvolutionsOfCudnn) {
   expect_success(measured);
   expect_contains(measured.out, {"depthwise by cuDNN", "images/s"});
   expect_failure(on("cpu"), 2, {"--cudnn-depthwise needs a GPU"});
+}
+
+// Of every layer, from events on the device's stream, and never of replayed graphs.
+TEST(EmulatedProgram, MeasuresLayers) {
+  for (const std::string mode : {"train", "infer"}) {
+    const ProcessResult bench =
+        run_riffle({"bench", "--layers", "--mode", mode, "--device", "cuda", "--width", "0.5x", "--batch", "2",
+                    "--size", "32", "--steps", "2", "--repeats", "1", "--precision", "bf16", "--json"});
+    ASSERT_EQ(bench.exit_code, 0) << bench.err;
+    const nlohmann::json line = nlohmann::json::parse(bench.out);
+    EXPECT_EQ(line["graphs"], false);
+    EXPECT_EQ(line["execution"], "");
+    EXPECT_GT(line["covered"], 0.3);
+    EXPECT_LE(line["covered"], 1);
+    std::vector<std::string> names;
+    for (const nlohmann::json& layer : line["layers"]) {
+      names.push_back(layer["name"]);
+      if (names.back() != "stage2.1.branch2") continue;
+      EXPECT_GT(layer["forward_ms"], 0);
+      EXPECT_EQ(layer["backward_ms"] > 0, mode == "train");
+      const double milliseconds = layer["forward_ms"].get<double>() + layer["backward_ms"].get<double>();
+      EXPECT_NEAR(layer["share"], milliseconds / line["step_ms"].get<double>(), 1e-9);
+    }
+    std::vector<std::string> first{"conv1", "stage2.0.branch1", "stage2.0.branch2", "stage2.1.branch2"};
+    ASSERT_GT(names.size(), 19u);  // of which 19 are branches
+    EXPECT_EQ(std::vector<std::string>(names.begin(), names.begin() + 4), first);
+    for (const char* name : {"conv5", "globalpool", "fc"}) EXPECT_EQ(std::count(names.begin(), names.end(), name), 1);
+    EXPECT_EQ(std::count(names.begin(), names.end(), "optimizer"), mode == "train" ? 1 : 0);
+  }
 }
 
 // 24 MiB do not hold a step of this batch; the message says what was asked, what is held, and what would fit: a batch

@@ -10,6 +10,7 @@
 #include <string>
 #include <vector>
 
+#include "core/context.h"
 #include "core/cpu/cpu_backend.h"
 #include "core/out_of_memory.h"
 #include "cuda/cuda_backend.h"
@@ -364,6 +365,32 @@ TEST_P(CudaRuntime, RefusedCapturesLeaveTheBackendUsable) {
   EXPECT_EQ(host(backend, x), std::vector<double>(1000, 3));
   increment(backend, x);
   EXPECT_EQ(host(backend, x), std::vector<double>(1000, 4));
+}
+
+// Events around them; what lies within another range is part of it.
+TEST_P(CudaRuntime, RangesAreTimed) {
+  CudaBackend backend(poisoned());
+  const Tensor x = backend.empty(vector_shape(1000));
+  const auto work = [&] { backend.fill(1, x); };
+  for (int time = 0; time < 3; ++time) {
+    backend.time_ranges();
+    EXPECT_THROW(backend.capture(work), Error);
+    for (int i = 0; i <= time; ++i) {
+      const ProfileRange outer(backend, "outer");
+      const ProfileRange inner(backend, "inner");
+      work();
+    }
+    { const ProfileRange last(backend, "last"); }
+    const std::vector<RangeTime> ranges = backend.range_times();
+    ASSERT_EQ(ranges.size(), static_cast<size_t>(time) + 2);
+    for (const RangeTime& range : ranges) {
+      EXPECT_EQ(range.name, &range == &ranges.back() ? "last" : "outer");
+      EXPECT_GE(range.milliseconds, 0);
+    }
+    EXPECT_GT(ranges.front().milliseconds, 0);
+  }
+  { const ProfileRange after(backend, "after"); }
+  EXPECT_TRUE(backend.range_times().empty());
 }
 
 TEST(CudaDevices, AreNamedAndChecked) {

@@ -27,6 +27,8 @@ class RefBackend final : public Backend {
   }
   void begin_range(const std::string&) override {}
   void end_range() override {}
+  void time_ranges() override { fail("the reference backend takes no times"); }
+  std::vector<RangeTime> range_times() override { fail("the reference backend takes no times"); }
 
   // movement.cpp
   void upload(const void* host, DType host_dtype, const Tensor& y) override;
