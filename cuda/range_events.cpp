@@ -29,10 +29,12 @@ std::vector<RangeTime> RangeEvents::stop() {
   running_ = false;
   check_cuda(first_error_, "cudaEventRecord at the end of a range", __FILE__, __LINE__);
   std::vector<RangeTime> times;
+  times.reserve(names_.size());
   for (size_t i = 0; i < names_.size(); ++i) {
     pairs_[i]->end.wait();
     times.push_back({names_[i], double{pairs_[i]->end.milliseconds_since(pairs_[i]->begin)}});
   }
+  names_.clear();
   return times;
 }
 
