@@ -109,9 +109,9 @@ struct Search {
 Search search_library(const std::string& file) {
   const LibraryFolders folders = library_folders();
   std::vector<std::string> candidates;
-  for (const std::string& folder : folders.preferred) candidates.push_back(folder + "/" + file);
+  for (const std::string& folder : folders.preferred) candidates.push_back(fs::path(folder) / file);
   candidates.push_back(file);  // wherever the loader looks
-  for (const std::string& folder : folders.others) candidates.push_back(folder + "/" + file);
+  for (const std::string& folder : folders.others) candidates.push_back(fs::path(folder) / file);
   Search search;
   for (const std::string& candidate : candidates) {
     const bool is_path = candidate.find('/') != std::string::npos;

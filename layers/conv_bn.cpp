@@ -96,6 +96,7 @@ std::vector<Variable> ConvBnSequence::forward_into(const Context& context, Varia
   if (!direct) return scatter(context, path() + ".scatter", x, parts);
   last.infer_into(context, x.value(), parts);
   std::vector<Variable> made;
+  made.reserve(parts.size());
   for (const Tensor& part : parts) made.emplace_back(part, /*requires_grad=*/false);
   return made;
 }
