@@ -219,7 +219,8 @@ void WeightAverage::frozen_changed() {
 }
 
 double WeightAverage::decay_at(int64_t step) const {
-  const auto t = static_cast<double>(step / every_);
+  const int64_t updates = step / every_;
+  const auto t = static_cast<double>(updates);
   return warmup_ ? std::min(decay_, (1 + t) / (10 + t)) : decay_;
 }
 

@@ -58,6 +58,7 @@ std::vector<std::string> RunCheckpoints::set_aside_after(int64_t step) {
   const std::string current = folder_.step_checkpoint(step);
   if (fs::exists(current)) point_to(folder_.checkpoint("last"), current);
   std::vector<std::string> lines;
+  lines.reserve(names.size());
   for (const std::string& name : names)
     lines.push_back(
         join("set aside   ", name, ", of a step after ", step, ": it is ", RunFolder::superseded(name), " now"));
