@@ -102,7 +102,7 @@ struct LibraryName {
 };
 
 struct Search {
-  void* library = nullptr;
+  void* handle = nullptr;
   std::string folders, broken;  // for people: where it was looked for; files that could not be opened, a line each
 };
 
@@ -118,8 +118,8 @@ Search search_library(const std::string& file) {
     std::error_code error;
     if (is_path && !fs::exists(candidate, error)) continue;
     // Global, because cuDNN looks for cuBLASLt's functions when it wants them.
-    search.library = dlopen(candidate.c_str(), RTLD_NOW | RTLD_GLOBAL);
-    if (search.library) return search;
+    search.handle = dlopen(candidate.c_str(), RTLD_NOW | RTLD_GLOBAL);
+    if (search.handle) return search;
     const char* reason = dlerror();
     if (is_path)
       search.broken += join("\n  ", candidate, " was found but cannot be opened: ", reason ? reason : "unknown");
@@ -132,10 +132,10 @@ Search search_library(const std::string& file) {
 
 void* open_library(const LibraryName& name) {
   const Search search = search_library(name.file);
-  if (!search.library)
+  if (!search.handle)
     fail(name.title, " (", name.file, ") was not found; searched ", search.folders, ".", search.broken,
          "\n  Install it (", name.how_to_install, ") or set RIFFLE_CUDA_LIBRARIES to the folder it is in.");
-  return search.library;
+  return search.handle;
 }
 
 // Of the file that a function of a library is in.
@@ -253,11 +253,11 @@ void check_cuda_of(const Cudnn& library) {
 std::string open_nvrtc() {
   const std::string file = join("libnvrtc.so.", CUDART_VERSION / 1000);
   const Search search = search_library(file);
-  if (!search.library)
+  if (!search.handle)
     return join("none (", file, " was not found", search.broken,
                 "); without it cuDNN has fewer engines to choose from");
   // Declared here, since the header is of a package that nothing else needs.
-  const auto version = reinterpret_cast<int (*)(int* major, int* minor)>(dlsym(search.library, "nvrtcVersion"));
+  const auto version = reinterpret_cast<int (*)(int* major, int* minor)>(dlsym(search.handle, "nvrtcVersion"));
   int major = 0, minor = 0;
   if (!version || version(&major, &minor) != 0) return file + " does not tell its version";
   return join(major, ".", minor);
